@@ -1,0 +1,27 @@
+// Instruction-set levels: the names used in kernel lists, options and reports.
+#pragma once
+
+#include <string_view>
+
+namespace bittern::engine {
+
+enum class Isa : int { scalar = 0, avx2 = 1, avx512 = 2 };
+inline constexpr int isa_count = 3;
+
+constexpr const char* name_of(Isa isa) noexcept {
+  constexpr const char* names[isa_count] = {"scalar", "avx2", "avx512"};
+  return names[static_cast<int>(isa)];
+}
+
+// False if `name` is no level at all.
+constexpr bool parse_isa(std::string_view name, Isa& out) noexcept {
+  for (int i = 0; i < isa_count; ++i) {
+    if (name == name_of(static_cast<Isa>(i))) {
+      out = static_cast<Isa>(i);
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace bittern::engine

@@ -1,0 +1,78 @@
+// Convolution (and the fully connected layer, which is one) as a loop of gemm tiles.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/map.h"
+#include "base/thread_pool.h"
+#include "gemm/tile.h"
+
+namespace bittern::engine {
+
+struct ConvShape {
+  std::int64_t n = 1, c = 0, h = 1, w = 1;           // input
+  std::int64_t oc = 0, oh = 1, ow = 1;               // output
+  std::int64_t kh = 1, kw = 1;
+  std::int64_t stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1;
+  std::int64_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  std::int64_t groups = 1;
+
+  // Multiplications that the definition needs.
+  double macs() const noexcept {
+    return static_cast<double>(n * oc * oh * ow) * static_cast<double>(c / groups * kh * kw);
+  }
+};
+
+// What happens to the accumulator when it is stored.
+struct Epilogue {
+  const float* bias = nullptr;      // one per output channel, padded as the packed weights are; or null
+  const float* residual = nullptr;  // laid out by GemmConv's residual map; or null
+  float lo, hi;                     // clamp; -inf and +inf for none
+};
+
+// One convolution through one kernel on given layouts. Weights are packed once and belong to the caller.
+//
+// Layouts: input blocks of 1 or 16 channels, or one block of all; output blocks of 16, or one block of all (then the
+// output has no spare lanes). Padding is read from the input's halo, which must be as wide.
+// Groups whose channels do not fill blocks are merged: `merged` neighbouring groups run as one dense group whose
+// foreign weights are zero.
+class GemmConv {
+ public:
+  GemmConv(const GemmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual);
+
+  // Groups that have to run as one for the given channel block; 1 where none have to.
+  static std::int64_t merged_groups(const ConvShape& shape, std::int64_t block) noexcept;
+  // Estimated time in cycles of the level's vector unit: what kernels are compared by.
+  static double cost(const GemmKernel& kernel, const ConvShape& shape, std::int64_t in_block, bool flat) noexcept;
+  // True if rows follow each other without a gap on both sides, so that a plane is one long row.
+  static bool flat(const ConvShape& shape, const Map& in, const Map& out) noexcept;
+
+  std::int64_t packed_elements() const noexcept { return group_count_ * panels_ * k_ * kernel_->cols; }
+  std::int64_t padded_channels() const noexcept { return group_count_ * panels_ * kernel_->cols; }
+  // `weights` in O, I/groups, H, W order; `packed` takes packed_elements() floats.
+  void pack(const float* weights, float* packed) const;
+  // `bias` of oc floats; `padded` takes padded_channels() floats.
+  void pad_bias(const float* bias, float* padded) const;
+
+  void run(const float* in, const float* packed, const Epilogue& epilogue, float* out, Team& team) const;
+
+ private:
+  void run_panel(std::int64_t group, std::int64_t panel_in_group, std::int64_t image, std::int64_t line_chunk, std::int64_t pixel_chunk,
+                 const float* in, const float* packed, const Epilogue& epilogue, float* out) const;
+  void run_task(std::int64_t task, const float* in, const float* packed, const Epilogue& epilogue, float* out) const;
+
+  const GemmKernel* kernel_;
+  ConvShape shape_;
+  Map in_, out_, residual_;
+  std::int64_t merged_, group_count_, group_in_, group_out_;  // channels of one merged group
+  std::int64_t panels_, k_;
+  std::int64_t run_, tail_run_;
+  std::vector<std::int64_t> segments_;
+  std::int64_t full_, tail_;
+  std::int64_t lines_, length_;              // rows of one image and pixels of one row (one long row if flat)
+  std::int64_t line_step_, pixel_step_;      // of the input, in elements, per output line and pixel
+  std::int64_t chunk_lines_, chunk_pixels_, line_chunks_, pixel_chunks_, chunk_panels_, panel_chunks_;
+};
+
+}  // namespace bittern::engine

@@ -1,0 +1,32 @@
+// Every kernel of the library, collected from the lists.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/isa.h"
+#include "gemm/tile.h"
+#include "ops/rows.h"
+
+namespace bittern::engine {
+
+struct KernelInfo {
+  const char* name;
+  const char* loop;
+  Isa isa;
+  int rows, cols;           // register tile: pixels and channels; 0 where there is none
+  const char* description;
+};
+
+// All kernels that are built, whether or not this machine can run them; in the order of the lists.
+const std::vector<KernelInfo>& kernels();
+
+// The lists of one level; empty where the level is not built.
+std::span<const GemmKernel> gemm_kernels(Isa isa);
+std::span<const OpKernel> op_kernels(Isa isa);
+
+// The kernel of an operator loop at the highest level up to `isa` that has one.
+const OpKernel& op_kernel(std::string_view loop, Isa isa);
+
+}  // namespace bittern::engine

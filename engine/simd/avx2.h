@@ -1,0 +1,35 @@
+// f32 vectors of 256 bits: x86-64-v3.
+#pragma once
+
+#include <immintrin.h>
+
+#include "simd/level.h"
+
+namespace bittern::engine::BITTERN_LEVEL {
+
+inline constexpr int width = 8;
+struct vf {
+  __m256 v;
+};
+
+static inline __m256i first_lanes(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static inline vf zero() { return {_mm256_setzero_ps()}; }
+static inline vf set1(float x) { return {_mm256_set1_ps(x)}; }
+static inline vf load(const float* p) { return {_mm256_loadu_ps(p)}; }
+static inline void store(float* p, vf a) { _mm256_storeu_ps(p, a.v); }
+// The first n lanes; 0 < n <= width. Lanes beyond are zero on load and untouched in memory on store.
+static inline vf load_first(const float* p, int n) { return {_mm256_maskload_ps(p, first_lanes(n))}; }
+static inline void store_first(float* p, vf a, int n) { _mm256_maskstore_ps(p, first_lanes(n), a.v); }
+static inline vf add(vf a, vf b) { return {_mm256_add_ps(a.v, b.v)}; }
+static inline vf sub(vf a, vf b) { return {_mm256_sub_ps(a.v, b.v)}; }
+static inline vf mul(vf a, vf b) { return {_mm256_mul_ps(a.v, b.v)}; }
+static inline vf div(vf a, vf b) { return {_mm256_div_ps(a.v, b.v)}; }
+static inline vf fma(vf a, vf b, vf c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+// The second operand where either is NaN.
+static inline vf max(vf a, vf b) { return {_mm256_max_ps(a.v, b.v)}; }
+static inline vf min(vf a, vf b) { return {_mm256_min_ps(a.v, b.v)}; }
+
+}  // namespace bittern::engine::BITTERN_LEVEL

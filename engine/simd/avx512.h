@@ -1,0 +1,33 @@
+// f32 vectors of 512 bits: x86-64-v4.
+#pragma once
+
+#include <immintrin.h>
+
+#include "simd/level.h"
+
+namespace bittern::engine::BITTERN_LEVEL {
+
+inline constexpr int width = 16;
+struct vf {
+  __m512 v;
+};
+
+static inline __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1u << n) - 1u); }
+
+static inline vf zero() { return {_mm512_setzero_ps()}; }
+static inline vf set1(float x) { return {_mm512_set1_ps(x)}; }
+static inline vf load(const float* p) { return {_mm512_loadu_ps(p)}; }
+static inline void store(float* p, vf a) { _mm512_storeu_ps(p, a.v); }
+// The first n lanes; 0 < n <= width. Lanes beyond are zero on load and untouched in memory on store.
+static inline vf load_first(const float* p, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
+static inline void store_first(float* p, vf a, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
+static inline vf add(vf a, vf b) { return {_mm512_add_ps(a.v, b.v)}; }
+static inline vf sub(vf a, vf b) { return {_mm512_sub_ps(a.v, b.v)}; }
+static inline vf mul(vf a, vf b) { return {_mm512_mul_ps(a.v, b.v)}; }
+static inline vf div(vf a, vf b) { return {_mm512_div_ps(a.v, b.v)}; }
+static inline vf fma(vf a, vf b, vf c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+// The second operand where either is NaN. (The unmasked forms trip a false "maybe uninitialized" of GCC 12.)
+static inline vf max(vf a, vf b) { return {_mm512_maskz_max_ps(0xffff, a.v, b.v)}; }
+static inline vf min(vf a, vf b) { return {_mm512_maskz_min_ps(0xffff, a.v, b.v)}; }
+
+}  // namespace bittern::engine::BITTERN_LEVEL

@@ -1,0 +1,107 @@
+"""`bittern inspect`: what is in a file, and how it runs on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+
+from bittern.cli.output import Output
+from bittern.cli.parser import add_execution_options, named_shapes
+
+if TYPE_CHECKING:
+    from bittern.model import Plan
+
+HELP = "layers, encodings, bytes; the kernel each layer takes here and why"
+DESCRIPTION = "List layers, encodings, bytes and bits per weight, then each layer's kernel on this machine and why."
+EXAMPLE = "bittern inspect net.bittern --shape data=1,3,224,224"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("file", metavar="FILE", help=".bittern file")
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="NAME=1,3,H,W",
+        help="plan for this input shape; may be repeated",
+    )
+    add_execution_options(parser)
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """Load, plan, list."""
+    import bittern
+    from bittern.cli.networks import check_source, metadata_lines, network_json, values_text
+
+    check_source(arguments.file)
+    network = bittern.Network.load(arguments.file)
+    model = bittern.load(arguments.file, threads=arguments.threads, isa=arguments.isa)
+    shapes = named_shapes(arguments.shape)
+    plan = model.plan_for(shapes) if shapes else model.plan
+    summary = network.summary()
+    size = os.path.getsize(arguments.file)
+    document: dict[str, Any] = {
+        "file": arguments.file,
+        "bytes": size,
+        **network_json(network),
+        "summary": summary,
+        "plan": plan,
+    }
+
+    def text() -> str:
+        return "\n".join(
+            [
+                f"file     {arguments.file}: {size:,} bytes",
+                f"inputs   {values_text(network.inputs)}",
+                f"outputs  {values_text(network.outputs)}",
+                *metadata_lines(network.metadata),
+                "",
+                "constants",
+                str(summary),
+                "",
+                "plan on this machine",
+                plan_text(plan),
+            ]
+        )
+
+    output.result(document, text)
+    return 0
+
+
+def plan_text(plan: Plan) -> str:
+    """A row per layer of the plan, the reason of its kernel last, and totals."""
+    from bittern.report import bytes_exact, bytes_short, shape_text, table
+
+    rows = []
+    for layer in plan.layers:
+        fused = "+".join([layer.op, *layer.fused])
+        rows.append(
+            [
+                layer.name,
+                fused,
+                shape_text(layer.output_shape),
+                layer.encoding or "-",
+                bytes_exact(layer.encoded_bytes) if layer.encoded_bytes else "-",
+                bytes_exact(layer.packed_bytes) if layer.packed_bytes else "-",
+                f"{layer.macs:,}" if layer.macs else "-",
+                layer.kernel,
+                layer.layout,
+                layer.reason,
+            ]
+        )
+    total = [
+        "total",
+        "",
+        "",
+        "",
+        bytes_exact(sum(layer.encoded_bytes for layer in plan.layers)),
+        bytes_exact(sum(layer.packed_bytes for layer in plan.layers)),
+        f"{sum(layer.macs for layer in plan.layers):,}",
+        "",
+        "",
+        f"activations {bytes_short(plan.arena_bytes)}",
+    ]
+    headers = ["layer", "op", "output", "encoding", "bytes", "packed", "MACs", "kernel", "layout", "why"]
+    return table(headers, rows, "llllrrrlll", total)

@@ -1,0 +1,32 @@
+"""Encoding trees: how the elements of a constant are written (docs/format.md).
+
+Every node yields a real tensor (float32) or an integer tensor; ``decode`` is its definition, in NumPy.
+"""
+
+from bittern.encodings.base import Encoding, Pattern, RegisterLeaf, Tree, leaf_key
+from bittern.encodings.dense import Affine, Codebook, Dense, Signs, Ternary, as_encoding
+from bittern.encodings.parse import KINDS, from_json
+from bittern.encodings.sparse import Bitmap, Csr, RelativeIndex, Sparse
+from bittern.encodings.streams import Huffman, Packed
+
+__all__ = [
+    "KINDS",
+    "Affine",
+    "Bitmap",
+    "Codebook",
+    "Csr",
+    "Dense",
+    "Encoding",
+    "Huffman",
+    "Packed",
+    "Pattern",
+    "RegisterLeaf",
+    "RelativeIndex",
+    "Signs",
+    "Sparse",
+    "Ternary",
+    "Tree",
+    "as_encoding",
+    "from_json",
+    "leaf_key",
+]

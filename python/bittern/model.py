@@ -1,0 +1,204 @@
+"""A loaded network: run it, look at its plan, profile it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bittern import _native
+from bittern.errors import InputError
+from bittern.graph import ValueInfo
+from bittern.network import Network
+from bittern.plan import Layer, LayerTime, Plan, Profile
+
+Source = str | os.PathLike[str] | bytes | Network
+
+
+class Model:
+    """A network ready to run. Safe to use from several threads at once. Made by :func:`load`."""
+
+    def __init__(self, native: _native.Model) -> None:
+        self._native = native
+        self.inputs = [ValueInfo(*info) for info in native.inputs]
+        self.outputs = [ValueInfo(*info) for info in native.outputs]
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self._native.name
+
+    @property
+    def isa(self) -> str:
+        """The highest instruction-set level its kernels use."""
+        return self._native.isa
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says about itself: preprocessing, labels, provenance."""
+        return self._native.metadata
+
+    @property
+    def values(self) -> list[str]:
+        """Names of the values that nodes compute, in order: what ``run`` takes as taps."""
+        return self._native.values
+
+    @property
+    def constants(self) -> list[str]:
+        """Names of the weights and other constants."""
+        return self._native.constants
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes that packed and decoded weights and scratch memory take at present."""
+        return self._native.weight_bytes
+
+    def constant(self, name: str) -> NDArray[Any]:
+        """The constant ``name``, decoded: float32, or its own integer type."""
+        return self._native.constant(name)
+
+    def __call__(
+        self, *args: Any, out: NDArray[np.float32] | Mapping[str, NDArray[np.float32]] | None = None, **named: Any
+    ) -> NDArray[np.float32] | dict[str, NDArray[np.float32]]:
+        """Run on arrays given in the order of ``inputs`` or by name.
+
+        Arrays are float32, NumPy or anything with DLPack or the buffer protocol; strided ones are copied. ``out`` takes
+        the result: one array, or a dict by name. Returns the array of a single output, else a dict by name.
+        Raises InputError where a name, shape or type does not fit.
+        """
+        if len(args) > len(self.inputs):
+            raise InputError("inputs", f"{len(args)} given", f"the network takes {len(self.inputs)}")
+        feeds = dict(zip((info.name for info in self.inputs), args, strict=False))
+        for name, value in named.items():
+            if name in feeds:
+                raise InputError(f"input {name}", "given twice", "by position or by name")
+            feeds[name] = value
+        results = self._run(feeds, self._out_arrays(out), [])
+        return results[self.outputs[0].name] if len(self.outputs) == 1 else results
+
+    def run(self, feeds: Mapping[str, Any], *, taps: Sequence[str] = ()) -> dict[str, NDArray[np.float32]]:
+        """Run on arrays by name; returns the outputs and the values named in ``taps``, always by name.
+
+        Taps are values inside the unfused network, for example what a Conv gives before its Relu.
+        """
+        return self._run(feeds, [None] * len(self.outputs), list(taps))
+
+    @property
+    def plan(self) -> Plan:
+        """How each layer runs here; free sizes count as 1. See :meth:`plan_for`."""
+        return self.plan_for({})
+
+    def plan_for(self, shapes: Mapping[str, Sequence[int]]) -> Plan:
+        """The plan for the given input shapes by name; inputs left out keep their declared sizes, free ones 1."""
+        unknown = set(shapes) - {info.name for info in self.inputs}
+        if unknown:
+            raise InputError(f"input {min(unknown)}", "the network has no such input", self._input_names())
+        wanted = []
+        for info in self.inputs:
+            default = [size if isinstance(size, int) else 1 for size in info.shape]
+            wanted.append([int(size) for size in shapes.get(info.name, default)])
+        layers, outputs, arena_bytes = self._native.plan(wanted, [])
+        return Plan([Layer(**layer) for layer in layers], {name: shape for name, shape, _ in outputs}, arena_bytes)
+
+    def profile(self, *args: Any, runs: int = 10, **named: Any) -> Profile:
+        """Time every layer on the given inputs: the median of ``runs`` runs, after one that is not counted."""
+        feeds = dict(zip((info.name for info in self.inputs), args, strict=False)) | named
+        arrays = self._ordered(feeds)
+        self._native.profile(arrays, 1)
+        times = self._native.profile(arrays, runs)
+        plan = self.plan_for({info.name: array.shape for info, array in zip(self.inputs, arrays, strict=True)})
+        total = sum(times) or 1.0
+        rows = [
+            LayerTime(layer, ms, ms / total, 2e-6 * layer.macs / ms if ms > 0 else 0.0)
+            for layer, ms in zip(plan.layers, times, strict=True)
+        ]
+        return Profile(rows, runs)
+
+    def __repr__(self) -> str:
+        def text(infos: list[ValueInfo]) -> str:
+            return ", ".join(f"{i.name} {'x'.join(map(str, i.shape))}" for i in infos)
+
+        return f"<bittern.Model {self.name}: {text(self.inputs)} -> {text(self.outputs)}, {self.isa}>"
+
+    def _input_names(self) -> str:
+        return "its inputs are " + ", ".join(info.name for info in self.inputs)
+
+    def _ordered(self, feeds: Mapping[str, Any]) -> list[NDArray[Any]]:
+        names = [info.name for info in self.inputs]
+        unknown = sorted(set(feeds) - set(names))
+        if unknown:
+            raise InputError(f"input {unknown[0]}", "the network has no such input", self._input_names())
+        missing = [name for name in names if name not in feeds]
+        if missing:
+            raise InputError(f"input {missing[0]}", "missing", self._input_names())
+        return [_as_array(feeds[name], name) for name in names]
+
+    def _out_arrays(self, out: Any) -> list[NDArray[Any] | None]:
+        if out is None:
+            return [None] * len(self.outputs)
+        if isinstance(out, Mapping):
+            unknown = sorted(set(out) - {info.name for info in self.outputs})
+            if unknown:
+                raise InputError(f"output {unknown[0]}", "the network has no such output")
+            arrays = [out.get(info.name) for info in self.outputs]
+        elif len(self.outputs) != 1:
+            raise InputError("out", "one array for several outputs", "give a dict by name")
+        else:
+            arrays = [out]
+        for array in arrays:
+            if array is not None and not isinstance(array, np.ndarray):
+                raise InputError("out", f"a {type(array).__name__}", "it must be a NumPy array")
+        return arrays
+
+    def _run(
+        self, feeds: Mapping[str, Any], outputs: list[NDArray[Any] | None], taps: list[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        results = self._native.run(self._ordered(feeds), outputs, taps)
+        names = [info.name for info in self.outputs] + taps
+        return dict(zip(names, results, strict=True))
+
+
+def load(
+    source: Source,
+    *,
+    threads: int = 0,
+    isa: str | None = None,
+    device: str = "cpu",
+    memory_limit: int = 0,
+    checksum: str = "eager",
+    kernels: Sequence[str] | None = None,
+) -> Model:
+    """Load a network from a ``.bittern`` file, its bytes, or a :class:`Network`.
+
+    ``threads``: at most so many for a run, 0 for all CPUs granted to the process. ``isa``: the highest instruction-set
+    level to use, None for BITTERN_ISA or else the best. ``memory_limit``: bytes for weights and scratch memory, 0 for
+    what the machine grants. ``checksum``: "eager", "lazy" (verified at the first run) or "skip". ``kernels``: names of
+    kernels to use wherever they fit, for tests and benchmarks.
+
+    Raises FormatError (damaged file), UnsupportedError, ResourceError (memory), InputError (missing file, options).
+    """
+    options = (threads, isa or "", device, memory_limit, checksum, list(kernels or ()))
+    if threads < 0 or memory_limit < 0:
+        raise InputError("threads" if threads < 0 else "memory_limit", f"{min(threads, memory_limit)}", "it cannot be negative")
+    if isinstance(source, Network):
+        return Model(_native.Model.from_bytes(source.to_bytes(), f"<network {source.name}>", *options))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return Model(_native.Model.from_bytes(bytes(source), "<bytes>", *options))
+    if isinstance(source, str | os.PathLike):
+        return Model(_native.Model.load(os.fspath(source), *options))
+    raise InputError("source", f"a {type(source).__name__}", "it must be a path, bytes or a Network")
+
+
+def _as_array(value: Any, name: str) -> NDArray[Any]:
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        array = np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"input {name}", f"a {type(value).__name__} that is no array ({error})", "give a float32 array") from None
+    if array.dtype == object:
+        raise InputError(f"input {name}", f"a {type(value).__name__} that is no array", "give a float32 array")
+    return cast(NDArray[Any], array)

@@ -1,0 +1,173 @@
+"""Is a model's answer the original's answer, and where does it first drift?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bittern.errors import InputError
+from bittern.model import Model, load
+from bittern.network import Network
+from bittern.report.quantities import significant
+from bittern.report.table import table
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """How far one value is from the reference: absolute maximum, root mean square, and that relative to the value's own."""
+
+    name: str
+    max_abs_error: float
+    rms: float
+    relative: float
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """The verdict of :func:`verify` on all values that both networks have, in the order they are computed.
+
+    ``ok``: every output is within ``tolerance`` (absolute). ``first_drift``: the first value that is off by more than
+    ``tolerance`` times its largest magnitude, or ``tolerance`` if that is below 1; None if there is none.
+    """
+
+    ok: bool
+    tolerance: float
+    max_error: float
+    oracle: str
+    layers: list[LayerError]
+    first_drift: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        rows = [
+            (row.name, significant(row.max_abs_error), significant(row.rms), significant(row.relative))
+            for row in self.layers
+        ]
+        verdict = "within" if self.ok else "beyond"
+        lines = [
+            table(("value", "max error", "rms error", "relative"), rows, "lrrr"),
+            f"oracle: {self.oracle}",
+            f"largest error of an output: {significant(self.max_error)}, {verdict} the tolerance {self.tolerance:g}",
+        ]
+        if self.first_drift is not None:
+            lines.append(f"first value that drifts: {self.first_drift}")
+        return "\n".join(lines)
+
+
+def verify(
+    model: Model | str | os.PathLike[str] | Network,
+    against: str | os.PathLike[str] | ModelProto | Network,
+    data: Mapping[str, Any] | None = None,
+    tolerance: float = 1e-4,
+    *,
+    seed: int = 0,
+) -> VerifyReport:
+    """Run ``model`` and the original ``against`` on the same inputs and compare every value they share by name.
+
+    The oracle is ONNX Runtime where it is installed and the original is an ONNX file, else the original's faithful
+    conversion with dense weights on the scalar level. ``data`` maps input names to float32 arrays; without it, inputs
+    are drawn from a normal distribution with ``seed``. Raises InputError if the networks do not fit each other.
+    """
+    model = model if isinstance(model, Model) else load(model)
+    feeds = _feeds(model, data, seed)
+    reference, oracle = _reference(against, feeds)
+    missing = [info.name for info in model.outputs if info.name not in reference]
+    if missing:
+        raise InputError(f"output {missing[0]}", "the original has no such value", "compare a network with its own original")
+    taps = [name for name in model.values if name in reference and name not in {o.name for o in model.outputs}]
+    results = model.run(feeds, taps=taps)
+    layers = [_error(name, results[name], reference[name]) for name in model.values if name in results]
+    known = {layer.name for layer in layers}
+    layers += [_error(o.name, results[o.name], reference[o.name]) for o in model.outputs if o.name not in known]
+
+    drift = None
+    for layer in layers:
+        scale = max(1.0, float(np.max(np.abs(reference[layer.name]), initial=0.0)))
+        if not layer.max_abs_error <= tolerance * scale:
+            drift = layer.name
+            break
+    names = {info.name for info in model.outputs}
+    worst = [layer.max_abs_error for layer in layers if layer.name in names]
+    max_error = float(np.max(worst, initial=0.0))
+    return VerifyReport(max_error <= tolerance, tolerance, max_error, oracle, layers, drift)
+
+
+def _feeds(model: Model, data: Mapping[str, Any] | None, seed: int) -> Arrays:
+    if data is not None:
+        return {name: np.asarray(value) for name, value in data.items()}
+    generator = np.random.default_rng(seed)
+    shapes = {info.name: [size if isinstance(size, int) else 1 for size in info.shape] for info in model.inputs}
+    return {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def _error(name: str, result: NDArray[np.float32], reference: NDArray[np.float32]) -> LayerError:
+    if result.shape != reference.shape:
+        raise InputError(f"value {name}", f"has shape {result.shape}, in the original {reference.shape}")
+    difference = result.astype(np.float64) - reference.astype(np.float64)
+    if difference.size == 0:
+        return LayerError(name, 0.0, 0.0, 0.0)
+    rms = float(np.sqrt(np.mean(np.square(difference))))
+    level = float(np.sqrt(np.mean(np.square(reference.astype(np.float64)))))
+    return LayerError(name, float(np.max(np.abs(difference))), rms, rms / level if level > 0 else (0.0 if rms == 0 else float("inf")))
+
+
+def _reference(against: Any, feeds: Arrays) -> tuple[Arrays, str]:
+    """All values of the original that can be had, and who computed them."""
+    if not isinstance(against, Network) and not _is_bittern(against):
+        found = _onnxruntime_values(against, feeds)
+        if found is not None:
+            return found
+    from bittern.importers import convert
+
+    network = against if isinstance(against, Network) else convert(against)
+    scalar = load(network, isa="scalar")
+    _check_names(feeds, [info.name for info in scalar.inputs])
+    return scalar.run(feeds, taps=scalar.values), "dense scalar run"
+
+
+def _is_bittern(against: Any) -> bool:
+    return isinstance(against, str | os.PathLike) and os.fspath(against).endswith(".bittern")
+
+
+def _check_names(feeds: Arrays, names: list[str]) -> None:
+    if set(feeds) != set(names):
+        raise InputError("inputs", f"the model takes {sorted(feeds)}, the original {sorted(names)}")
+
+
+def _onnxruntime_values(against: Any, feeds: Arrays) -> tuple[Arrays, str] | None:
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError:
+        return None
+    from bittern.importers.onnx import read_model
+
+    proto = onnx.ModelProto()
+    proto.CopyFrom(read_model(against))
+    outputs = {value.name for value in proto.graph.output}
+    for node in proto.graph.node:
+        for name in node.output:
+            if name and name not in outputs:
+                outputs.add(name)
+                proto.graph.output.append(onnx.ValueInfoProto(name=name))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    _check_names(feeds, [value.name for value in session.get_inputs()])
+    names = [value.name for value in session.get_outputs()]
+    arrays = session.run(names, feeds)
+    floats = {n: a for n, a in zip(names, arrays, strict=True) if isinstance(a, np.ndarray) and a.dtype == np.float32}
+    return floats, f"onnxruntime {onnxruntime.__version__}"

@@ -1,0 +1,241 @@
+#include "plan/builder.h"
+
+#include <algorithm>
+
+#include <bittern/error.h>
+
+#include "ops/plain.h"
+
+namespace bittern::plan {
+
+using engine::make_map;
+using engine::Map;
+
+namespace {
+
+Map planar_map(const Shape& shape) {
+  return shape.size() == 4 ? make_map(shape[0], shape[1], shape[2], shape[3], 1) : Map{};
+}
+
+}  // namespace
+
+std::string layout_name(const Map& map) {
+  std::string name = map.block == 1 ? "planar" : "c" + std::to_string(map.block);
+  if (map.has_halo()) {
+    name += " halo " + std::to_string(map.top) + "," + std::to_string(map.left) + "," + std::to_string(map.bottom) + "," + std::to_string(map.right);
+  }
+  return name;
+}
+
+Builder::Builder(const Source& source, const Types& types, const std::vector<std::string>& outputs) : source_(source), types_(types) {
+  for (std::size_t i = 0; i < source.graph->inputs.size(); ++i) {
+    const graph::ValueInfo& input = source.graph->inputs[i];
+    values_[input.name].planar = Storage{{Place::Kind::input, static_cast<int>(i), 0, nullptr}, planar_map(shape(input.name))};
+  }
+  for (std::size_t i = 0; i < outputs.size(); ++i) output_index_.emplace(outputs[i], static_cast<int>(i));
+}
+
+std::int64_t Builder::count(const std::string& value) const { return graph::element_count(shape(value), value); }
+
+void Builder::ask_halo(const std::string& value, const graph::Window& window) {
+  const auto part = in_place_.find(value);
+  Value& v = values_[part != in_place_.end() ? part->second.whole : value];
+  v.top = std::max(v.top, window.pad_top);
+  v.left = std::max(v.left, window.pad_left);
+  v.bottom = std::max(v.bottom, window.pad_bottom);
+  v.right = std::max(v.right, window.pad_right);
+}
+
+void Builder::concatenate_in_place(const std::string& part, const std::string& whole, std::int64_t first_channel) {
+  in_place_[part] = {whole, first_channel};
+}
+
+bool Builder::has_blocked(const std::string& value) const {
+  const auto found = values_.find(value);
+  return found != values_.end() && found->second.blocked.has_value();
+}
+
+bool Builder::has_planar(const std::string& value) const {
+  const auto found = values_.find(value);
+  return found != values_.end() && found->second.planar.has_value();
+}
+
+Storage Builder::planar(const std::string& value) {
+  Value& v = values_[value];
+  if (!v.planar) {
+    if (v.blocked) {
+      const Storage from = *v.blocked;
+      begin_reorder(value);
+      emit_reorder(from, make_planar(value));
+    } else {
+      // A constant: decoded once, shared by all plans.
+      const float* data = weights("constant " + value, count(value), source_.place + ": constant " + value, [&](float* out) {
+        const auto floats = source_.constants->floats(value);
+        std::copy(floats.begin(), floats.end(), out);
+      });
+      v.planar = Storage{{Place::Kind::constant, 0, 0, data}, planar_map(shape(value))};
+    }
+  }
+  return *v.planar;
+}
+
+Storage Builder::blocked(const std::string& value) {
+  if (!has_blocked(value)) {
+    const Storage from = planar(value);
+    begin_reorder(value);
+    emit_reorder(from, make_blocked(value));
+  }
+  return *values_[value].blocked;
+}
+
+Storage Builder::planar_with_halo(const std::string& value, const graph::Window& win) {
+  const Shape& s = shape(value);
+  const Storage from = planar(value);
+  begin_reorder(value);
+  const Storage to = allocate_map(make_map(s[0], s[1], s[2], s[3], 1, win.pad_top, win.pad_left, win.pad_bottom, win.pad_right));
+  emit_reorder(from, to);
+  return to;
+}
+
+Storage Builder::make_planar(const std::string& value) {
+  Storage storage;
+  storage.map = planar_map(shape(value));
+  if (const auto out = output_index_.find(value); out != output_index_.end()) {
+    storage.place = {Place::Kind::output, out->second, 0, nullptr};
+  } else {
+    storage.place = new_buffer(static_cast<std::uint64_t>(count(value)));
+  }
+  values_[value].planar = storage;
+  return storage;
+}
+
+Storage Builder::make_blocked(const std::string& value) {
+  const Shape& s = shape(value);
+  if (const auto part = in_place_.find(value); part != in_place_.end()) {
+    // Lives inside the concatenation, which is allocated when its first part is.
+    const std::string& whole = part->second.whole;
+    Storage storage = has_blocked(whole) ? *values_[whole].blocked : make_blocked(whole);
+    storage.map.c = s[1];
+    storage.place.offset += part->second.first_channel / 16 * storage.map.plane;
+    values_[value].blocked = storage;
+    return storage;
+  }
+  const Value& v = values_[value];
+  const Storage storage = allocate_map(make_map(s[0], s[1], s[2], s[3], 16, v.top, v.left, v.bottom, v.right));
+  values_[value].blocked = storage;
+  return storage;
+}
+
+void Builder::view(const std::string& value, const std::string& of) {
+  Storage storage = planar(of);
+  storage.map = planar_map(shape(value));
+  values_[value].planar = storage;
+}
+
+Storage Builder::allocate_map(const Map& map) {
+  // Recomputed with saturation: sizes come from a file and from the caller.
+  const std::uint64_t floats = static_cast<std::uint64_t>(graph::element_count(
+      {map.n, map.blocks(), map.top + map.h + map.bottom, map.left + map.w + map.right, map.block}, source_.place));
+  Storage storage;
+  storage.map = map;
+  storage.place = new_buffer(floats);
+  storage.place.offset = map.origin();
+  if (map.has_halo()) {
+    emit([map, place = storage.place](const RunContext& run) { engine::clear_halo(map, run.write(place), *run.team); }, {storage.place});
+  }
+  return storage;
+}
+
+Place Builder::new_buffer(std::uint64_t floats) {
+  buffers_.push_back({floats, plan_.steps.size(), plan_.steps.size()});
+  return {Place::Kind::arena, static_cast<int>(buffers_.size()) - 1, 0, nullptr};
+}
+
+const float* Builder::weights(const std::string& key, std::int64_t floats, const std::string& what, const std::function<void(float*)>& fill) {
+  plan_.weights.push_back(source_.weights->get(key, static_cast<std::uint64_t>(floats), what, fill));
+  return plan_.weights.back()->as<float>();
+}
+
+LayerInfo& Builder::layer(const Item& item) {
+  LayerInfo info;
+  info.name = item.name;
+  info.op = item.op;
+  info.fused = item.fused;
+  info.output_shape = shape(item.output);
+  plan_.info.layers.push_back(std::move(info));
+  return plan_.info.layers.back();
+}
+
+void Builder::emit(std::function<void(const RunContext&)> run, std::initializer_list<Place> uses) {
+  for (const Place& place : uses) {
+    if (place.kind == Place::Kind::arena && place.index >= 0) buffers_[static_cast<std::size_t>(place.index)].last = plan_.steps.size();
+  }
+  plan_.steps.push_back({std::move(run), plan_.info.layers.size() - 1});
+}
+
+void Builder::begin_conversion(const char* op, const std::string& value, const char* kernel, const char* reason) {
+  LayerInfo info;
+  info.name = value;
+  info.op = op;
+  info.kernel = kernel;
+  info.isa = "scalar";
+  info.reason = reason;
+  info.output_shape = shape(value);
+  plan_.info.layers.push_back(std::move(info));
+}
+
+void Builder::emit_reorder(const Storage& from, const Storage& to) {
+  current().layout = layout_name(from.map) + " -> " + layout_name(to.map);
+  emit([from, to](const RunContext& run) { engine::reorder(from.map, run.read(from.place), to.map, run.write(to.place), *run.team); },
+       {from.place, to.place});
+}
+
+Plan Builder::finish(const std::vector<std::string>& outputs) {
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    const Storage from = planar(outputs[i]);
+    if (from.place.kind == Place::Kind::output && from.place.index == static_cast<int>(i)) continue;
+    const Place to{Place::Kind::output, static_cast<int>(i), 0, nullptr};
+    begin_conversion("Copy", outputs[i], "strided_copy_f32__scalar", "the output is a view of another value");
+    current().layout = "planar -> planar";
+    const std::int64_t floats = count(outputs[i]);
+    emit([=](const RunContext& run) {
+      const std::int64_t sizes[] = {floats}, strides[] = {4};
+      if (floats != 0) engine::strided_copy(sizes, 4, run.read(from.place), strides, run.write(to), strides);
+    }, {from.place, to});
+  }
+  assign_offsets();
+  return std::move(plan_);
+}
+
+// Largest first, each at the lowest offset that no buffer alive at the same time overlaps.
+void Builder::assign_offsets() {
+  constexpr std::uint64_t line = engine::buffer_alignment / sizeof(float);
+  std::vector<std::size_t> order(buffers_.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return buffers_[a].floats > buffers_[b].floats; });
+  plan_.buffer_offsets.assign(buffers_.size(), 0);
+  std::uint64_t total = 0;
+  std::vector<std::size_t> placed;
+  for (const std::size_t i : order) {
+    const Buffer& buffer = buffers_[i];
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> taken;
+    for (const std::size_t other : placed) {
+      if (buffers_[other].first <= buffer.last && buffer.first <= buffers_[other].last) {
+        const auto start = static_cast<std::uint64_t>(plan_.buffer_offsets[other]);
+        taken.emplace_back(start, start + buffers_[other].floats);
+      }
+    }
+    std::sort(taken.begin(), taken.end());
+    std::uint64_t offset = 0;
+    for (const auto& [start, end] : taken) {
+      if (offset + buffer.floats <= start) break;
+      offset = std::max(offset, (end + line - 1) / line * line);
+    }
+    plan_.buffer_offsets[i] = static_cast<std::int64_t>(offset);
+    total = std::max(total, offset + buffer.floats);
+    placed.push_back(i);
+  }
+  plan_.info.arena_bytes = total * sizeof(float);
+}
+
+}  // namespace bittern::plan

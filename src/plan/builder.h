@@ -1,0 +1,107 @@
+// The state of planning: where each value lives, in which layouts, and the steps emitted so far.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/map.h"
+#include "ops/rows.h"
+#include "plan/plan.h"
+
+namespace bittern::plan {
+
+// A value in memory. For rank 4 `map` describes it; other ranks are plain arrays in C order.
+struct Storage {
+  Place place;
+  engine::Map map;
+};
+
+class Builder {
+ public:
+  Builder(const Source& source, const Types& types, const std::vector<std::string>& outputs);
+
+  const Source& source() const { return source_; }
+  const graph::ValueType& type(const std::string& value) const { return types_.at(value); }
+  const Shape& shape(const std::string& value) const { return types_.at(value).shape; }
+  std::int64_t count(const std::string& value) const;
+
+  // The items still to come ask for halos and for concatenation in place: told before lowering starts.
+  void ask_halo(const std::string& value, const graph::Window& window);
+  void concatenate_in_place(const std::string& part, const std::string& whole, std::int64_t first_channel);
+  bool in_place(const std::string& part) const { return in_place_.count(part) != 0; }
+
+  // The value in the layout asked for; emits a reorder if it does not exist yet.
+  Storage planar(const std::string& value);
+  Storage blocked(const std::string& value);
+  bool has_blocked(const std::string& value) const;
+  bool has_planar(const std::string& value) const;
+  // Rank 4, planar, inside a halo of zeros as wide as the window's padding.
+  Storage planar_with_halo(const std::string& value, const graph::Window& window);
+
+  // Memory for a value about to be computed.
+  Storage make_planar(const std::string& value);
+  Storage make_blocked(const std::string& value);
+  // The value is another one's memory under a new shape.
+  void view(const std::string& value, const std::string& of);
+
+  // The weights of a layer: `fill` runs once per model and key.
+  const float* weights(const std::string& key, std::int64_t floats, const std::string& what, const std::function<void(float*)>& fill);
+
+  // Starts a layer's row: steps emitted from here on belong to it. Ask for the inputs' storage before, for the
+  // output's after.
+  LayerInfo& layer(const Item& item);
+  LayerInfo& current() { return plan_.info.layers.back(); }
+  // `uses` are all places the step reads or writes.
+  void emit(std::function<void(const RunContext&)> run, std::initializer_list<Place> uses);
+
+  Plan finish(const std::vector<std::string>& outputs);
+
+ private:
+  struct Value {
+    std::optional<Storage> planar, blocked;
+    std::int64_t top = 0, left = 0, bottom = 0, right = 0;  // halo of the blocked form
+  };
+  struct Buffer {
+    std::uint64_t floats = 0;
+    std::size_t first = 0, last = 0;  // steps
+  };
+  struct Part {
+    std::string whole;
+    std::int64_t first_channel = 0;
+  };
+
+  Place new_buffer(std::uint64_t floats);
+  Storage allocate_map(const engine::Map& map);
+  // Conversions get rows of their own in the plan, in front of the layer that asked for them: they are never hidden.
+  void begin_conversion(const char* op, const std::string& value, const char* kernel, const char* reason);
+  void begin_reorder(const std::string& value) {
+    begin_conversion("Reorder", value, "reorder_f32__scalar", "the next layer needs this layout");
+  }
+  void emit_reorder(const Storage& from, const Storage& to);
+  void assign_offsets();
+
+  const Source& source_;
+  const Types& types_;
+  std::map<std::string, int> output_index_;
+  std::map<std::string, Value> values_;
+  std::map<std::string, Part> in_place_;
+  std::vector<Buffer> buffers_;
+  Plan plan_;
+};
+
+// "planar", "c16", "c16 halo 1,1,1,1".
+std::string layout_name(const engine::Map& map);
+
+// Emit the steps of one item; in lower_layers.cpp and lower_ops.cpp.
+void lower_conv(Builder& builder, const Item& item);
+void lower_gemm(Builder& builder, const Item& item);
+void lower_op(Builder& builder, const Item& item);
+
+// The kernel of an operator loop: a preferred one if it fits, else the best level's. Fills the layer's kernel and reason.
+const engine::OpKernel& choose_op(Builder& builder, const char* loop);
+
+}  // namespace bittern::plan

@@ -1,0 +1,249 @@
+#include "plan/fuse.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+namespace bittern::plan {
+namespace {
+
+bool is_layer(const std::string& op) { return op == "Conv" || op == "Gemm" || op == "MatMul"; }
+bool is_binary(const std::string& op) { return op == "Add" || op == "Sub" || op == "Mul" || op == "Div"; }
+bool can_clamp(const std::string& op) { return is_layer(op) || is_binary(op) || op == "BatchNormalization"; }
+
+class Fuser {
+ public:
+  Fuser(const graph::Graph& graph, const Types& types, const std::set<std::string>& kept, const Constants& constants)
+      : types_(types), kept_(kept), constants_(constants) {
+    for (const graph::Node& node : graph.nodes) {
+      Item item;
+      item.node = &node;
+      item.op = node.op;
+      item.name = node.name;
+      item.inputs = node.inputs;
+      // Only one output is ever used: validate() allows no more.
+      item.output = node.outputs[0];
+      if (node.op == "Dropout") item.inputs.resize(1);
+      items_.push_back(std::move(item));
+    }
+  }
+
+  std::vector<Item> run() {
+    drop_no_ops();
+    recount();
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+      if (dead_[i]) continue;
+      if (!fold_channel_affine(i) && !fuse_residual(i)) fuse_clamp(i);
+    }
+    std::vector<Item> result;
+    for (std::size_t i = 0; i < items_.size(); ++i)
+      if (!dead_[i]) result.push_back(std::move(items_[i]));
+    return result;
+  }
+
+ private:
+  // Identity and Dropout pass their input on.
+  void drop_no_ops() {
+    std::map<std::string, std::string> stands_for;
+    std::vector<Item> left;
+    for (Item& item : items_) {
+      for (std::string& input : item.inputs) {
+        if (const auto found = stands_for.find(input); found != stands_for.end()) input = found->second;
+      }
+      if ((item.op == "Identity" || item.op == "Dropout") && kept_.count(item.output) == 0) {
+        stands_for[item.output] = item.inputs[0];
+      } else {
+        left.push_back(std::move(item));
+      }
+    }
+    items_ = std::move(left);
+    dead_.assign(items_.size(), false);
+  }
+
+  void recount() {
+    uses_.clear();
+    producer_.clear();
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+      for (const std::string& input : items_[i].inputs) ++uses_[input];
+      producer_[items_[i].output] = i;
+    }
+  }
+
+  // The item that makes `value`, if nobody but the asking item sees the value.
+  Item* sole_producer(const std::string& value) {
+    const auto found = producer_.find(value);
+    if (found == producer_.end() || uses_[value] != 1 || kept_.count(value) != 0) return nullptr;
+    return &items_[found->second];
+  }
+
+  // Item i now runs inside `into`, which takes over its output.
+  void absorb(Item& into, std::size_t i) {
+    into.fused.push_back(items_[i].name);
+    into.fused.insert(into.fused.end(), items_[i].fused.begin(), items_[i].fused.end());
+    into.output = items_[i].output;
+    producer_[into.output] = static_cast<std::size_t>(&into - items_.data());
+    dead_[i] = true;
+  }
+
+  std::int64_t channels_of(const std::string& value) const {
+    const Shape& shape = types_.at(value).shape;
+    return shape.size() < 2 ? -1 : shape.size() == 4 || shape.size() == 2 ? shape[1] : -1;
+  }
+
+  // A constant as one number per channel of `like`, if it broadcasts that way.
+  std::optional<std::vector<float>> per_channel(const std::string& name, const std::string& like) const {
+    if (!constants_.has(name)) return std::nullopt;
+    const Shape& shape = types_.at(name).shape;
+    const Shape& target = types_.at(like).shape;
+    const std::int64_t channels = channels_of(like);
+    if (channels < 0 || types_.at(name).dtype != DType::f32 || shape.size() > target.size()) return std::nullopt;
+    const std::size_t axis = target.size() == 4 ? 1 : target.size() - 1, missing = target.size() - shape.size();
+    std::int64_t count = 1;
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+      if (shape[i] == 1) continue;
+      if (i + missing != axis || shape[i] != channels) return std::nullopt;
+      count = channels;
+    }
+    std::vector<float> values = constants_.floats(name);
+    if (count == 1) values.assign(static_cast<std::size_t>(channels), values.at(0));
+    return values;
+  }
+
+  static void apply(Item& item, const std::vector<float>& scale, const std::vector<float>& shift) {
+    const std::size_t channels = scale.size();
+    if (item.scale.empty()) {
+      item.scale.assign(channels, 1.0f);
+      item.shift.assign(channels, 0.0f);
+    }
+    for (std::size_t c = 0; c < channels; ++c) {
+      item.scale[c] *= scale[c];
+      item.shift[c] = item.shift[c] * scale[c] + shift[c];
+    }
+  }
+
+  // Conv or Gemm followed by batch normalisation, or by a constant per channel: into the weights.
+  bool fold_channel_affine(std::size_t i) {
+    Item& item = items_[i];
+    if (item.op == "BatchNormalization") {
+      Item* into = foldable(item.inputs[0]);
+      for (std::size_t p = 1; p < 5; ++p)
+        if (!constants_.has(item.inputs[p])) return false;
+      if (into == nullptr) return false;
+      std::vector<float> scale, shift;
+      batch_norm_affine(item, scale, shift);
+      apply(*into, scale, shift);
+      absorb(*into, i);
+      return true;
+    }
+    if (!is_binary(item.op)) return false;
+    for (const std::size_t side : {0, 1}) {
+      if (side == 1 && (item.op == "Sub" || item.op == "Div")) continue;
+      const std::string &value = item.inputs[side], &constant = item.inputs[1 - side];
+      if (constants_.has(value) || types_.at(item.output).shape != types_.at(value).shape) continue;
+      const auto numbers = per_channel(constant, value);
+      Item* into = numbers ? foldable(value) : nullptr;
+      if (into == nullptr) continue;
+      std::vector<float> scale(numbers->size(), 1.0f), shift(numbers->size(), 0.0f);
+      for (std::size_t c = 0; c < numbers->size(); ++c) {
+        const float x = (*numbers)[c];
+        if (item.op == "Add") shift[c] = x;
+        if (item.op == "Sub") shift[c] = -x;
+        if (item.op == "Mul") scale[c] = x;
+        if (item.op == "Div") scale[c] = 1.0f / x;
+      }
+      apply(*into, scale, shift);
+      absorb(*into, i);
+      return true;
+    }
+    return false;
+  }
+
+  Item* foldable(const std::string& value) {
+    Item* into = sole_producer(value);
+    if (into == nullptr || !is_layer(into->op) || into->clamped || !into->residual.empty()) return nullptr;
+    if (channels_of(value) < 0 || !constants_.has(into->inputs[1])) return nullptr;
+    // A Gemm whose C is no row vector adds it after the product: a scaling would have to reach it too.
+    if (into->op == "Gemm" && into->inputs.size() > 2 && !into->inputs[2].empty() && !per_channel(into->inputs[2], value)) return nullptr;
+    if (into->op == "Conv" && into->inputs.size() > 2 && !into->inputs[2].empty() && !constants_.has(into->inputs[2])) return nullptr;
+    return into;
+  }
+
+  void batch_norm_affine(const Item& item, std::vector<float>& scale, std::vector<float>& shift) const {
+    const auto gamma = constants_.floats(item.inputs[1]), beta = constants_.floats(item.inputs[2]);
+    const auto mean = constants_.floats(item.inputs[3]), variance = constants_.floats(item.inputs[4]);
+    const float epsilon = graph::float_attribute(*item.node, "epsilon", 1e-5f);
+    for (std::size_t c = 0; c < gamma.size(); ++c) {
+      // In double: the folded weights are rounded once.
+      const double s = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + epsilon);
+      scale.push_back(static_cast<float>(s));
+      shift.push_back(static_cast<float>(beta[c] - mean[c] * s));
+    }
+  }
+
+  // Add of two equal shapes: into the convolution that comes last, if the other side is ready by then.
+  bool fuse_residual(std::size_t i) {
+    Item& item = items_[i];
+    if (item.op != "Add" || item.inputs[0] == item.inputs[1]) return false;
+    if (types_.at(item.inputs[0]).shape != types_.at(item.inputs[1]).shape) return false;
+    Item* best = nullptr;
+    std::size_t best_at = 0, best_side = 0;
+    for (const std::size_t side : {0, 1}) {
+      Item* into = sole_producer(item.inputs[side]);
+      if (into == nullptr || into->op != "Conv" || into->clamped || !into->residual.empty()) continue;
+      const std::size_t at = producer_[item.inputs[side]];
+      const auto other = producer_.find(item.inputs[1 - side]);
+      if (other != producer_.end() && other->second > at) continue;
+      if (best == nullptr || at > best_at) {
+        best = into;
+        best_at = at;
+        best_side = side;
+      }
+    }
+    if (best == nullptr) return false;
+    best->residual = item.inputs[1 - best_side];
+    absorb(*best, i);
+    return true;
+  }
+
+  bool fuse_clamp(std::size_t i) {
+    Item& item = items_[i];
+    float lo = -std::numeric_limits<float>::infinity(), hi = std::numeric_limits<float>::infinity();
+    if (item.op == "Relu") {
+      lo = 0;
+    } else if (item.op == "Clip") {
+      for (std::size_t b = 1; b < item.inputs.size(); ++b) {
+        if (item.inputs[b].empty()) continue;
+        if (!constants_.has(item.inputs[b])) return false;
+        (b == 1 ? lo : hi) = constants_.floats(item.inputs[b]).at(0);
+      }
+    } else {
+      return false;
+    }
+    item.lo = lo;
+    item.hi = hi;
+    item.clamped = true;
+    Item* into = sole_producer(item.inputs[0]);
+    if (into == nullptr || !can_clamp(into->op) || into->clamped) return false;
+    into->lo = lo;
+    into->hi = hi;
+    into->clamped = true;
+    absorb(*into, i);
+    return true;
+  }
+
+  const Types& types_;
+  const std::set<std::string>& kept_;
+  const Constants& constants_;
+  std::vector<Item> items_;
+  std::vector<bool> dead_;
+  std::map<std::string, int> uses_;
+  std::map<std::string, std::size_t> producer_;
+};
+
+}  // namespace
+
+std::vector<Item> fuse(const graph::Graph& graph, const Types& types, const std::set<std::string>& kept, const Constants& constants) {
+  return Fuser(graph, types, kept, constants).run();
+}
+
+}  // namespace bittern::plan

@@ -1,0 +1,45 @@
+// Graph rewriting for execution: no-ops vanish, batch normalisation and scalings are folded into weights, and bias,
+// residual and activation move into the epilogue of the layer that feeds them.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "graph/ops.h"
+
+namespace bittern::plan {
+
+// A node with what was fused into it. Values keep the names of the graph.
+struct Item {
+  const graph::Node* node = nullptr;
+  std::string op, name;
+  std::vector<std::string> inputs;
+  std::string output;
+  std::vector<std::string> fused;
+  // Per output channel, applied to weights and bias when they are packed: y = scale * (conv + bias) + shift.
+  std::vector<float> scale, shift;
+  std::string residual;  // a value added before the clamp; empty: none
+  bool clamped = false;
+  float lo = -std::numeric_limits<float>::infinity(), hi = std::numeric_limits<float>::infinity();
+};
+
+using Types = std::map<std::string, graph::ValueType>;
+
+// The constants of a graph, decoded when asked for. Throws Error(format) where their leaves are damaged.
+class Constants {
+ public:
+  virtual ~Constants() = default;
+  virtual bool has(const std::string& name) const = 0;
+  virtual std::vector<float> floats(const std::string& name) const = 0;
+  virtual std::vector<std::int64_t> integers(const std::string& name) const = 0;
+};
+
+// `kept` are values that must exist as they are: outputs and taps.
+std::vector<Item> fuse(const graph::Graph& graph, const Types& types, const std::set<std::string>& kept, const Constants& constants);
+
+}  // namespace bittern::plan

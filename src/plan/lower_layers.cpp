@@ -1,0 +1,287 @@
+// Lowering of the layers that have weights: convolution, fully connected.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include <bittern/error.h>
+
+#include "gemm/conv.h"
+#include "ops/maps.h"
+#include "ops/plain.h"
+#include "plan/builder.h"
+#include "registry.h"
+
+namespace bittern::plan {
+namespace {
+
+using engine::ConvShape;
+using engine::Epilogue;
+using engine::GemmConv;
+using engine::GemmKernel;
+using engine::Map;
+
+std::string place_of(const Item& item) { return "node " + item.name + " (" + item.op + ")"; }
+
+const graph::Encoding* weight_encoding(Builder& builder, const Item& item) {
+  const auto& constants = builder.source().graph->constants;
+  const auto found = constants.find(item.inputs[1]);
+  if (found == constants.end()) {
+    throw Error(ErrorCode::unsupported, place_of(item), "its weight " + item.inputs[1] + " is computed at run time", "only constant weights are supported");
+  }
+  return found->second.get();
+}
+
+bool has_bias(const Item& item) { return item.inputs.size() > 2 && !item.inputs[2].empty(); }
+
+// Makes the parameters of a layer as they run: decoded, output channels first, folded scalings applied.
+using Make = std::function<std::vector<float>()>;
+
+// y = scale * (w x + b) + shift, with scale and shift of the item.
+void fold_weights(const Item& item, std::vector<float>& weights) {
+  const std::size_t channels = item.scale.size(), each = channels == 0 ? 0 : weights.size() / channels;
+  for (std::size_t c = 0; c < channels; ++c) {
+    for (std::size_t i = 0; i < each; ++i) weights[c * each + i] *= item.scale[c];
+  }
+}
+
+void fold_bias(const Item& item, std::vector<float>& bias) {
+  if (item.scale.empty()) return;
+  if (bias.empty()) bias.assign(item.scale.size(), 0.0f);
+  for (std::size_t c = 0; c < bias.size(); ++c) bias[c] = bias[c] * item.scale[c] + item.shift[c];
+}
+
+// What distinguishes the packed weights of one layer from those of another use of the same constants.
+std::string weights_key(const Item& item, const std::string& how) {
+  std::string key = item.name + "|" + how;
+  if (!item.scale.empty()) {
+    for (const std::string& name : item.fused) key += "|" + name;
+  }
+  return key;
+}
+
+bool preferred(const Builder& builder, const char* name) {
+  const auto& list = *builder.source().preferred;
+  return std::find(list.begin(), list.end(), name) != list.end();
+}
+
+struct Choice {
+  const GemmKernel* kernel = nullptr;
+  std::string reason;
+};
+
+// The cheapest kernel of the level; `cost(kernel)` estimates.
+template <class Cost>
+Choice choose_gemm(const Builder& builder, const Cost& cost) {
+  const engine::Isa isa = builder.source().isa;
+  for (int level = static_cast<int>(isa); level >= 0; --level) {
+    for (const GemmKernel& kernel : engine::gemm_kernels(static_cast<engine::Isa>(level))) {
+      if (preferred(builder, kernel.name)) return {&kernel, "asked for"};
+    }
+  }
+  std::vector<std::pair<double, const GemmKernel*>> ranked;
+  for (int level = static_cast<int>(isa); level >= 0 && ranked.empty(); --level) {
+    for (const GemmKernel& kernel : engine::gemm_kernels(static_cast<engine::Isa>(level))) ranked.emplace_back(cost(kernel), &kernel);
+  }
+  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  Choice choice{ranked[0].second, "the only tile of its level"};
+  if (ranked.size() > 1) {
+    char text[96];
+    std::snprintf(text, sizeof text, "least estimated time; next %dx%d: %+.0f %%", ranked[1].second->rows, ranked[1].second->cols,
+                  100.0 * (ranked[1].first / std::max(1.0, ranked[0].first) - 1.0));
+    choice.reason = text;
+  }
+  return choice;
+}
+
+ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& win) {
+  const Shape &x = builder.shape(item.inputs[0]), &y = builder.shape(item.output);
+  ConvShape s;
+  s.n = x[0], s.c = x[1], s.h = x[2], s.w = x[3];
+  s.oc = y[1], s.oh = y[2], s.ow = y[3];
+  s.kh = win.kh, s.kw = win.kw;
+  s.stride_h = win.stride_h, s.stride_w = win.stride_w, s.dilation_h = win.dilation_h, s.dilation_w = win.dilation_w;
+  s.pad_top = win.pad_top, s.pad_left = win.pad_left, s.pad_bottom = win.pad_bottom, s.pad_right = win.pad_right;
+  s.groups = graph::int_attribute(*item.node, "group", 1);
+  return s;
+}
+
+// Packs weights and bias through `layer` (GemmConv or Depthwise) and emits its step.
+template <class Layer>
+void emit_layer(Builder& builder, const Item& item, const Layer& layer, const std::string& how, const Storage& in, const Storage& out,
+                const Storage& residual, bool biased, const Make& weights, const Make& bias) {
+  const std::string what = builder.source().place + ": " + place_of(item);
+  const float* packed = builder.weights(weights_key(item, how), layer.packed_elements(), what,
+                                        [&](float* target) { layer.pack(weights().data(), target); });
+  Epilogue epilogue{nullptr, nullptr, item.lo, item.hi};
+  if (biased) {
+    epilogue.bias = builder.weights(weights_key(item, how + " bias"), layer.padded_channels(), what,
+                                    [&](float* target) { layer.pad_bias(bias().data(), target); });
+  }
+  builder.current().packed_bytes = static_cast<std::uint64_t>(layer.packed_elements() + (biased ? layer.padded_channels() : 0)) * sizeof(float);
+  const bool added = !item.residual.empty();
+  builder.emit([=](const RunContext& run) {
+    Epilogue e = epilogue;
+    if (added) e.residual = run.read(residual.place);
+    layer.run(run.read(in.place), packed, e, run.write(out.place), *run.team);
+  }, {in.place, out.place, added ? residual.place : in.place});
+}
+
+void describe_weight(Builder& builder, const Item& item) {
+  const graph::Encoding* encoding = weight_encoding(builder, item);
+  LayerInfo& info = builder.current();
+  info.encoding = graph::describe(*encoding);
+  info.encoded_bytes = graph::encoded_bytes(*encoding);
+  const auto& constants = builder.source().graph->constants;
+  if (has_bias(item)) {
+    if (const auto bias = constants.find(item.inputs[2]); bias != constants.end()) info.encoded_bytes += graph::encoded_bytes(*bias->second);
+  }
+}
+
+std::string weight_note(const Builder& builder, const Item& item) {
+  const auto& encoding = *builder.source().graph->constants.at(item.inputs[1]);
+  return encoding.kind == graph::EncodingKind::dense ? "" : "; weights decoded to dense f32 at load: no kernel runs this encoding yet";
+}
+
+}  // namespace
+
+void lower_conv(Builder& builder, const Item& item) {
+  const Shape &x = builder.shape(item.inputs[0]), &w = builder.shape(item.inputs[1]);
+  weight_encoding(builder, item);
+  if (has_bias(item) && !builder.source().constants->has(item.inputs[2])) {
+    throw Error(ErrorCode::unsupported, place_of(item), "its bias " + item.inputs[2] + " is computed at run time", "only constant biases are supported");
+  }
+  const graph::Window win = graph::window(*item.node, x, w[2], w[3]);
+  const ConvShape s = conv_shape(builder, item, win);
+  if (s.c == 0 || s.oc == 0) throw Error(ErrorCode::unsupported, place_of(item), "a convolution without channels", "remove the layer");
+
+  const bool depthwise = s.groups == s.c && s.oc == s.c;
+  const auto& list = *builder.source().preferred;
+  const bool force_gemm = std::any_of(list.begin(), list.end(), [](const std::string& name) { return name.rfind("gemm_", 0) == 0; });
+  const bool padded = (win.pad_top | win.pad_left | win.pad_bottom | win.pad_right) != 0;
+  // A first layer of few channels reads planes as they are: blocks would be mostly empty.
+  const bool from_planar = !(depthwise && !force_gemm) && !builder.has_blocked(item.inputs[0]) && s.c < 8;
+  const Storage in = !from_planar ? builder.blocked(item.inputs[0]) : padded ? builder.planar_with_halo(item.inputs[0], win) : builder.planar(item.inputs[0]);
+  Storage residual;
+  if (!item.residual.empty()) residual = builder.blocked(item.residual);
+
+  builder.layer(item);
+  describe_weight(builder, item);
+  const Storage out = builder.make_blocked(item.output);
+  builder.current().layout = layout_name(in.map) + " -> " + layout_name(out.map);
+  builder.current().macs = s.macs();
+  const bool biased = has_bias(item) || !item.scale.empty();
+  const Make weights = [&] {
+    auto values = builder.source().constants->floats(item.inputs[1]);
+    fold_weights(item, values);
+    return values;
+  };
+  const Make bias = [&] {
+    auto values = has_bias(item) ? builder.source().constants->floats(item.inputs[2]) : std::vector<float>();
+    fold_bias(item, values);
+    return values;
+  };
+
+  if (depthwise && !force_gemm) {
+    const engine::OpKernel& kernel = choose_op(builder, "depthwise");
+    builder.current().reason = "one channel a group" + weight_note(builder, item);
+    emit_layer(builder, item, engine::Depthwise(kernel, s, in.map, out.map, residual.map), "depthwise", in, out, residual, biased, weights, bias);
+    return;
+  }
+  const bool flat = GemmConv::flat(s, in.map, out.map);
+  const Choice choice = choose_gemm(builder, [&](const GemmKernel& kernel) { return GemmConv::cost(kernel, s, in.map.block, flat); });
+  LayerInfo& info = builder.current();
+  info.kernel = choice.kernel->name;
+  info.isa = engine::name_of(choice.kernel->isa);
+  info.reason = choice.reason + weight_note(builder, item);
+  if (const std::int64_t merged = GemmConv::merged_groups(s, in.map.block); merged > 1) {
+    info.reason += "; " + std::to_string(merged) + " groups run as one to fill blocks of 16 channels";
+  }
+  emit_layer(builder, item, GemmConv(*choice.kernel, s, in.map, out.map, residual.map), info.kernel + " block " + std::to_string(in.map.block), in, out,
+             residual, biased, weights, bias);
+}
+
+void lower_gemm(Builder& builder, const Item& item) {
+  const graph::Node& node = *item.node;
+  weight_encoding(builder, item);
+  const Shape& b = builder.shape(item.inputs[1]);
+  const bool transposed = graph::int_attribute(node, "transB", 0) != 0;
+  const float alpha = graph::float_attribute(node, "alpha", 1.0f), beta = graph::float_attribute(node, "beta", 1.0f);
+  const std::int64_t k = transposed ? b[1] : b[0], n = transposed ? b[0] : b[1];
+  const std::int64_t m = n == 0 ? 0 : builder.count(item.output) / n;
+  if (k == 0 || n == 0) throw Error(ErrorCode::unsupported, place_of(item), "a product with an empty matrix " + graph::to_string(b), "remove the layer");
+
+  // C is a bias if it is one constant row; any other form is added behind the product.
+  bool bias_row = false, added_behind = false;
+  if (item.op == "Gemm" && has_bias(item)) {
+    const Shape& c = builder.shape(item.inputs[2]);
+    bias_row = builder.source().constants->has(item.inputs[2]) && (c.size() < 2 || c[0] == 1) && (c.empty() || c.back() == n || c.back() == 1);
+    added_behind = !bias_row;
+    if (added_behind && beta != 1.0f) {
+      throw Error(ErrorCode::unsupported, place_of(item), "beta " + std::to_string(beta) + " with a C of shape " + graph::to_string(c), "scale C instead");
+    }
+  }
+
+  const Storage in = builder.planar(item.inputs[0]);
+  Storage addend;
+  if (added_behind) addend = builder.planar(item.inputs[2]);
+  builder.layer(item);
+  describe_weight(builder, item);
+  const Storage out = builder.make_planar(item.output);
+  // A matrix is a map of one row: pixels are samples, channels are features, all in one block.
+  ConvShape s;
+  s.c = k, s.w = m, s.oc = n, s.ow = m;
+  const Map in_map = engine::make_map(1, k, 1, m, k), out_map = engine::make_map(1, n, 1, m, n);
+
+  const Make weights = [&] {
+    std::vector<float> stored = builder.source().constants->floats(item.inputs[1]), values;
+    if (transposed) {
+      values = std::move(stored);
+    } else {
+      values.resize(stored.size());
+      for (std::int64_t o = 0; o < n; ++o)
+        for (std::int64_t i = 0; i < k; ++i) values[static_cast<std::size_t>(o * k + i)] = stored[static_cast<std::size_t>(i * n + o)];
+    }
+    if (alpha != 1.0f) {
+      for (float& w : values) w *= alpha;
+    }
+    fold_weights(item, values);
+    return values;
+  };
+  const Make bias = [&] {
+    std::vector<float> values;
+    if (bias_row) {
+      values = builder.source().constants->floats(item.inputs[2]);
+      if (values.size() == 1) values.assign(static_cast<std::size_t>(n), values[0]);
+      for (float& c : values) c *= beta;
+    }
+    fold_bias(item, values);
+    return values;
+  };
+
+  const Choice choice = choose_gemm(builder, [&](const GemmKernel& kernel) { return GemmConv::cost(kernel, s, k, true); });
+  LayerInfo& info = builder.current();
+  info.kernel = choice.kernel->name;
+  info.isa = engine::name_of(choice.kernel->isa);
+  info.reason = choice.reason + weight_note(builder, item);
+  info.layout = "rows -> rows";
+  info.macs = s.macs();
+  Item product = item;
+  if (added_behind) {
+    product.lo = -std::numeric_limits<float>::infinity();
+    product.hi = std::numeric_limits<float>::infinity();
+  }
+  emit_layer(builder, product, GemmConv(*choice.kernel, s, in_map, out_map, Map{}), info.kernel + " rows", in, out, Storage{},
+             bias_row || !item.scale.empty(), weights, bias);
+  if (added_behind) {
+    const Shape c = builder.shape(item.inputs[2]);
+    const std::int64_t c_rows = c.size() < 2 || c[0] == 1 ? 0 : c.back(), c_cols = c.empty() || c.back() == 1 ? 0 : 1;
+    const std::int64_t c_row_step = c.size() == 2 && c[0] != 1 ? (c.back() == 1 ? 1 : c_rows) : 0;
+    builder.emit([=, lo = item.lo, hi = item.hi](const RunContext& run) {
+      const std::int64_t shape[] = {m, n}, a_strides[] = {n, 1}, c_strides[] = {c_row_step, c_cols};
+      float* result = run.write(out.place);
+      engine::broadcast(engine::Eltwise::add, shape, result, a_strides, run.read(addend.place), c_strides, result, lo, hi);
+    }, {out.place, addend.place});
+  }
+}
+
+}  // namespace bittern::plan

@@ -1,0 +1,133 @@
+#include "plan/plan.h"
+
+#include <algorithm>
+
+#include <bittern/error.h>
+
+#include "plan/builder.h"
+
+namespace bittern::plan {
+namespace {
+
+// Halos and concatenations in place depend on consumers, which lowering meets later: told to the builder beforehand.
+void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set<std::string>& kept) {
+  std::set<std::string> computed;
+  for (const Item& item : items) computed.insert(item.output);
+  const auto makes_blocked = [&](const std::string& value) {
+    const auto producer = std::find_if(items.begin(), items.end(), [&](const Item& i) { return i.output == value; });
+    return producer != items.end() && (producer->op == "Conv" || producer->op == "MaxPool" || producer->op == "AveragePool");
+  };
+  std::map<std::string, int> concatenated;
+  for (const Item& item : items) {
+    if (item.op != "Concat") continue;
+    for (const std::string& input : item.inputs) ++concatenated[input];
+  }
+  for (const Item& item : items) {
+    if (item.op != "Concat" || builder.shape(item.output).size() != 4) continue;
+    const std::int64_t axis = graph::int_attribute(*item.node, "axis", 0);
+    if (axis != 1 && axis != -3) continue;
+    // All or nothing: a concatenation that is planar in part would be converted as a whole.
+    std::int64_t channel = 0;
+    const bool all = std::all_of(item.inputs.begin(), item.inputs.end(), [&](const std::string& input) {
+      const bool fits = channel % 16 == 0 && makes_blocked(input) && concatenated[input] == 1 && kept.count(input) == 0;
+      channel += builder.shape(input)[1];
+      return fits;
+    });
+    // A part that is itself such a concatenation is excluded: makes_blocked() is false for it.
+    if (!all || concatenated[item.output] != 0) continue;
+    channel = 0;
+    for (const std::string& input : item.inputs) {
+      builder.concatenate_in_place(input, item.output, channel);
+      channel += builder.shape(input)[1];
+    }
+  }
+  for (const Item& item : items) {
+    if (item.op != "Conv") continue;
+    const Shape& w = builder.shape(item.inputs[1]);
+    builder.ask_halo(item.inputs[0], graph::window(*item.node, builder.shape(item.inputs[0]), w[2], w[3]));
+  }
+}
+
+}  // namespace
+
+Types infer_types(const graph::Graph& graph, const Constants& constants, const std::vector<Shape>& inputs) {
+  Types types;
+  std::map<std::string, std::int64_t> symbols;
+  for (std::size_t i = 0; i < graph.inputs.size(); ++i) {
+    const graph::ValueInfo& info = graph.inputs[i];
+    const std::string place = "input " + info.name;
+    if (inputs[i].size() != info.shape.size()) {
+      throw Error(ErrorCode::input, place, "shape " + graph::to_string(inputs[i]) + " has rank " + std::to_string(inputs[i].size()),
+                  "rank " + std::to_string(info.shape.size()) + " is needed");
+    }
+    for (std::size_t d = 0; d < info.shape.size(); ++d) {
+      const graph::Dim& dim = info.shape[d];
+      std::int64_t wanted = dim.value;
+      if (!dim.symbol.empty()) wanted = symbols.emplace(dim.symbol, inputs[i][d]).first->second;
+      if (inputs[i][d] != wanted) {
+        throw Error(ErrorCode::input, place, "shape " + graph::to_string(inputs[i]) + ": size " + std::to_string(d) + " is " + std::to_string(inputs[i][d]),
+                    "it must be " + std::to_string(wanted) + (dim.symbol.empty() ? "" : ", as " + dim.symbol + " elsewhere"));
+      }
+    }
+    graph::element_count(inputs[i], place);
+    types[info.name] = {info.dtype, inputs[i], {}};
+  }
+  for (const auto& [name, encoding] : graph.constants) {
+    graph::ValueType type{encoding->real ? DType::f32 : encoding->dtype, encoding->shape, {}};
+    types[name] = std::move(type);
+  }
+  for (const graph::Node& node : graph.nodes) {
+    std::vector<const graph::ValueType*> arguments;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      if (node.inputs[i].empty()) {
+        arguments.push_back(nullptr);
+        continue;
+      }
+      graph::ValueType& type = types.at(node.inputs[i]);
+      if (graph::shape_input(node.op, i) && !type.integers && constants.has(node.inputs[i])) type.integers = constants.integers(node.inputs[i]);
+      arguments.push_back(&type);
+    }
+    auto results = graph::infer(node, arguments);
+    for (std::size_t o = 0; o < results.size(); ++o) types[node.outputs[o]] = std::move(results[o]);
+  }
+  return types;
+}
+
+Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const std::vector<std::string>& taps) {
+  const graph::Graph& graph = *source.graph;
+  const Types types = infer_types(graph, *source.constants, inputs);
+  std::vector<std::string> outputs;
+  for (const graph::ValueInfo& output : graph.outputs) outputs.push_back(output.name);
+  for (const std::string& tap : taps) {
+    if (types.count(tap) == 0) throw Error(ErrorCode::input, "tap " + tap, "the network has no such value", "name an output of one of its nodes");
+    outputs.push_back(tap);
+  }
+  const std::set<std::string> kept(outputs.begin(), outputs.end());
+  for (const std::string& output : outputs) {
+    if (types.at(output).dtype != DType::f32) {
+      throw Error(ErrorCode::unsupported, "output " + output, std::string("its type is ") + name_of(types.at(output).dtype), "only f32 is computed");
+    }
+  }
+
+  const std::vector<Item> items = fuse(graph, types, kept, *source.constants);
+  Builder builder(source, types, outputs);
+  look_ahead(builder, items, kept);
+  for (const Item& item : items) {
+    if (item.op == "Conv") {
+      lower_conv(builder, item);
+    } else if (item.op == "Gemm" || item.op == "MatMul") {
+      lower_gemm(builder, item);
+    } else {
+      lower_op(builder, item);
+    }
+  }
+  Plan plan = builder.finish(outputs);
+  for (const std::string& output : outputs) {
+    ValueInfo info{output, DType::f32, {}};
+    for (const std::int64_t d : types.at(output).shape) info.shape.push_back({d, {}});
+    plan.info.outputs.push_back(std::move(info));
+  }
+  return plan;
+}
+
+}  // namespace bittern::plan

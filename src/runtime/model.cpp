@@ -1,0 +1,260 @@
+#include <bittern/model.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include <bittern/error.h>
+
+#include "base/cpu_count.h"
+#include "base/fp_mode.h"
+#include "format/decode.h"
+#include "format/reader.h"
+#include "graph/ops.h"
+#include "registry.h"
+#include "runtime/model_impl.h"
+#include "runtime/options.h"
+
+namespace bittern {
+namespace {
+
+constexpr std::size_t plans_kept = 16;
+
+ValueInfo to_public(const graph::ValueInfo& info) {
+  ValueInfo result{info.name, info.dtype, {}};
+  for (const graph::Dim& dim : info.shape) result.shape.push_back({dim.value, dim.symbol});
+  return result;
+}
+
+void check_options(const LoadOptions& options) {
+  if (options.device != "cpu") throw Error(ErrorCode::unsupported, "device", "unknown device " + options.device, "this build runs on cpu");
+  for (const std::string& name : options.kernels) {
+    const auto& all = engine::kernels();
+    if (std::none_of(all.begin(), all.end(), [&](const engine::KernelInfo& k) { return name == k.name; })) {
+      throw Error(ErrorCode::input, "kernels", "unknown kernel " + name, "bittern kernels lists them");
+    }
+  }
+}
+
+}  // namespace
+
+Model::Impl::Impl(std::string place, const LoadOptions& options)
+    : place_(std::move(place)),
+      options_(options),
+      isa_(runtime::choose_isa(options.isa)),
+      budget_(options.memory_limit != 0 ? options.memory_limit : engine::granted_memory()),
+      weights_(budget_) {
+  check_options(options_);
+  isa_name = engine::name_of(isa_);
+}
+
+void Model::Impl::open_file(const std::string& path) {
+  file_.emplace(path);
+  load(file_->bytes());
+}
+
+void Model::Impl::open_bytes(std::span<const std::byte> bytes) {
+  budget_.take(bytes.size(), place_);
+  copy_ = engine::AlignedBuffer(bytes.size());
+  if (!bytes.empty()) std::memcpy(copy_.data(), bytes.data(), bytes.size());
+  load({copy_.as<const std::byte>(), bytes.size()});
+}
+
+void Model::Impl::load(std::span<const std::byte> bytes) {
+  bytes_ = bytes;
+  graph_ = format::read_graph(bytes, place_, options_.checksum == Checksum::eager);
+  graph::validate(graph_, place_);
+  for (const auto& info : graph_.inputs) {
+    inputs.push_back(to_public(info));
+    if (info.dtype != DType::f32) {
+      throw Error(ErrorCode::unsupported, place_ + ": input " + info.name, std::string("its type is ") + name_of(info.dtype), "only f32 is computed");
+    }
+  }
+  for (const auto& info : graph_.outputs) outputs.push_back(to_public(info));
+  for (const auto& [name, encoding] : graph_.constants) budget_.check(format::decode_cost(*encoding), constant_place(name));
+  if (options_.checksum == Checksum::lazy) return;
+  fold_constants();
+
+  // Plan for the likeliest shapes now: mistakes in the file show at load, and the weights are packed.
+  bool symbolic = false;
+  std::vector<Shape> shapes;
+  for (const graph::ValueInfo& info : graph_.inputs) {
+    Shape shape;
+    for (const graph::Dim& dim : info.shape) {
+      symbolic = symbolic || !dim.symbol.empty();
+      shape.push_back(dim.symbol.empty() ? dim.value : 1);
+    }
+    shapes.push_back(std::move(shape));
+  }
+  try {
+    plan_for(shapes, {});
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::input) throw;
+    // Symbols may stand for sizes that 1 does not fit; the real ones come with the first input.
+    if (!symbolic) throw Error(ErrorCode::format, place_ + ": " + error.place(), error.problem(), error.remedy());
+  }
+  check_constants();
+}
+
+// Values that the file decides alone are computed once; the nodes vanish.
+void Model::Impl::fold_constants() {
+  graph::Graph part;
+  std::vector<graph::Node> rest;
+  std::map<std::string, bool> known;
+  for (const auto& [name, encoding] : graph_.constants) known[name] = encoding->real;
+  for (graph::Node& node : graph_.nodes) {
+    const bool constant = std::all_of(node.inputs.begin(), node.inputs.end(), [&](const std::string& i) { return i.empty() || known.count(i) != 0; });
+    if (constant && !node.inputs.empty() && known[node.inputs[0]]) {
+      known[node.outputs[0]] = true;
+      part.nodes.push_back(std::move(node));
+    } else {
+      rest.push_back(std::move(node));
+    }
+  }
+  graph_.nodes = std::move(rest);
+  if (part.nodes.empty()) return;
+
+  std::map<std::string, bool> wanted;
+  for (const graph::Node& node : graph_.nodes)
+    for (const std::string& input : node.inputs) wanted[input] = true;
+  for (const graph::ValueInfo& output : graph_.outputs) wanted[output.name] = true;
+  for (const graph::Node& node : part.nodes) {
+    if (wanted.count(node.outputs[0]) != 0) part.outputs.push_back({node.outputs[0], DType::f32, {}});
+  }
+  part.constants = graph_.constants;
+
+  try {
+    const plan::Source source{&part, this, &weights_, &budget_, isa_, &options_.kernels, place_};
+    const plan::Plan plan = plan::make_plan(source, {}, {});
+    budget_.check(plan.info.arena_bytes, place_);
+    const engine::AlignedBuffer arena(plan.info.arena_bytes);
+    std::vector<void*> results;
+    for (const ValueInfo& info : plan.info.outputs) {
+      auto encoding = std::make_shared<graph::Encoding>();
+      for (const Dimension& d : info.shape) encoding->shape.push_back(d.value);
+      const auto count = static_cast<std::uint64_t>(graph::element_count(encoding->shape, info.name));
+      plan::SharedBuffer buffer = weights_.get("folded " + info.name, count, constant_place(info.name), [](float*) {});
+      encoding->leaf = {info.name, DType::f32, encoding->shape, buffer->as<const std::byte>(), count * sizeof(float)};
+      results.push_back(buffer->data());
+      folded_.push_back(std::move(buffer));
+      graph_.constants[info.name] = std::move(encoding);
+    }
+    const engine::FlushToZero mode;
+    engine::Team team(1);
+    const plan::RunContext run{arena.as<float>(), plan.buffer_offsets.data(), nullptr, results.data(), &team};
+    for (const plan::Step& step : plan.steps) step.run(run);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::input) throw;
+    throw Error(ErrorCode::format, place_ + ": " + error.place(), error.problem(), error.remedy());
+  }
+}
+
+// Constants that no plan has decoded yet are looked through too: a damaged file is refused now, not in the middle of work.
+void Model::Impl::check_constants() {
+  std::map<std::string, bool> decoded;
+  if (!plans_.empty()) {
+    for (const graph::Node& node : graph_.nodes) {
+      for (std::size_t i = 0; i < node.inputs.size(); ++i) decoded[node.inputs[i]] = true;
+    }
+  }
+  for (const auto& [name, encoding] : graph_.constants) {
+    if (decoded.count(name) == 0) format::check(*encoding, constant_place(name));
+  }
+}
+
+std::vector<float> Model::Impl::floats(const std::string& name) const {
+  const graph::Encoding& encoding = *graph_.constants.at(name);
+  budget_.check(format::decode_cost(encoding), constant_place(name));
+  if (!encoding.real) {
+    throw Error(ErrorCode::unsupported, constant_place(name), std::string("its type is ") + name_of(encoding.dtype), "only f32 is computed");
+  }
+  return format::decode_real(encoding, constant_place(name));
+}
+
+std::vector<std::int64_t> Model::Impl::integers(const std::string& name) const {
+  const graph::Encoding& encoding = *graph_.constants.at(name);
+  if (encoding.real) throw Error(ErrorCode::format, constant_place(name), "holds f32 where integers are needed");
+  budget_.check(format::decode_cost(encoding), constant_place(name));
+  return format::decode_integers(encoding, constant_place(name));
+}
+
+std::shared_ptr<const plan::Plan> Model::Impl::plan_for(const std::vector<Shape>& shapes, const std::vector<std::string>& taps) {
+  const std::lock_guard lock(mutex_);
+  if (options_.checksum == Checksum::lazy) {
+    std::call_once(checksum_verified_, [&] {
+      format::verify_checksum(bytes_, place_);
+      fold_constants();
+    });
+  }
+  const auto found = std::find_if(plans_.begin(), plans_.end(), [&](const CachedPlan& p) { return p.inputs == shapes && p.taps == taps; });
+  if (found != plans_.end()) {
+    plans_.splice(plans_.begin(), plans_, found);
+    return plans_.front().plan;
+  }
+  const plan::Source source{&graph_, this, &weights_, &budget_, isa_, &options_.kernels, place_};
+  auto plan = std::make_shared<const plan::Plan>(plan::make_plan(source, shapes, taps));
+  plans_.push_front({shapes, taps, plan});
+  if (plans_.size() > plans_kept) plans_.pop_back();
+  return plan;
+}
+
+Model Model::load(const std::string& path, const LoadOptions& options) {
+  auto impl = std::make_shared<Impl>(path, options);
+  impl->open_file(path);
+  return Model(std::move(impl));
+}
+
+Model Model::from_bytes(std::span<const std::byte> bytes, const std::string& place, const LoadOptions& options) {
+  auto impl = std::make_shared<Impl>(place, options);
+  impl->open_bytes(bytes);
+  return Model(std::move(impl));
+}
+
+const std::vector<ValueInfo>& Model::inputs() const noexcept { return impl_->inputs; }
+const std::vector<ValueInfo>& Model::outputs() const noexcept { return impl_->outputs; }
+const std::map<std::string, std::string>& Model::metadata() const noexcept { return impl_->graph().metadata; }
+const std::string& Model::name() const noexcept { return impl_->graph().name; }
+const std::string& Model::isa() const noexcept { return impl_->isa_name; }
+std::uint64_t Model::weight_bytes() const noexcept { return impl_->budget().used(); }
+
+std::vector<std::string> Model::values() const {
+  std::vector<std::string> names;
+  for (const graph::Node& node : impl_->graph().nodes) names.insert(names.end(), node.outputs.begin(), node.outputs.end());
+  return names;
+}
+
+std::vector<std::string> Model::constants() const {
+  std::vector<std::string> names;
+  for (const auto& [name, encoding] : impl_->graph().constants) names.push_back(name);
+  return names;
+}
+
+ValueInfo Model::constant_info(const std::string& name) const {
+  const auto& constants = impl_->graph().constants;
+  const auto found = constants.find(name);
+  if (found == constants.end()) throw Error(ErrorCode::input, "constant " + name, "the network has no such constant");
+  ValueInfo info{name, found->second->real ? DType::f32 : found->second->dtype, {}};
+  for (const std::int64_t d : found->second->shape) info.shape.push_back({d, {}});
+  return info;
+}
+
+void Model::read_constant(const std::string& name, const View& out) const {
+  const ValueInfo info = constant_info(name);
+  Shape shape;
+  for (const Dimension& d : info.shape) shape.push_back(d.value);
+  if (out.shape != shape || out.dtype != info.dtype || !out.strides.empty()) {
+    throw Error(ErrorCode::input, "constant " + name, "the array does not fit", std::string("it must be ") + name_of(info.dtype) + " " + graph::to_string(shape) + " in C order");
+  }
+  if (info.dtype == DType::f32) {
+    const auto values = impl_->floats(name);
+    if (!values.empty()) std::memcpy(out.data, values.data(), values.size() * sizeof(float));
+    return;
+  }
+  const std::size_t size = size_of(info.dtype);
+  auto* target = static_cast<std::byte*>(out.data);
+  for (const std::int64_t value : impl_->integers(name)) {
+    std::memcpy(target, &value, size);  // the low bytes: hosts are little endian
+    target += size;
+  }
+}
+
+}  // namespace bittern

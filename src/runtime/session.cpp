@@ -1,0 +1,298 @@
+#include <bittern/session.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+
+#include <bittern/error.h>
+
+#include "base/cpu_count.h"
+#include "base/fp_mode.h"
+#include "graph/ops.h"
+#include "ops/plain.h"
+#include "runtime/model_impl.h"
+
+namespace bittern {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::vector<std::int64_t> contiguous_strides(const Shape& shape, std::size_t size) {
+  std::vector<std::int64_t> strides(shape.size(), static_cast<std::int64_t>(size));
+  for (std::size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * std::max<std::int64_t>(1, shape[i]);
+  return strides;
+}
+
+// C order and aligned: kernels can use the array where it is.
+bool usable_in_place(const void* data, const Shape& shape, const std::vector<std::int64_t>& strides) {
+  if (reinterpret_cast<std::uintptr_t>(data) % alignof(float) != 0) return false;
+  if (strides.empty()) return true;
+  std::int64_t expected = sizeof(float);
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    if (shape[i] == 0) return true;
+    if (shape[i] != 1 && strides[i] != expected) return false;
+    expected *= shape[i];
+  }
+  return true;
+}
+
+// First and last byte that an array may touch.
+struct Range {
+  std::uintptr_t first = 0, last = 0;
+};
+template <class AnyView>
+Range range_of(const AnyView& view) {
+  const auto start = reinterpret_cast<std::uintptr_t>(view.data);
+  const auto strides = view.strides.empty() ? contiguous_strides(view.shape, sizeof(float)) : view.strides;
+  std::int64_t low = 0, high = sizeof(float) - 1;
+  for (std::size_t i = 0; i < view.shape.size(); ++i) {
+    const std::int64_t reach = (view.shape[i] - 1) * strides[i];
+    (reach < 0 ? low : high) += reach;
+  }
+  return {start + static_cast<std::uintptr_t>(low), start + static_cast<std::uintptr_t>(high)};
+}
+
+template <class AnyView>
+void check_view(const AnyView& view, const std::string& place, const Shape* wanted) {
+  if (view.dtype != DType::f32) {
+    throw Error(ErrorCode::input, place, std::string("the array is ") + name_of(view.dtype), "it must be f32: convert it, for example with x.astype(numpy.float32)");
+  }
+  for (const std::int64_t d : view.shape) {
+    if (d < 0) throw Error(ErrorCode::input, place, "shape " + graph::to_string(view.shape), "sizes cannot be negative");
+  }
+  if (wanted != nullptr && view.shape != *wanted) {
+    throw Error(ErrorCode::input, place, "the array has shape " + graph::to_string(view.shape), "it must be " + graph::to_string(*wanted));
+  }
+  if (!view.strides.empty() && view.strides.size() != view.shape.size()) {
+    throw Error(ErrorCode::input, place, std::to_string(view.strides.size()) + " strides for " + std::to_string(view.shape.size()) + " dimensions");
+  }
+  if (view.data == nullptr && graph::element_count(view.shape, place) != 0) throw Error(ErrorCode::input, place, "the array has no data");
+}
+
+}  // namespace
+
+class Session::Impl {
+ public:
+  Impl(const Model& model, const SessionOptions& options) : model_(model), threads_(options.threads) {
+    if (threads_ < 0) throw Error(ErrorCode::input, "threads", std::to_string(threads_), "0 means all CPUs, else a positive number");
+    if (threads_ == 0) threads_ = engine::granted_cpus();
+  }
+  ~Impl() { release(); }
+
+  const plan::Plan& prepare(const std::vector<Shape>& shapes, const std::vector<std::string>& taps) {
+    if (plan_ == nullptr || shapes != shapes_ || taps != taps_) {
+      if (shapes.size() != impl().inputs.size()) {
+        throw Error(ErrorCode::input, "inputs", std::to_string(shapes.size()) + " given", std::to_string(impl().inputs.size()) + " are needed");
+      }
+      auto plan = impl().plan_for(shapes, taps);
+      reserve(plan->info.arena_bytes);
+      plan_ = std::move(plan);
+      shapes_ = shapes;
+      taps_ = taps;
+      output_shapes_.clear();
+      for (const ValueInfo& info : plan_->info.outputs) {
+        Shape shape;
+        for (const Dimension& d : info.shape) shape.push_back(d.value);
+        output_shapes_.push_back(std::move(shape));
+      }
+      sources_.resize(shapes_.size());
+      targets_.resize(output_shapes_.size());
+      staged_inputs_.resize(shapes_.size());
+      staged_outputs_.resize(output_shapes_.size());
+    }
+    return *plan_;
+  }
+
+  void run(const std::vector<ConstView>& inputs, const std::vector<View>& outputs, const std::vector<std::string>& taps, std::vector<double>* times) {
+    given_.resize(inputs.size());
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      check_view(inputs[i], "input " + (i < impl().inputs.size() ? impl().inputs[i].name : std::to_string(i)), nullptr);
+      given_[i].assign(inputs[i].shape.begin(), inputs[i].shape.end());
+    }
+    const plan::Plan& plan = prepare(given_, taps);
+    if (outputs.size() != output_shapes_.size()) {
+      throw Error(ErrorCode::input, "outputs", std::to_string(outputs.size()) + " given", std::to_string(output_shapes_.size()) + " are needed");
+    }
+    for (std::size_t i = 0; i < outputs.size(); ++i) check_view(outputs[i], "output " + plan.info.outputs[i].name, &output_shapes_[i]);
+    stage(inputs, outputs);
+
+    const engine::FlushToZero mode;
+    engine::Team team(threads_);
+    const plan::RunContext context{arena_.as<float>(), plan.buffer_offsets.data(), sources_.data(), targets_.data(), &team};
+    if (times == nullptr) {
+      for (const plan::Step& step : plan.steps) step.run(context);
+    } else {
+      times->assign(plan.info.layers.size(), 0.0);
+      for (const plan::Step& step : plan.steps) {
+        const auto start = Clock::now();
+        step.run(context);
+        (*times)[step.layer] += std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+      }
+    }
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      if (targets_[i] == outputs[i].data || graph::element_count(outputs[i].shape, "output") == 0) continue;
+      const auto from = contiguous_strides(outputs[i].shape, sizeof(float));
+      engine::strided_copy(outputs[i].shape, sizeof(float), targets_[i], from, outputs[i].data, outputs[i].strides.empty() ? from : outputs[i].strides);
+    }
+  }
+
+  std::vector<Shape> shapes_of(const std::vector<ConstView>& inputs) const {
+    std::vector<Shape> shapes;
+    for (const ConstView& input : inputs) shapes.push_back(input.shape);
+    return shapes;
+  }
+
+ private:
+  Model::Impl& impl() const { return *model_.impl(); }
+
+  void release() {
+    impl().budget().give_back(arena_.size() + staged_bytes_);
+    arena_ = {};
+  }
+
+  void reserve(std::uint64_t bytes) {
+    if (bytes <= arena_.size()) return;
+    plan_ = nullptr;
+    impl().budget().give_back(arena_.size());
+    arena_ = {};
+    take(arena_, bytes);
+  }
+
+  void take(engine::AlignedBuffer& buffer, std::uint64_t bytes) {
+    impl().budget().take(bytes, "scratch memory");
+    try {
+      buffer = engine::AlignedBuffer(bytes);
+    } catch (const std::bad_alloc&) {
+      impl().budget().give_back(bytes);
+      throw Error(ErrorCode::resource, "scratch memory", "needs " + std::to_string(bytes) + " bytes, which the system refused", "use smaller inputs");
+    }
+  }
+
+  float* staging(engine::AlignedBuffer& buffer, const Shape& shape) {
+    const std::uint64_t bytes = static_cast<std::uint64_t>(graph::element_count(shape, "array")) * sizeof(float);
+    if (buffer.size() < bytes) {
+      engine::AlignedBuffer larger;
+      take(larger, bytes);
+      staged_bytes_ += bytes - buffer.size();
+      impl().budget().give_back(buffer.size());
+      buffer = std::move(larger);
+    }
+    return buffer.as<float>();
+  }
+
+  // Arrays that kernels cannot use in place are copied; so are outputs that share memory with an input.
+  void stage(const std::vector<ConstView>& inputs, const std::vector<View>& outputs) {
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      const ConstView& view = inputs[i];
+      sources_[i] = view.data;
+      if (usable_in_place(view.data, view.shape, view.strides)) continue;
+      float* copy = staging(staged_inputs_[i], view.shape);
+      const auto to = contiguous_strides(view.shape, sizeof(float));
+      engine::strided_copy(view.shape, sizeof(float), view.data, view.strides.empty() ? to : view.strides, copy, to);
+      sources_[i] = copy;
+    }
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      const View& view = outputs[i];
+      targets_[i] = view.data;
+      if (graph::element_count(view.shape, "output") == 0) continue;
+      bool in_place = usable_in_place(view.data, view.shape, view.strides);
+      const Range mine = range_of(view);
+      const auto overlaps = [&](const Range& other) { return mine.first <= other.last && other.first <= mine.last; };
+      for (const ConstView& input : inputs) {
+        if (graph::element_count(input.shape, "input") != 0 && overlaps(range_of(input))) in_place = false;
+      }
+      for (std::size_t j = 0; j < outputs.size(); ++j) {
+        if (j != i && graph::element_count(outputs[j].shape, "output") != 0 && overlaps(range_of(outputs[j]))) {
+          throw Error(ErrorCode::input, "output " + plan_->info.outputs[i].name, "shares memory with output " + plan_->info.outputs[j].name, "give each its own array");
+        }
+      }
+      if (!in_place) targets_[i] = staging(staged_outputs_[i], view.shape);
+    }
+  }
+
+  Model model_;
+  int threads_;
+  std::shared_ptr<const plan::Plan> plan_;
+  std::vector<Shape> shapes_, given_, output_shapes_;
+  std::vector<std::string> taps_;
+  engine::AlignedBuffer arena_;
+  std::vector<engine::AlignedBuffer> staged_inputs_, staged_outputs_;
+  std::uint64_t staged_bytes_ = 0;
+  std::vector<const void*> sources_;
+  std::vector<void*> targets_;
+};
+
+Session::Session(const Model& model, const SessionOptions& options) : impl_(std::make_unique<Impl>(model, options)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+const PlanInfo& Session::prepare(const std::vector<Shape>& input_shapes, const std::vector<std::string>& taps) {
+  return impl_->prepare(input_shapes, taps).info;
+}
+
+void Session::run(const std::vector<ConstView>& inputs, const std::vector<View>& outputs, const std::vector<std::string>& taps) {
+  impl_->run(inputs, outputs, taps, nullptr);
+}
+
+std::vector<double> Session::profile(const std::vector<ConstView>& inputs, int runs) {
+  if (runs < 1) throw Error(ErrorCode::input, "runs", std::to_string(runs), "at least 1 is needed");
+  const PlanInfo& info = impl_->prepare(impl_->shapes_of(inputs), {}).info;
+  std::vector<engine::AlignedBuffer> buffers;
+  std::vector<View> outputs;
+  for (const ValueInfo& output : info.outputs) {
+    Shape shape;
+    for (const Dimension& d : output.shape) shape.push_back(d.value);
+    buffers.emplace_back(static_cast<std::size_t>(graph::element_count(shape, "output")) * sizeof(float));
+    outputs.push_back(view(buffers.back().as<float>(), shape));
+  }
+  std::vector<std::vector<double>> samples(info.layers.size());
+  std::vector<double> times;
+  for (int run = 0; run < runs; ++run) {
+    impl_->run(inputs, outputs, {}, &times);
+    for (std::size_t i = 0; i < times.size(); ++i) samples[i].push_back(times[i]);
+  }
+  for (std::size_t i = 0; i < times.size(); ++i) {
+    std::sort(samples[i].begin(), samples[i].end());
+    times[i] = samples[i][samples[i].size() / 2];
+  }
+  return times;
+}
+
+struct SessionPool::Lease::State {
+  Model model;
+  SessionOptions options;
+  std::size_t keep;
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Session>> idle;
+};
+
+SessionPool::SessionPool(const Model& model, const SessionOptions& options, std::size_t keep)
+    : state_(new Lease::State{model, options, keep, {}, {}}) {
+  state_->idle.push_back(std::make_unique<Session>(model, options));  // wrong options show here
+}
+SessionPool::~SessionPool() = default;
+
+SessionPool::Lease SessionPool::take() {
+  std::unique_ptr<Session> session;
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (!state_->idle.empty()) {
+      session = std::move(state_->idle.back());
+      state_->idle.pop_back();
+    }
+  }
+  if (session == nullptr) session = std::make_unique<Session>(state_->model, state_->options);
+  return Lease(state_, std::move(session));
+}
+
+SessionPool::Lease::Lease(std::shared_ptr<State> state, std::unique_ptr<Session> session) : state_(std::move(state)), session_(std::move(session)) {}
+SessionPool::Lease::Lease(Lease&&) noexcept = default;
+SessionPool::Lease::~Lease() {
+  if (session_ == nullptr) return;
+  const std::lock_guard lock(state_->mutex);
+  if (state_->idle.size() < state_->keep) state_->idle.push_back(std::move(session_));
+}
+
+}  // namespace bittern

@@ -1,0 +1,246 @@
+"""Constants whose form is right and whose leaves are wrong; every message must name the constant."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tests.hostile import Hostile
+from tests.huffman_writer import encode
+from tests.rawfile import RawLeaf, assemble, leaf, pack_bits, product_graph
+from tests.reference.arrays import Array
+
+SHAPE = (4, 3)
+COUNT = 12
+
+
+def bytes_leaf(data: bytes) -> RawLeaf:
+    """A U8 leaf."""
+    return RawLeaf("U8", (len(data),), data)
+
+
+def dense(name: str) -> dict[str, Any]:
+    """A dense node of the leaf of that name."""
+    return {"kind": "dense", "leaf": name}
+
+
+def hostile(
+    name: str,
+    tree: Mapping[str, Any],
+    leaves: Mapping[str, RawLeaf],
+    shape: tuple[int, ...] = SHAPE,
+    lazy: bool = True,
+    names: str = "w",
+) -> Hostile:
+    """A file that multiplies by the constant w."""
+    return Hostile(name, assemble(product_graph(tree, shape), leaves), names, lazy)
+
+
+def affine(codes: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """An affine root over codes with the scale leaf s."""
+    return {"kind": "affine", "codes": dict(codes), "scale": dense("s"), **more}
+
+
+SCALE = leaf(np.array(1, np.float32))
+
+
+def code_values() -> Iterator[Hostile]:
+    """Codes outside what their parent allows."""
+    codes = np.zeros(SHAPE, np.int16)
+    for bad in (4, -1, 1000):
+        wrong = codes.copy()
+        wrong[2, 1] = bad
+        table = {"kind": "codebook", "codes": dense("c"), "table": dense("t")}
+        leaves = {"c": leaf(wrong), "t": leaf(np.arange(4, dtype=np.float32))}
+        yield hostile(f"codebook code {bad}", table, leaves)
+        rows = {"t": leaf(np.ones((4, 4), np.float32))}
+        yield hostile(f"codebook code {bad} with axis", {**table, "axis": 0}, {**leaves, **rows})
+        ternary = {"kind": "ternary", "codes": dense("c"), "positive": dense("s"), "negative": dense("s")}
+        yield hostile(f"ternary code {bad}", ternary, {"c": leaf(wrong), "s": SCALE})
+        signs = {"kind": "signs", "codes": dense("c"), "scale": dense("s")}
+        yield hostile(f"sign {bad}", signs, {"c": leaf(wrong), "s": SCALE})
+    three = {"kind": "ternary", "codes": {"kind": "packed", "leaf": "c", "bits": 2, "shape": [4, 3]}}
+    packed = pack_bits(np.full(COUNT, 3), 2)
+    yield hostile(
+        "ternary code 3", {**three, "positive": dense("s"), "negative": dense("s")}, {"c": packed, "s": SCALE}
+    )
+
+
+def parameter_shapes() -> Iterator[Hostile]:
+    """Scales, zero points and tables of the wrong shape."""
+    codes = leaf(np.zeros(SHAPE, np.int8))
+
+    def scaled(name: str, scale: Array, **more: Any) -> Hostile:
+        leaves = {"c": codes, "s": leaf(scale)}
+        return hostile(name, affine(dense("c"), **more), leaves, lazy=False)
+
+    ones = np.ones
+    yield scaled("scale of one entry without axis", ones(1, np.float32))
+    yield scaled("scale too long", ones(5, np.float32), axis=0)
+    yield scaled("scale of another axis", ones(3, np.float32), axis=0)
+    yield scaled("scale is a matrix", ones((4, 1), np.float32), axis=0)
+    yield scaled("scale is integer", ones(4, np.int32), axis=0)
+    yield scaled("scale is a 64-bit float", ones(4, np.float64), axis=0)
+    yield scaled("group without axis", ones(4, np.float32), group=2)
+    yield scaled("group 0", ones(SHAPE, np.float32), axis=0, group=0)
+    yield scaled("negative group", ones(SHAPE, np.float32), axis=0, group=-2)
+    yield scaled("group scale of the wrong size", ones((3, 3), np.float32), axis=0, group=2)
+    zero = {"c": codes, "s": SCALE, "z": leaf(np.zeros(4, np.int8))}
+    yield hostile("zero point of another shape", affine(dense("c"), zero_point=dense("z")), zero, lazy=False)
+    real = {"c": codes, "s": SCALE, "z": leaf(np.zeros((), np.float32))}
+    yield hostile("zero point is real", affine(dense("c"), zero_point=dense("z")), real, lazy=False)
+    table = {"kind": "codebook", "codes": dense("c"), "table": dense("t")}
+    for shape in ((), (2, 2), (0,), (4, 0)):
+        leaves = {"c": codes, "t": leaf(ones(shape, np.float32))}
+        yield hostile(f"table of shape {shape}", table, leaves)
+    yield hostile(
+        "root is packed", {"kind": "packed", "leaf": "c", "bits": 8, "shape": [4, 3]}, {"c": codes}, lazy=False
+    )
+
+
+def packed_streams() -> Iterator[Hostile]:
+    """Packed codes whose size, width or spare bits are wrong."""
+
+    def packed(name: str, data: bytes, bits: Any, shape: Any = SHAPE, **more: Any) -> Hostile:
+        codes = {"kind": "packed", "leaf": "c", "bits": bits, "shape": list(shape), **more}
+        return hostile(name, affine(codes), {"c": bytes_leaf(data), "s": SCALE}, lazy=name.startswith("spare"))
+
+    yield packed("packed too short", bytes(4), 3)
+    yield packed("packed too long", bytes(6), 3)
+    yield packed("packed empty", b"", 3)
+    for bits in (0, 33, -1, 64, 2**31, 3.0, "3"):
+        yield packed(f"packed bits {bits!r}", bytes(5), bits)
+    yield packed("spare bits are set", b"\0\0\0\0\x10", 3)
+    yield packed("packed signed is a number", bytes(5), 3, signed=1)
+    for shape in ((2**31, 2**31), (2**62, 4, 4), (-4, -3), (2**40, 0, 2**40), (4, 3, 2**40)):
+        yield packed(f"packed shape {shape}", bytes(5), 3, shape)
+    wide = {"c": leaf(np.zeros(5, np.uint16)), "s": SCALE}
+    yield hostile(
+        "packed leaf of 16 bits", affine({"kind": "packed", "leaf": "c", "bits": 3, "shape": [4, 3]}), wide, lazy=False
+    )
+
+
+def sparse_patterns() -> Iterator[Hostile]:
+    """Patterns that leave the tensor, go backwards or do not match their values."""
+
+    def sparse(name: str, pattern: Mapping[str, Any], leaves: Mapping[str, RawLeaf], kept: int = 3) -> Hostile:
+        values = leaf(np.ones(kept, np.float32))
+        tree = {"kind": "sparse", "pattern": dict(pattern), "values": dense("v"), "shape": [4, 3]}
+        return hostile(name, tree, {**leaves, "v": values})
+
+    csr = {"kind": "csr", "row_ptr": dense("r"), "columns": dense("c")}
+
+    def rows(name: str, row_ptr: list[int], columns: list[int], kept: int = 3) -> Hostile:
+        pointers, indices = np.array(row_ptr, np.int32), np.array(columns, np.int32)
+        return sparse(f"csr: {name}", csr, {"r": leaf(pointers), "c": leaf(indices)}, kept)
+
+    yield rows("falls", [0, 2, 1, 2, 3], [0, 1, 2])
+    yield rows("does not start at 0", [1, 1, 2, 2, 3], [0, 1, 2])
+    yield rows("does not end at the number of values", [0, 1, 1, 2, 2], [0, 1, 2])
+    yield rows("ends beyond the values", [0, 1, 2, 3, 4], [0, 1, 2])
+    yield rows("jumps out and back", [0, 1000000, 1, 2, 3], [0, 1, 2])
+    yield rows("negative pointer", [0, -5, 1, 2, 3], [0, 1, 2])
+    yield rows("too few rows", [0, 1, 3], [0, 1, 2])
+    yield rows("too many rows", [0, 1, 1, 1, 2, 3], [0, 1, 2])
+    yield rows("no row pointer", [], [0, 1, 2])
+    yield rows("column beyond the row", [0, 1, 2, 3, 3], [0, 3, 1])
+    yield rows("huge column", [0, 1, 2, 3, 3], [0, 2**31 - 1, 1])
+    yield rows("negative column", [0, 1, 2, 3, 3], [0, -1, 1])
+    yield rows("columns fall", [0, 2, 2, 3, 3], [2, 1, 0])
+    yield rows("column twice", [0, 2, 2, 3, 3], [1, 1, 0])
+    yield rows("fewer values than columns", [0, 1, 1, 2, 3], [0, 1, 2], kept=2)
+
+    relative = {"kind": "relative_index", "gaps": dense("g")}
+
+    def gaps(name: str, steps: list[int], kept: int = 3) -> Hostile:
+        return sparse(f"relative index: {name}", relative, {"g": leaf(np.array(steps, np.int32))}, kept)
+
+    yield gaps("runs over the end", [5, 5, 0])
+    yield gaps("huge gap", [0, 2**31 - 1, 2**31 - 1])
+    yield gaps("negative gap", [3, -2, 1])
+    yield gaps("negative first gap", [-1, 2, 1])
+    yield gaps("more entries than values", [0, 0, 0, 0])
+    yield gaps("fewer entries than values", [0, 0])
+
+    def mask(name: str, bits: list[int], kept: int = 3) -> Hostile:
+        node = {"kind": "bitmap", "mask": dense("m")}
+        return sparse(f"bitmap: {name}", node, {"m": leaf(np.array(bits, np.uint8))}, kept)
+
+    yield mask("too short", [1, 1, 1])
+    yield mask("too long", [1, 1, 1] + [0] * 10)
+    yield mask("not 0 or 1", [1, 2, 1] + [0] * 9)
+    yield mask("more ones than values", [1] * 4 + [0] * 8)
+    yield mask("fewer ones than values", [1] * 2 + [0] * 10)
+
+    matrix = {"kind": "sparse", "pattern": relative, "values": dense("v"), "shape": [4, 3]}
+    leaves = {"g": leaf(np.zeros(3, np.int32)), "v": leaf(np.ones((3, 1), np.float32))}
+    yield hostile("values are a matrix", matrix, leaves, lazy=False)
+    short = {"g": leaf(np.zeros(3, np.int32)), "v": leaf(np.ones(3, np.float32))}
+    yield hostile("shape with a negative size", {**matrix, "shape": [-4, -3]}, short, lazy=False)
+    yield hostile("shape that overflows", {**matrix, "shape": [2**32, 2**32]}, short, lazy=False)
+
+
+def huffman_streams() -> Iterator[Hostile]:
+    """Code lengths that are no code, streams of the wrong size."""
+    codes = np.arange(COUNT).reshape(SHAPE) % 4
+    lengths = [1, 2, 3, 3]
+
+    def stream(
+        name: str,
+        node: Mapping[str, Any] | None = None,
+        leaves: Mapping[str, RawLeaf] | None = None,
+        values: Array = codes,
+        coded: list[int] | None = None,
+    ) -> Hostile:
+        good, parts = encode(values, 4, "c", coded or lengths)
+        tree = affine({**good, **(node or {})})
+        shape = tuple((node or {}).get("shape", values.shape))
+        return hostile(f"huffman: {name}", tree, {**parts, **(leaves or {}), "s": SCALE}, shape)
+
+    def table(name: str, wrong: list[int]) -> Hostile:
+        return stream(name, leaves={"c.lengths": leaf(np.array(wrong, np.uint8))})
+
+    yield table("too many codes", [1, 1, 2, 2])
+    yield table("codes left over", [2, 3, 3, 3])
+    yield table("a code of 16 bits", [*range(1, 17), 16])
+    yield table("a code of 255 bits", [255, 1, 2, 2])
+    yield table("no codes", [0, 0, 0, 0])
+    yield table("one symbol of two bits", [2, 0, 0, 0])
+    yield table("empty table", [])
+    good, parts = encode(codes, 4, "c", lengths)
+    data, total = parts["c.stream"].data, int(str(good["length"]))
+    yield stream("length too small", {"length": total - 1})
+    yield stream("length too large", {"length": total + 1})
+    yield stream("length of another byte count", {"length": total + 64})
+    yield stream("huge length", {"length": 2**62})
+    yield stream("negative length", {"length": -1})
+    yield stream("too short", leaves={"c.stream": bytes_leaf(data[:-1])})
+    yield stream("too long", leaves={"c.stream": bytes_leaf(data + b"\0")})
+    if total % 8:
+        yield stream("spare bits are set", leaves={"c.stream": bytes_leaf(data[:-1] + bytes([data[-1] | 1]))})
+    yield stream("more symbols than bits", {"shape": [1000, 1000]})
+    yield stream("an absurd number of symbols", {"shape": [2**20, 2**20]})
+    yield stream("fewer symbols than the stream holds", {"shape": [4, 2]})
+    offsets = {"c.offsets": leaf(np.array([0], np.uint32))}
+    yield stream("offsets for one chunk", {"offsets": "c.offsets"}, offsets)
+    long = np.arange(70000) % 4
+    _, many = encode(long, 4, "c", lengths)
+    second = int(np.frombuffer(many["c.offsets"].data, np.uint32)[1])
+    for name, wrong in {
+        "wrong offset": [0, second + 1],
+        "offsets beyond the stream": [0, 2**32 - 1],
+        "falling offsets": [second, 0],
+        "one offset for two chunks": [0],
+        "three offsets for two chunks": [0, second, second + 10],
+    }.items():
+        yield stream(name, leaves={"c.offsets": leaf(np.array(wrong, np.uint32))}, values=long)
+    node, _ = encode(long, 4, "c", lengths)
+    del node["offsets"]
+    del many["c.offsets"]
+    yield hostile("huffman: no offsets for two chunks", affine(node), {**many, "s": SCALE}, (70000,))
+
+
+def all_values() -> Iterator[Hostile]:
+    """Every file of this module."""
+    for source in (code_values, parameter_shapes, packed_streams, sparse_patterns, huffman_streams):
+        yield from source()

@@ -1,0 +1,1 @@
+"""Generated tests: every registered kernel over awkward shapes against the reference."""

@@ -1,0 +1,60 @@
+"""What a kernel case is, and the cases of every loop."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import bittern
+import numpy as np
+
+from tests.builders import NodeSpec, floats, network, small_integers
+from tests.conftest import seed_of
+from tests.reference.arrays import Array
+
+RANDOM_CASES = 40
+"""Random cases per loop, beside the listed ones."""
+
+Bound = Callable[[Mapping[str, Array], Array], Array | float]
+"""Largest allowed error, from all values of the reference by name and the expected output."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tiny network around one kernel: what to feed and how exact the answer must be."""
+
+    name: str
+    inputs: Mapping[str, Array]
+    constants: Mapping[str, Array]
+    nodes: tuple[NodeSpec, ...]
+    bound: Bound
+    threads: int = 1
+
+    def network(self) -> bittern.Network:
+        """The network, whose only output is called y."""
+        shapes = {name: value.shape for name, value in self.inputs.items()}
+        return network(shapes, self.constants, self.nodes, ["y"])
+
+
+def exact(values: Mapping[str, Array], expected: Array) -> float:
+    """No error allowed."""
+    return 0.0
+
+
+def data(rng: np.random.Generator, integers: bool, *shape: int) -> Array:
+    """Small integers (exact sums) or normal numbers."""
+    return small_integers(rng, *shape) if integers else floats(rng, *shape)
+
+
+def random_cases(loop: str, make: Callable[[str, np.random.Generator], Case]) -> Iterator[Case]:
+    """The seeded part: case i of a loop is the same everywhere, and its name replays it."""
+    for index in range(RANDOM_CASES):
+        name = f"{loop}/random{index}"
+        yield make(name, np.random.default_rng(seed_of(name)))
+
+
+def activation(kind: str, source: str, target: str) -> tuple[NodeSpec, dict[str, Array]]:
+    """A clamping activation node and the constants it needs."""
+    if kind == "clip":
+        limits: dict[str, Any] = {"low": np.array(-3, np.float32), "high": np.array(5, np.float32)}
+        return ("Clip", [source, "low", "high"], target, {}), limits
+    return ("Relu", [source], target, {}), {}

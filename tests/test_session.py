@@ -1,0 +1,470 @@
+"""Calling a model: arguments of every kind, errors, threads, instruction sets, limits."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import bittern
+import numpy as np
+import pytest
+
+from tests.builders import NodeSpec, digits_like, floats, network, one_node, output, reference
+from tests.compare import assert_equal, assert_same_bits, assert_within
+from tests.reference import run
+from tests.reference.arrays import Array
+from tests.tolerances import network_bound
+
+
+@pytest.fixture(scope="module")
+def model() -> bittern.Model:
+    """A small network with a symbolic batch."""
+    return bittern.load(digits_like(), threads=1)
+
+
+@pytest.fixture
+def image(rng: np.random.Generator) -> Array:
+    """Three images for it."""
+    return floats(rng, 3, 1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def pair() -> bittern.Model:
+    """Two inputs, two outputs."""
+    nodes: list[NodeSpec] = [("Add", ["a", "b"], "total", {}), ("Sub", ["a", "b"], "difference", {})]
+    return bittern.load(network({"a": ("N", 5), "b": ("N", 5)}, {}, nodes, ["total", "difference"]), threads=1)
+
+
+def test_what_the_model_says_of_itself(model: bittern.Model) -> None:
+    (value,) = model.inputs
+    assert (value.name, tuple(value.shape), value.dtype) == ("image", ("N", 1, 8, 8), "f32")
+    (value,) = model.outputs
+    assert (value.name, tuple(value.shape), value.dtype) == ("scores", ("N", 10), "f32")
+
+
+def test_ways_to_call(model: bittern.Model, pair: bittern.Model, image: Array) -> None:
+    expected = run(reference(digits_like()), {"image": image})["scores"]
+    results = [model(image), model(image=image), model.run({"image": image})["scores"]]
+    for result in results:
+        assert isinstance(result, np.ndarray) and isinstance(results[0], np.ndarray)
+        assert_same_bits(result, results[0])
+        assert_within(result, expected, network_bound(expected))
+    a, b = np.arange(10, dtype=np.float32).reshape(2, 5), np.ones((2, 5), np.float32)
+    for both in (pair(a, b), pair(a=a, b=b), pair.run({"b": b, "a": a})):
+        assert isinstance(both, dict) and list(both) == ["total", "difference"]
+        assert_equal(both["total"], a + b)
+        assert_equal(both["difference"], a - b)
+
+
+def test_results_are_the_callers_own(model: bittern.Model, image: Array) -> None:
+    first = output(model, image)
+    kept = first.copy()
+    output(model, image + 1)
+    assert_same_bits(first, kept, "a later run changed an earlier result")
+    assert first.flags.writeable
+    first[:] = 0
+    assert_same_bits(output(model, image), kept)
+
+
+def strided_forms(image: Array) -> dict[str, Array]:
+    """The same numbers in every kind of memory."""
+    wide = np.full((6, 1, 16, 8), np.nan, np.float32)
+    wide[::2, :, ::2] = image
+    read_only = image.copy()
+    read_only.setflags(write=False)
+    shifted = np.frombuffer(b"\0" + image.tobytes(), np.uint8)[1:].view(np.float32).reshape(image.shape)
+    return {
+        "strided": wide[::2, :, ::2],
+        "negative strides": np.asarray(image[::-1, :, ::-1, ::-1], order="C")[::-1, :, ::-1, ::-1],
+        "Fortran order": np.asfortranarray(image),
+        "read-only": read_only,
+        "transposed": np.asarray(image.transpose(3, 2, 1, 0), order="C").transpose(3, 2, 1, 0),
+        "unaligned": shifted,
+        "broadcast": np.broadcast_to(image[:1], image.shape),
+    }
+
+
+def test_any_memory_layout_is_read(model: bittern.Model, image: Array) -> None:
+    for name, form in strided_forms(image).items():
+        before = form.copy()
+        assert_same_bits(output(model, form), output(model, np.array(form, order="C")), name)
+        assert_same_bits(form.copy(), before, f"{name}: the input changed")
+
+
+def test_out_is_written(model: bittern.Model, image: Array) -> None:
+    expected = output(model, image)
+    out = np.full((3, 10), np.nan, np.float32)
+    result = output(model, image, out=out)
+    assert result is out
+    assert_same_bits(out, expected)
+    frame = np.full((6, 20), 7, np.float32)
+    output(model, image, out=frame[::2, ::-2])
+    assert_same_bits(frame[::2, ::-2].copy(), expected, "strided out")
+    assert (frame[1::2] == 7).all() and (frame[:, ::2] == 7).all(), "wrote outside of out"
+
+
+def test_out_of_several(pair: bittern.Model) -> None:
+    a = np.ones((2, 5), np.float32)
+    outs = {"total": np.zeros((2, 5), np.float32), "difference": np.ones((2, 5), np.float32)}
+    result = pair(a, a, out=outs)
+    assert isinstance(result, dict)
+    assert result["total"] is outs["total"] and result["difference"] is outs["difference"]
+    assert (outs["total"] == 2).all() and (outs["difference"] == 0).all()
+
+
+def test_out_may_be_the_input(rng: np.random.Generator) -> None:
+    x = floats(rng, 4, 33)
+    expected = np.maximum(x, 0)
+    model = bittern.load(one_node("Relu", x), threads=1)
+    output(model, x, out=x)
+    assert_equal(x, expected)
+
+
+def test_wrong_out(model: bittern.Model, image: Array) -> None:
+    read_only = np.zeros((3, 10), np.float32)
+    read_only.setflags(write=False)
+    for wrong, word in (
+        (np.zeros((3, 11), np.float32), "11"),
+        (np.zeros((2, 10), np.float32), "2"),
+        (np.zeros((3, 10)), "f64|float64"),
+        (read_only, "read-only|read only|writ"),
+    ):
+        with pytest.raises(bittern.InputError, match=word) as caught:
+            output(model, image, out=wrong)
+        assert "scores" in str(caught.value) or "out" in str(caught.value)
+
+
+def test_wrong_dtype_says_what_to_do(model: bittern.Model, image: Array) -> None:
+    with pytest.raises(bittern.InputError) as caught:
+        output(model, image.astype(np.float64))
+    message = str(caught.value)
+    assert "image" in message
+    assert any(word in message for word in ("float64", "f64"))
+    assert any(word in message for word in ("float32", "f32"))
+    assert "astype" in message
+    for dtype in (np.uint8, np.int64, np.float16, np.complex64, np.bool_):
+        with pytest.raises(bittern.InputError, match="image"):
+            output(model, np.zeros((1, 1, 8, 8), dtype))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 8, 9), (1, 2, 8, 8), (1, 8, 8), (64,), (), (1, 1, 1, 8, 8), (1, 1, 8, 0)], ids=str
+)
+def test_wrong_shape(model: bittern.Model, shape: tuple[int, ...]) -> None:
+    with pytest.raises(bittern.InputError, match="image") as caught:
+        output(model, np.zeros(shape, np.float32))
+    needed = "rank 4" if len(shape) != 4 else "2" if shape[1] == 2 else "8"
+    assert needed in str(caught.value), "the message says what is needed"
+
+
+def test_wrong_names(model: bittern.Model, pair: bittern.Model, image: Array) -> None:
+    a = np.ones((2, 5), np.float32)
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: model.run({"picture": image}), "picture"),
+        (lambda: model.run({}), "image"),
+        (lambda: model.run({"image": image, "more": image}), "more"),
+        (lambda: model(image, image), "2"),
+        (lambda: model(), "image"),
+        (lambda: model(picture=image), "picture"),
+        (lambda: pair(a), "b"),
+        (lambda: pair(a, a, a), "2"),
+        (lambda: pair(a, a=a), "a"),
+        (lambda: pair.run({"a": a}), "b"),
+    ]
+    for call, word in calls:
+        with pytest.raises((bittern.InputError, TypeError), match=word):
+            call()
+
+
+def test_equal_symbols_are_equal_sizes(pair: bittern.Model) -> None:
+    with pytest.raises(bittern.InputError, match="N"):
+        pair(np.ones((2, 5), np.float32), np.ones((3, 5), np.float32))
+
+
+def test_not_an_array(model: bittern.Model) -> None:
+    for wrong in ("text", None, object()):
+        with pytest.raises((bittern.InputError, TypeError), match="image"):
+            model(wrong)
+
+
+def test_shapes_may_change_between_calls(model: bittern.Model, rng: np.random.Generator) -> None:
+    network_ = reference(digits_like())
+    for batch in (1, 5, 2, 1, 7, 5, 33, 1):
+        x = floats(rng, batch, 1, 8, 8)
+        expected = run(network_, {"image": x})["scores"]
+        assert_within(output(model, x), expected, network_bound(expected), f"batch {batch}")
+
+
+def test_symbolic_sizes(rng: np.random.Generator) -> None:
+    """A fully convolutional network takes any size; one too small for the window is an error that names the node."""
+    w = floats(rng, 9, 3, 3, 3)
+    nodes: list[NodeSpec] = [("Conv", ["x", "w"], "y", {})]
+    net = network({"x": ("N", 3, "H", "W")}, {"w": w}, nodes, ["y"])
+    model = bittern.load(net)
+    for height, width in ((3, 3), (17, 5), (4, 31), (3, 3)):
+        x = floats(rng, 2, 3, height, width)
+        expected = run(reference(net), {"x": x})["y"]
+        assert_within(output(model, x), expected, network_bound(expected))
+    with pytest.raises(bittern.InputError, match="y_node"):
+        output(model, floats(rng, 1, 3, 2, 5))
+    assert tuple(model.plan_for({"x": (1, 3, 9, 7)}).layers[-1].output_shape) == (1, 9, 7, 5)
+
+
+def test_images_of_a_batch_do_not_depend_on_each_other(isa: str, rng: np.random.Generator) -> None:
+    model = bittern.load(digits_like(), isa=isa)
+    x = floats(rng, 9, 1, 8, 8)
+    whole = output(model, x)
+    for i in range(9):
+        assert_within(output(model, x[i : i + 1]), whole[i : i + 1], network_bound(whole[i : i + 1]), f"image {i}")
+
+
+def test_empty_batch(model: bittern.Model) -> None:
+    assert output(model, np.zeros((0, 1, 8, 8), np.float32)).shape == (0, 10)
+
+
+def test_empty_dimension() -> None:
+    x = np.zeros((2, 0, 3), np.float32)
+    assert output(bittern.load(one_node("Relu", x)), x).shape == (2, 0, 3)
+    joined = network({"x": (2, 0), "z": (2, 3)}, {}, [("Concat", ["x", "z"], "y", {"axis": 1})], ["y"])
+    z = np.ones((2, 3), np.float32)
+    assert_equal(output(bittern.load(joined), np.zeros((2, 0), np.float32), z), z)
+
+
+def test_two_callers_at_once(isa: str, rng: np.random.Generator) -> None:
+    """Many calls from several threads on one model, of different sizes, equal the calls one after the other."""
+    model = bittern.load(digits_like(), isa=isa, threads=2)
+    images = [floats(rng, 1 + i % 4, 1, 8, 8) for i in range(40)]
+    expected = [output(model, x) for x in images]
+    with ThreadPoolExecutor(4) as callers:
+        for _ in range(5):
+            for result, one in zip(callers.map(partial(output, model), images), expected, strict=True):
+                assert_same_bits(result, one)
+
+
+def test_two_models_at_once(rng: np.random.Generator) -> None:
+    models = [bittern.load(digits_like(seed), threads=2) for seed in (1, 2)]
+    x = floats(rng, 5, 1, 8, 8)
+    expected = [output(model, x) for model in models]
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+    with ThreadPoolExecutor(2) as callers:
+        for _ in range(20):
+            for result, one in zip(callers.map(lambda model: output(model, x), models), expected, strict=True):
+                assert_same_bits(result, one)
+
+
+def test_thread_count_changes_no_bit(isa: str, rng: np.random.Generator) -> None:
+    x = floats(rng, 5, 1, 8, 8)
+    results = {threads: bittern.load(digits_like(), isa=isa, threads=threads) for threads in (1, 2, 3, 8, 0)}
+    plans = {threads: [layer.kernel for layer in model.plan.layers] for threads, model in results.items()}
+    for threads, model in results.items():
+        assert_same_bits(output(model, x), output(results[1], x), f"{threads} threads")
+        assert plans[threads] == plans[1], "the choice of kernels depends on the thread count"
+
+
+def test_repeated_runs_give_the_same_bits(model: bittern.Model, image: Array) -> None:
+    first = output(model, image)
+    for _ in range(10):
+        assert_same_bits(output(model, image), first)
+
+
+def test_wrong_thread_count() -> None:
+    with pytest.raises(bittern.InputError, match="thread"):
+        bittern.load(digits_like(), threads=-1)
+    wrong: list[Any] = [1.5, "two"]
+    for threads in wrong:
+        with pytest.raises((bittern.InputError, TypeError)):
+            bittern.load(digits_like(), threads=threads)
+
+
+def test_isa_is_really_forced(isa: str) -> None:
+    """Every loop that has a kernel of the level runs it; the portable operators have one kernel for all levels."""
+    loops = {kernel.name: kernel.loop for kernel in bittern.kernels()}
+    at_level = {kernel.loop for kernel in bittern.kernels() if kernel.isa == isa}
+    assert "gemm" in at_level
+    layers = [layer for layer in bittern.load(digits_like(), isa=isa).plan.layers if layer.kernel]
+    assert sum(loops[layer.kernel] == "gemm" for layer in layers) == 3
+    for layer in layers:
+        assert layer.kernel.endswith(f"__{layer.isa}")
+        assert layer.isa == (isa if loops[layer.kernel] in at_level else "scalar"), layer.kernel
+
+
+def test_unknown_isa() -> None:
+    with pytest.raises(bittern.InputError, match="sse9") as caught:
+        bittern.load(digits_like(), isa="sse9")
+    assert "scalar" in str(caught.value), "the message says what is allowed"
+
+
+def test_absent_isa_is_an_error() -> None:
+    cpu = bittern.cpu()
+    absent = [level for level in ("avx2", "avx512", "neon") if level not in cpu.isa_levels_usable]
+    if not absent:
+        pytest.skip("every known instruction set is usable here")
+    for level in absent:
+        with pytest.raises((bittern.InputError, bittern.UnsupportedError), match=level):
+            bittern.load(digits_like(), isa=level)
+
+
+def child(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a fresh process that can import these tests."""
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), root]))
+    values = {**os.environ, "PYTHONPATH": path, **environment}
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=values, timeout=120)
+
+
+SHOW_PLAN = """
+import json, sys
+import bittern
+try:
+    model = bittern.load(sys.argv[1])
+    print(json.dumps([layer.isa for layer in model.plan.layers if layer.op == "Conv"]))
+except bittern.Error as error:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    sys.exit(2)
+"""
+
+
+def test_isa_from_the_environment(isa: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.bittern"
+    digits_like().save(path)
+    done = child(SHOW_PLAN, str(path), BITTERN_ISA=isa)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [isa, isa]
+
+
+@pytest.mark.parametrize("wrong", ["sse9", "AVX2", "avx2,avx512"])
+def test_wrong_isa_in_the_environment(wrong: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.bittern"
+    digits_like().save(path)
+    refused = child(SHOW_PLAN, str(path), BITTERN_ISA=wrong)
+    assert refused.returncode == 2, f"BITTERN_ISA={wrong!r} was silently ignored"
+    assert wrong in refused.stderr and "BITTERN_ISA" in refused.stderr
+
+
+def test_memory_limit() -> None:
+    net = digits_like()
+    assert output(bittern.load(net, memory_limit=1 << 30), np.zeros((1, 1, 8, 8), np.float32)).shape == (1, 10)
+    with pytest.raises(bittern.ResourceError, match="memory"):
+        bittern.load(net, memory_limit=1000)
+    limited = bittern.load(net, memory_limit=1 << 21)
+    with pytest.raises(bittern.ResourceError, match="memory"):
+        output(limited, np.zeros((4000, 1, 8, 8), np.float32))
+    assert output(limited, np.zeros((1, 1, 8, 8), np.float32)).shape == (1, 10), "the model still works"
+
+
+def test_sources(tmp_path: Path, image: Array) -> None:
+    """A network, its bytes, its path as text or Path: the same model."""
+    net = digits_like()
+    path = tmp_path / "net.bittern"
+    net.save(path)
+    data = net.to_bytes()
+    assert path.read_bytes() == data
+    results = [output(bittern.load(source), image) for source in (net, data, path, str(path))]
+    for result in results[1:]:
+        assert_same_bits(result, results[0])
+    with pytest.raises((bittern.InputError, TypeError)):
+        bittern.load(cast(str, 3))
+
+
+def test_model_outlives_its_file(tmp_path: Path, image: Array) -> None:
+    path = tmp_path / "net.bittern"
+    digits_like().save(path)
+    model = bittern.load(path)
+    expected = output(model, image)
+    path.unlink()
+    assert_same_bits(output(model, image), expected)
+    assert model.constant("w1").shape == (17, 1, 3, 3)
+
+
+def test_plan_tells_every_layer(isa: str) -> None:
+    model = bittern.load(digits_like(), isa=isa)
+    plan = model.plan
+    assert plan.arena_bytes > 0
+    names = {layer.name for layer in plan.layers} | {name for layer in plan.layers for name in layer.fused}
+    text = str(plan)
+    for layer in plan.layers:
+        assert layer.reason and layer.layout
+        assert layer.kernel or layer.op in ("Flatten", "Identity"), f"{layer.op} has no kernel"
+        assert layer.macs >= 0 and layer.encoded_bytes >= 0 and layer.packed_bytes >= 0
+        assert layer.kernel in text
+    convolutions = [layer for layer in plan.layers if layer.op == "Conv"]
+    assert [layer.macs for layer in convolutions] == [17 * 9 * 64, 17 * 17 * 9 * 64]
+    assert all(layer.encoding == "dense" or "dense" in layer.encoding for layer in convolutions)
+    fused_or_run = [node.name for node in digits_like().nodes if node.op != "Flatten"]
+    assert all(any(name in known for known in names) for name in fused_or_run), names
+    assert json.loads(json.dumps(plan.to_json()))["arena_bytes"] == plan.arena_bytes
+
+
+def test_profile(model: bittern.Model, image: Array) -> None:
+    profile = model.profile(image, runs=3)
+    assert len(profile.layers) == len(model.plan.layers)
+    assert profile.total_ms > 0
+    assert all(layer.ms >= 0 for layer in profile.layers)
+    assert abs(sum(layer.share for layer in profile.layers) - 1) < 1e-3
+    assert str(profile)
+
+
+def test_models_are_released() -> None:
+    """Two hundred models one after the other do not pile up."""
+    script = """
+import resource
+import numpy as np
+import bittern
+from tests.builders import digits_like
+data = digits_like().to_bytes()
+x = np.zeros((64, 1, 8, 8), np.float32)
+def use(count):
+    for _ in range(count):
+        bittern.load(data)(x)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+use(20)
+before = use(1)
+print(use(200) - before)
+"""
+    done = child(script)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 20_000, f"grew by {done.stdout.strip()} KiB over 200 models"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_fork(image: Array) -> None:
+    """After fork the child builds its own pool and computes the same."""
+    script = """
+import os, sys, warnings
+import numpy as np
+import bittern
+from tests.builders import digits_like
+warnings.simplefilter("ignore", DeprecationWarning)
+model = bittern.load(digits_like(), threads=2)
+x = np.linspace(-1, 1, 640, dtype=np.float32).reshape(10, 1, 8, 8)
+expected = model(x)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(model(x), expected) else 1)
+_, status = os.waitpid(child, 0)
+sys.exit(os.waitstatus_to_exitcode(status) or not np.array_equal(model(x), expected))
+"""
+    done = child(script)
+    assert done.returncode == 0, done.stderr
+
+
+def test_floating_point_mode_is_restored(model: bittern.Model, image: Array) -> None:
+    """`run` flushes subnormals to zero inside, and the caller's arithmetic keeps them."""
+    tiny = np.array([1e-39, 1e-40], np.float32)
+
+    def half(x: Array) -> Array:
+        result: Array = x * np.float32(0.5)
+        return result
+
+    before = half(tiny)
+    output(model, image)
+    with pytest.raises(bittern.InputError):
+        output(model, image.astype(np.float64))
+    assert_same_bits(half(tiny), before)
+    assert before[0] != 0
