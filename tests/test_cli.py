@@ -252,7 +252,7 @@ def test_inspect(run: Run, digits: Path) -> None:
     document = parsed(run("inspect", digits, "--shape", "image=3,1,8,8", "--json"))
     assert document["bytes"] == digits.stat().st_size
     layers = document["plan"]["layers"]
-    assert layers and all(layer["kernel"] and layer["reason"] for layer in layers)
+    assert any(layer["kernel"] for layer in layers) and all(layer["reason"] for layer in layers)
     assert any(layer["output_shape"][:1] == [3] for layer in layers)
 
 

@@ -199,6 +199,9 @@ Container read_container(std::span<const std::byte> file, const std::string& pla
   const auto header_bytes = file.subspan(8, length);
   const std::string_view header_text(reinterpret_cast<const char*>(header_bytes.data()), header_bytes.size());
   if (!header_text.starts_with('{')) damaged(place, "the header is no JSON object");
+  // Padding is spaces; whatever else stands behind the object is damage that a lenient parser would pass over.
+  const std::size_t end = header_text.find_last_not_of(' ');
+  if (end == std::string_view::npos || header_text[end] != '}') damaged(place, "its header does not end with the JSON object");
   const Json header = parse_json(header_text, place + ": header");
 
   Container container;

@@ -109,7 +109,7 @@ class TreeReader {
 
   void permute(const Json& order, const std::string& path, Encoding& tree) {
     if (order.string() == nullptr || *order.string() != "OHWI") {
-      problem(path, "order can only be 'OHWI'");
+      problem(path, "order is " + (order.string() != nullptr ? quote(*order.string()) : order.type_name()) + ", it can only be 'OHWI'");
     } else if (tree.shape.size() != 4) {
       problem(path, "order 'OHWI' needs 4 dimensions, the shape is " + text_of(tree.shape));
     } else {

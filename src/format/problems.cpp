@@ -54,11 +54,11 @@ void Problems::throw_if_any() const {
     const Entry& entry = entries_.front();
     throw Error(ErrorCode::format, entry.where.empty() ? place_ : place_ + ": " + entry.where, entry.problem, remedy);
   }
-  std::string text = std::to_string(count_) + " problems";
+  std::string text;
   for (const Entry& entry : entries_) {
-    text += "\n  " + (entry.where.empty() ? entry.problem : entry.where + ": " + entry.problem);
+    text += (text.empty() ? "" : "; ") + (entry.where.empty() ? entry.problem : entry.where + ": " + entry.problem);
   }
-  if (count_ > entries_.size()) text += "\n  and " + std::to_string(count_ - entries_.size()) + " more";
+  if (count_ > entries_.size()) text += "; and " + std::to_string(count_ - entries_.size()) + " more problems";
   throw Error(ErrorCode::format, place_, text, remedy);
 }
 

@@ -80,14 +80,13 @@ Types gemm(const Node& node, const Inputs& in) {
   const Shape& a = shape_of(node, in, 0, 2);
   const Shape& b = shape_of(node, in, 1, 2);
   const bool ta = int_attribute(node, "transA", 0) != 0, tb = int_attribute(node, "transB", 0) != 0;
-  require(!ta, node, "transA is not supported", "transpose the input before");
-  const std::int64_t k = tb ? b[1] : b[0], n = tb ? b[0] : b[1];
-  require(a[1] == k, node, "A " + to_string(a) + " and B " + to_string(b) + " do not fit", "the inner sizes must be equal");
+  const std::int64_t k = tb ? b[1] : b[0], n = tb ? b[0] : b[1], m = ta ? a[1] : a[0];
+  require((ta ? a[0] : a[1]) == k, node, "A " + to_string(a) + " and B " + to_string(b) + " do not fit", "the inner sizes must be equal");
   if (in.size() > 2 && in[2] != nullptr) {
-    require(broadcast_shape(in[2]->shape, {a[0], n}, node.name) == Shape{a[0], n}, node, "C has shape " + to_string(in[2]->shape),
-            "it must broadcast to " + to_string({a[0], n}));
+    require(broadcast_shape(in[2]->shape, {m, n}, "node " + node.name) == Shape{m, n}, node, "C has shape " + to_string(in[2]->shape),
+            "it must broadcast to " + to_string({m, n}));
   }
-  return {{DType::f32, {a[0], n}, {}}};
+  return {{DType::f32, {m, n}, {}}};
 }
 
 Types matmul(const Node& node, const Inputs& in) {

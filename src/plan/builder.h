@@ -45,6 +45,8 @@ class Builder {
   // Memory for a value about to be computed.
   Storage make_planar(const std::string& value);
   Storage make_blocked(const std::string& value);
+  // Memory for the next steps, uninitialised.
+  Place scratch(std::int64_t floats) { return new_buffer(static_cast<std::uint64_t>(floats)); }
   // The value is another one's memory under a new shape.
   void view(const std::string& value, const std::string& of);
 

@@ -216,17 +216,23 @@ void lower_gemm(Builder& builder, const Item& item) {
     const Shape& c = builder.shape(item.inputs[2]);
     bias_row = builder.source().constants->has(item.inputs[2]) && (c.size() < 2 || c[0] == 1) && (c.empty() || c.back() == n || c.back() == 1);
     added_behind = !bias_row;
-    if (added_behind && beta != 1.0f) {
-      throw Error(ErrorCode::unsupported, place_of(item), "beta " + std::to_string(beta) + " with a C of shape " + graph::to_string(c), "scale C instead");
-    }
   }
 
-  const Storage in = builder.planar(item.inputs[0]);
+  Storage in = builder.planar(item.inputs[0]);
   Storage addend;
   if (added_behind) addend = builder.planar(item.inputs[2]);
   builder.layer(item);
   describe_weight(builder, item);
   const Storage out = builder.make_planar(item.output);
+  if (graph::int_attribute(node, "transA", 0) != 0) {
+    const Place rows = builder.scratch(m * k);
+    builder.emit([=, from = in.place](const RunContext& run) {
+      constexpr std::int64_t size = sizeof(float);
+      const std::int64_t shape[] = {m, k}, columns[] = {size, m * size}, packed[] = {k * size, size};
+      engine::strided_copy(shape, size, run.read(from), columns, run.write(rows), packed);
+    }, {in.place, rows});
+    in.place = rows;
+  }
   // A matrix is a map of one row: pixels are samples, channels are features, all in one block.
   ConvShape s;
   s.c = k, s.w = m, s.oc = n, s.ow = m;
@@ -273,14 +279,23 @@ void lower_gemm(Builder& builder, const Item& item) {
   emit_layer(builder, product, GemmConv(*choice.kernel, s, in_map, out_map, Map{}), info.kernel + " rows", in, out, Storage{},
              bias_row || !item.scale.empty(), weights, bias);
   if (added_behind) {
-    const Shape c = builder.shape(item.inputs[2]);
-    const std::int64_t c_rows = c.size() < 2 || c[0] == 1 ? 0 : c.back(), c_cols = c.empty() || c.back() == 1 ? 0 : 1;
-    const std::int64_t c_row_step = c.size() == 2 && c[0] != 1 ? (c.back() == 1 ? 1 : c_rows) : 0;
+    const Shape& c = builder.shape(item.inputs[2]);
+    const std::int64_t c_col_step = c.empty() || c.back() == 1 ? 0 : 1;
+    const std::int64_t c_row_step = c.size() == 2 && c[0] != 1 ? c.back() : 0;
+    Place scaled = addend.place;
+    if (beta != 1.0f) {
+      const std::int64_t count = builder.count(item.inputs[2]);
+      scaled = builder.scratch(count);
+      builder.emit([=, from = addend.place](const RunContext& run) {
+        const float shift = 0.0f, lowest = -std::numeric_limits<float>::infinity();
+        engine::channel_affine(run.read(from), &beta, &shift, run.write(scaled), 1, 1, count, lowest, -lowest);
+      }, {addend.place, scaled});
+    }
     builder.emit([=, lo = item.lo, hi = item.hi](const RunContext& run) {
-      const std::int64_t shape[] = {m, n}, a_strides[] = {n, 1}, c_strides[] = {c_row_step, c_cols};
+      const std::int64_t shape[] = {m, n}, a_strides[] = {n, 1}, c_strides[] = {c_row_step, c_col_step};
       float* result = run.write(out.place);
-      engine::broadcast(engine::Eltwise::add, shape, result, a_strides, run.read(addend.place), c_strides, result, lo, hi);
-    }, {out.place, addend.place});
+      engine::broadcast(engine::Eltwise::add, shape, result, a_strides, run.read(scaled), c_strides, result, lo, hi);
+    }, {out.place, scaled});
   }
 }
 
