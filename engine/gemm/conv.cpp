@@ -48,12 +48,15 @@ GemmConv::GemmConv(const GemmKernel& kernel, const ConvShape& shape, const Map& 
   panels_ = ceil_div(group_out_, kernel.cols);
   k_ = group_in_ * s.kh * s.kw;
 
-  run_ = in.block;
+  // In planes the taps of a kernel's row stand side by side: one segment instead of kw of them.
+  const bool whole_rows = in.block == 1 && s.dilation_w == 1;
+  const std::int64_t taps_w = whole_rows ? 1 : s.kw;
+  run_ = whole_rows ? s.kw : in.block;
   tail_run_ = group_in_ % in.block;
   const std::int64_t blocks = ceil_div(group_in_, in.block);
   for (std::int64_t b = 0; b < blocks; ++b)
     for (std::int64_t y = 0; y < s.kh; ++y)
-      for (std::int64_t x = 0; x < s.kw; ++x)
+      for (std::int64_t x = 0; x < taps_w; ++x)
         segments_.push_back(b * in.plane + y * s.dilation_h * in.row + x * s.dilation_w * in.block);
   tail_ = tail_run_ == 0 ? 0 : s.kh * s.kw;
   full_ = static_cast<std::int64_t>(segments_.size()) - tail_;

@@ -13,15 +13,20 @@ inline __attribute__((always_inline)) void accumulate(vf (&acc)[rows][vectors], 
   // would not fit in the general registers.
   constexpr int bases = (rows + 2) / 3;
   const char* base[bases];
+  BITTERN_UNROLL
   for (int i = 0; i < bases; ++i) base[i] = reinterpret_cast<const char*>(a) + 3 * i * stride_bytes;
   for (std::int64_t k = 0; k < run; ++k) {
     vf w[vectors];
+    BITTERN_UNROLL
     for (int v = 0; v < vectors; ++v) w[v] = load(b + v * width);
     b += vectors * width;
+    BITTERN_UNROLL
     for (int r = 0; r < rows; ++r) {
       const vf x = set1(*reinterpret_cast<const float*>(base[r / 3] + (r % 3) * stride_bytes));
+      BITTERN_UNROLL
       for (int v = 0; v < vectors; ++v) acc[r][v] = fma(x, w[v], acc[r][v]);
     }
+    BITTERN_UNROLL
     for (int i = 0; i < bases; ++i) base[i] += sizeof(float);
   }
 }
@@ -29,8 +34,11 @@ inline __attribute__((always_inline)) void accumulate(vf (&acc)[rows][vectors], 
 template <int rows, int vectors>
 void tile(const TileArgs& args) {
   vf acc[rows][vectors];
-  for (int r = 0; r < rows; ++r)
+  BITTERN_UNROLL
+  for (int r = 0; r < rows; ++r) {
+    BITTERN_UNROLL
     for (int v = 0; v < vectors; ++v) acc[r][v] = zero();
+  }
 
   const float* b = args.b;
   const std::int64_t stride_bytes = args.a_stride * static_cast<std::int64_t>(sizeof(float));
@@ -39,6 +47,7 @@ void tile(const TileArgs& args) {
   for (std::int64_t s = 0; s < args.tail; ++s) accumulate(acc, args.a + *segment++, stride_bytes, args.tail_run, b);
 
   const vf lo = set1(args.lo), hi = set1(args.hi);
+  BITTERN_UNROLL
   for (int v = 0; v < vectors; ++v) {
     const std::int64_t left = args.valid - v * width;
     if (left <= 0) break;
@@ -47,6 +56,7 @@ void tile(const TileArgs& args) {
     float* c = args.c + block * args.c_block + lane;
     const vf bias = args.bias != nullptr ? load(args.bias + v * width) : zero();
     const float* residual = args.residual != nullptr ? args.residual + block * args.residual_block + lane : nullptr;
+    BITTERN_UNROLL
     for (int r = 0; r < rows; ++r) {
       vf y = add(acc[r][v], bias);
       if (residual != nullptr) {

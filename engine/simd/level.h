@@ -9,6 +9,13 @@
 #error "BITTERN_LEVEL must be defined by the build: scalar, avx2 or avx512"
 #endif
 
+// Register tiles are arrays that live in registers only if every loop over them is unrolled: asked for by name.
+#if defined(__clang__)
+#define BITTERN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define BITTERN_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 #define BITTERN_CONCAT_(a, b) a##b
 #define BITTERN_CONCAT(a, b) BITTERN_CONCAT_(a, b)
 
