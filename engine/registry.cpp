@@ -19,49 +19,28 @@ const char* describe(std::string_view loop) {
 
 }  // namespace
 
-std::span<const GemmKernel> gemm_kernels(Isa isa) {
-  int count = 0;
-  const GemmKernel* list = nullptr;
-  switch (isa) {
-    case Isa::scalar:
-      list = scalar::gemm_kernels(count);
-      break;
+// The list that every level defines under the same name in its namespace.
 #if defined(BITTERN_BUILD_X86)
-    case Isa::avx2:
-      list = avx2::gemm_kernels(count);
-      break;
-    case Isa::avx512:
-      list = avx512::gemm_kernels(count);
-      break;
-#else
-    default:
-      break;
-#endif
+#define BITTERN_LISTS(function, Kernel)                       \
+  std::span<const Kernel> function(Isa isa) {                 \
+    int count = 0;                                            \
+    const Kernel* list = isa == Isa::avx512 ? avx512::function(count) \
+                         : isa == Isa::avx2 ? avx2::function(count)   \
+                                            : scalar::function(count); \
+    return {list, static_cast<std::size_t>(count)};           \
   }
-  return {list, static_cast<std::size_t>(count)};
-}
-
-std::span<const OpKernel> op_kernels(Isa isa) {
-  int count = 0;
-  const OpKernel* list = nullptr;
-  switch (isa) {
-    case Isa::scalar:
-      list = scalar::op_kernels(count);
-      break;
-#if defined(BITTERN_BUILD_X86)
-    case Isa::avx2:
-      list = avx2::op_kernels(count);
-      break;
-    case Isa::avx512:
-      list = avx512::op_kernels(count);
-      break;
 #else
-    default:
-      break;
-#endif
+#define BITTERN_LISTS(function, Kernel)                       \
+  std::span<const Kernel> function(Isa isa) {                 \
+    int count = 0;                                            \
+    const Kernel* list = scalar::function(count);             \
+    return {list, isa == Isa::scalar ? static_cast<std::size_t>(count) : 0}; \
   }
-  return {list, static_cast<std::size_t>(count)};
-}
+#endif
+BITTERN_LISTS(gemm_kernels, GemmKernel)
+BITTERN_LISTS(winograd_kernels, WinogradKernel)
+BITTERN_LISTS(op_kernels, OpKernel)
+#undef BITTERN_LISTS
 
 const OpKernel& op_kernel(std::string_view loop, Isa isa) {
   for (int level = static_cast<int>(isa); level >= 0; --level) {
@@ -78,6 +57,9 @@ const std::vector<KernelInfo>& kernels() {
     for (int level = 0; level < isa_count; ++level) {
       for (const GemmKernel& k : gemm_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "gemm", k.isa, k.rows, k.cols, "dense tile: convolution and fully connected layers"});
+      }
+      for (const WinogradKernel& k : winograd_kernels(static_cast<Isa>(level))) {
+        list.push_back({k.name, "winograd", k.isa, 0, 0, "3x3 convolution of stride 1 with fewer multiplications"});
       }
       for (const OpKernel& k : op_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, k.loop, k.isa, k.rows, k.cols, describe(k.loop)});

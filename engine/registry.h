@@ -7,6 +7,7 @@
 
 #include "base/isa.h"
 #include "gemm/tile.h"
+#include "gemm/winograd.h"
 #include "ops/rows.h"
 
 namespace bittern::engine {
@@ -24,6 +25,7 @@ const std::vector<KernelInfo>& kernels();
 
 // The lists of one level; empty where the level is not built.
 std::span<const GemmKernel> gemm_kernels(Isa isa);
+std::span<const WinogradKernel> winograd_kernels(Isa isa);
 std::span<const OpKernel> op_kernels(Isa isa);
 
 // The kernel of an operator loop at the highest level up to `isa` that has one.

@@ -19,7 +19,7 @@ SAME: dict[str, Any] = {"pads": [1, 1, 1, 1]}
 
 def check(net: bittern.Network, feeds: Mapping[str, Array], isa: str, exact: bool = True, threads: int = 1) -> None:
     """All outputs, and every value as a tap, equal the reference's."""
-    model = bittern.load(net, isa=isa, threads=threads)
+    model = bittern.load(net, isa=isa, threads=threads, winograd=False)
     taps = [node.outputs[0] for node in net.nodes]
     expected = run(reference(net), feeds, taps)
     results = {"run": model.run(dict(feeds)), "taps": model.run(dict(feeds), taps=taps)}
@@ -164,7 +164,7 @@ def test_batch_norm_is_folded(bias: bool, tail: str, isa: str, rng: np.random.Ge
         nodes.append(("Relu", [last], "r", {}))
         last = "r"
     net = network(inputs, constants, nodes, [last])
-    model = bittern.load(net, isa=isa)
+    model = bittern.load(net, isa=isa, winograd=False)
     ops = [layer.op for layer in model.plan.layers]
     assert "BatchNormalization" not in ops, f"not folded: {ops}"
     column = (1, 17, 1, 1)
@@ -361,7 +361,7 @@ def test_small_network(batch: int, threads: int, isa: str, rng: np.random.Genera
 
 def test_taps_do_not_change_the_outputs(isa: str, rng: np.random.Generator) -> None:
     net = digits_like()
-    model = bittern.load(net, isa=isa)
+    model = bittern.load(net, isa=isa, winograd=False)
     feeds = {"image": floats(rng, 2, 1, 8, 8)}
     plain = model.run(feeds)["scores"]
     tapped = model.run(feeds, taps=["c2", "logits"])
@@ -383,7 +383,7 @@ def test_not_a_number_stays_in_its_window(
     w = floats(rng, 16 * groups + 2 * (groups == 1), channels // groups, 3, 3)
     net = one_node("Conv", x, {"w": w}, **SAME, group=groups)
     expected = run(reference(net), {"x": x})["y"]
-    actual = output(bittern.load(net, isa=isa), x)
+    actual = output(bittern.load(net, isa=isa, winograd=False), x)
     touched = ~np.isfinite(expected)
     assert 0 < touched.sum() < expected.size / 4
     leaks = ~np.isfinite(actual) & ~touched

@@ -287,7 +287,7 @@ def test_isa_is_really_forced(isa: str) -> None:
     at_level = {kernel.loop for kernel in bittern.kernels() if kernel.isa == isa}
     assert "gemm" in at_level
     layers = [layer for layer in bittern.load(digits_like(), isa=isa).plan.layers if layer.kernel]
-    assert sum(loops[layer.kernel] == "gemm" for layer in layers) == 3
+    assert sum(loops[layer.kernel] in ("gemm", "winograd") for layer in layers) == 3
     for layer in layers:
         assert layer.kernel.endswith(f"__{layer.isa}")
         assert layer.isa == (isa if loops[layer.kernel] in at_level else "scalar"), layer.kernel

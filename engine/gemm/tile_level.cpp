@@ -16,16 +16,30 @@ inline __attribute__((always_inline)) void accumulate(vf (&acc)[rows][vectors], 
   BITTERN_UNROLL
   for (int i = 0; i < bases; ++i) base[i] = reinterpret_cast<const char*>(a) + 3 * i * stride_bytes;
   for (std::int64_t k = 0; k < run; ++k) {
-    vf w[vectors];
-    BITTERN_UNROLL
-    for (int v = 0; v < vectors; ++v) w[v] = load(b + v * width);
-    b += vectors * width;
-    BITTERN_UNROLL
-    for (int r = 0; r < rows; ++r) {
-      const vf x = set1(*reinterpret_cast<const float*>(base[r / 3] + (r % 3) * stride_bytes));
+    const auto pixel = [&](int r) { return set1(*reinterpret_cast<const float*>(base[r / 3] + (r % 3) * stride_bytes)); };
+    // The shorter side of the tile is held in registers, the longer one passes through a single register.
+    if constexpr (rows < vectors) {
+      vf x[rows];
       BITTERN_UNROLL
-      for (int v = 0; v < vectors; ++v) acc[r][v] = fma(x, w[v], acc[r][v]);
+      for (int r = 0; r < rows; ++r) x[r] = pixel(r);
+      BITTERN_UNROLL
+      for (int v = 0; v < vectors; ++v) {
+        const vf w = load(b + v * width);
+        BITTERN_UNROLL
+        for (int r = 0; r < rows; ++r) acc[r][v] = fma(x[r], w, acc[r][v]);
+      }
+    } else {
+      vf w[vectors];
+      BITTERN_UNROLL
+      for (int v = 0; v < vectors; ++v) w[v] = load(b + v * width);
+      BITTERN_UNROLL
+      for (int r = 0; r < rows; ++r) {
+        const vf x = pixel(r);
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) acc[r][v] = fma(x, w[v], acc[r][v]);
+      }
     }
+    b += vectors * width;
     BITTERN_UNROLL
     for (int i = 0; i < bases; ++i) base[i] += sizeof(float);
   }

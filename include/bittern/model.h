@@ -54,6 +54,7 @@ struct LoadOptions {
   std::string device = "cpu";
   std::uint64_t memory_limit = 0;    // bytes for weights and scratch; 0: what the machine grants
   Checksum checksum = Checksum::eager;
+  bool winograd = true;              // allow Winograd convolution, which is faster and rounds more: see docs/numerics.md
   std::vector<std::string> kernels;  // kernels to prefer wherever they fit; for tests and benchmarks
 };
 

@@ -86,7 +86,7 @@ class NativeModel {
   NativeModel(bittern::Model model, int threads) : model_(std::move(model)), pool_(model_, {threads}) {}
 
   static bittern::LoadOptions options(const std::string& isa, const std::string& device, std::uint64_t memory_limit, const std::string& checksum,
-                                      std::vector<std::string> kernels) {
+                                      std::vector<std::string> kernels, bool winograd) {
     bittern::LoadOptions o;
     o.isa = isa;
     o.device = device;
@@ -99,6 +99,7 @@ class NativeModel {
       throw bittern::Error(bittern::ErrorCode::input, "checksum", "unknown value " + checksum, "allowed are eager, lazy, skip");
     }
     o.kernels = std::move(kernels);
+    o.winograd = winograd;
     return o;
   }
 
@@ -204,20 +205,20 @@ PYBIND11_MODULE(_native, m) {
 
   py::class_<NativeModel>(m, "Model")
       .def_static("load", [](const std::string& path, int threads, const std::string& isa, const std::string& device, std::uint64_t memory_limit,
-                             const std::string& checksum, std::vector<std::string> kernels) {
-        const auto options = NativeModel::options(isa, device, memory_limit, checksum, std::move(kernels));
+                             const std::string& checksum, std::vector<std::string> kernels, bool winograd) {
+        const auto options = NativeModel::options(isa, device, memory_limit, checksum, std::move(kernels), winograd);
         const py::gil_scoped_release release;
         return new NativeModel(bittern::Model::load(path, options), threads);
-      }, py::arg("path"), py::arg("threads"), py::arg("isa"), py::arg("device"), py::arg("memory_limit"), py::arg("checksum"), py::arg("kernels"))
+      }, py::arg("path"), py::arg("threads"), py::arg("isa"), py::arg("device"), py::arg("memory_limit"), py::arg("checksum"), py::arg("kernels"), py::arg("winograd"))
       .def_static("from_bytes", [](const py::bytes& data, const std::string& place, int threads, const std::string& isa, const std::string& device,
-                                   std::uint64_t memory_limit, const std::string& checksum, std::vector<std::string> kernels) {
-        const auto options = NativeModel::options(isa, device, memory_limit, checksum, std::move(kernels));
+                                   std::uint64_t memory_limit, const std::string& checksum, std::vector<std::string> kernels, bool winograd) {
+        const auto options = NativeModel::options(isa, device, memory_limit, checksum, std::move(kernels), winograd);
         char* bytes = nullptr;
         Py_ssize_t size = 0;
         PyBytes_AsStringAndSize(data.ptr(), &bytes, &size);
         const py::gil_scoped_release release;
         return new NativeModel(bittern::Model::from_bytes({reinterpret_cast<const std::byte*>(bytes), static_cast<std::size_t>(size)}, place, options), threads);
-      }, py::arg("data"), py::arg("place"), py::arg("threads"), py::arg("isa"), py::arg("device"), py::arg("memory_limit"), py::arg("checksum"), py::arg("kernels"))
+      }, py::arg("data"), py::arg("place"), py::arg("threads"), py::arg("isa"), py::arg("device"), py::arg("memory_limit"), py::arg("checksum"), py::arg("kernels"), py::arg("winograd"))
       .def_property_readonly("inputs", [](const NativeModel& self) { return describe(self.model().inputs()); })
       .def_property_readonly("outputs", [](const NativeModel& self) { return describe(self.model().outputs()); })
       .def_property_readonly("metadata", [](const NativeModel& self) { return self.model().metadata(); })

@@ -9,11 +9,11 @@ _Layer = dict[str, Any]
 class Model:
     @staticmethod
     def load(
-        path: str, threads: int, isa: str, device: str, memory_limit: int, checksum: str, kernels: list[str]
+        path: str, threads: int, isa: str, device: str, memory_limit: int, checksum: str, kernels: list[str], winograd: bool
     ) -> Model: ...
     @staticmethod
     def from_bytes(
-        data: bytes, place: str, threads: int, isa: str, device: str, memory_limit: int, checksum: str, kernels: list[str]
+        data: bytes, place: str, threads: int, isa: str, device: str, memory_limit: int, checksum: str, kernels: list[str], winograd: bool
     ) -> Model: ...
     @property
     def inputs(self) -> list[_Value]: ...

@@ -170,17 +170,18 @@ def load(
     memory_limit: int = 0,
     checksum: str = "eager",
     kernels: Sequence[str] | None = None,
+    winograd: bool = True,
 ) -> Model:
     """Load a network from a ``.bittern`` file, its bytes, or a :class:`Network`.
 
     ``threads``: at most so many for a run, 0 for all CPUs granted to the process. ``isa``: the highest instruction-set
     level to use, None for BITTERN_ISA or else the best. ``memory_limit``: bytes for weights and scratch memory, 0 for
-    what the machine grants. ``checksum``: "eager", "lazy" (verified at the first run) or "skip". ``kernels``: names of
+    what the machine grants. ``winograd``: allow Winograd convolution, which is faster and rounds more. ``checksum``: "eager", "lazy" (verified at the first run) or "skip". ``kernels``: names of
     kernels to use wherever they fit, for tests and benchmarks.
 
     Raises FormatError (damaged file), UnsupportedError, ResourceError (memory), InputError (missing file, options).
     """
-    options = (threads, isa or "", device, memory_limit, checksum, list(kernels or ()))
+    options = (threads, isa or "", device, memory_limit, checksum, list(kernels or ()), winograd)
     if threads < 0 or memory_limit < 0:
         raise InputError("threads" if threads < 0 else "memory_limit", f"{min(threads, memory_limit)}", "it cannot be negative")
     if isinstance(source, Network):

@@ -6,6 +6,7 @@
 #include <bittern/error.h>
 
 #include "gemm/conv.h"
+#include "gemm/winograd.h"
 #include "ops/maps.h"
 #include "ops/plain.h"
 #include "plan/builder.h"
@@ -66,8 +67,15 @@ bool preferred(const Builder& builder, const char* name) {
 
 struct Choice {
   const GemmKernel* kernel = nullptr;
+  double cost = 0;
   std::string reason;
 };
+
+std::string percent(double ratio) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%+.0f %%", 100.0 * (ratio - 1.0));
+  return text;
+}
 
 // The cheapest kernel of the level; `cost(kernel)` estimates.
 template <class Cost>
@@ -75,22 +83,42 @@ Choice choose_gemm(const Builder& builder, const Cost& cost) {
   const engine::Isa isa = builder.source().isa;
   for (int level = static_cast<int>(isa); level >= 0; --level) {
     for (const GemmKernel& kernel : engine::gemm_kernels(static_cast<engine::Isa>(level))) {
-      if (preferred(builder, kernel.name)) return {&kernel, "asked for"};
+      if (preferred(builder, kernel.name)) return {&kernel, cost(kernel), "asked for"};
     }
   }
   std::vector<std::pair<double, const GemmKernel*>> ranked;
-  for (int level = static_cast<int>(isa); level >= 0 && ranked.empty(); --level) {
-    for (const GemmKernel& kernel : engine::gemm_kernels(static_cast<engine::Isa>(level))) ranked.emplace_back(cost(kernel), &kernel);
-  }
+  for (const GemmKernel& kernel : engine::gemm_kernels(isa)) ranked.emplace_back(cost(kernel), &kernel);
   std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  Choice choice{ranked[0].second, "the only tile of its level"};
+  Choice choice{ranked[0].second, ranked[0].first, "the only tile of its level"};
   if (ranked.size() > 1) {
-    char text[96];
-    std::snprintf(text, sizeof text, "least estimated time; next %dx%d: %+.0f %%", ranked[1].second->rows, ranked[1].second->cols,
-                  100.0 * (ranked[1].first / std::max(1.0, ranked[0].first) - 1.0));
-    choice.reason = text;
+    choice.reason = "least estimated time; next " + std::to_string(ranked[1].second->rows) + "x" + std::to_string(ranked[1].second->cols) + ": " +
+                    percent(ranked[1].first / std::max(1.0, ranked[0].first));
   }
   return choice;
+}
+
+struct WinogradChoice {
+  const engine::WinogradKernel* kernel = nullptr;  // null: the direct kernel is better, or it does not fit
+  const GemmKernel* gemm = nullptr;
+  double cost = 0;
+  bool asked = false;
+};
+
+WinogradChoice choose_winograd(const Builder& builder, const ConvShape& shape) {
+  WinogradChoice best;
+  if (!engine::WinogradConv::fits(shape)) return best;
+  const engine::Isa isa = builder.source().isa;
+  for (int level = static_cast<int>(isa); level >= 0 && !best.asked; --level) {
+    for (const auto& kernel : engine::winograd_kernels(static_cast<engine::Isa>(level))) {
+      const bool asked = preferred(builder, kernel.name);
+      if (!asked && (level != static_cast<int>(isa) || best.asked)) continue;
+      for (const GemmKernel& gemm : engine::gemm_kernels(kernel.isa)) {
+        const double cost = engine::WinogradConv::cost(kernel, gemm, shape);
+        if (best.kernel == nullptr || cost < best.cost || (asked && !best.asked)) best = {&kernel, &gemm, cost, asked};
+      }
+    }
+  }
+  return best;
 }
 
 ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& win) {
@@ -119,11 +147,20 @@ void emit_layer(Builder& builder, const Item& item, const Layer& layer, const st
   }
   builder.current().packed_bytes = static_cast<std::uint64_t>(layer.packed_elements() + (biased ? layer.padded_channels() : 0)) * sizeof(float);
   const bool added = !item.residual.empty();
-  builder.emit([=](const RunContext& run) {
-    Epilogue e = epilogue;
-    if (added) e.residual = run.read(residual.place);
-    layer.run(run.read(in.place), packed, e, run.write(out.place), *run.team);
-  }, {in.place, out.place, added ? residual.place : in.place});
+  if constexpr (requires { layer.scratch_elements(); }) {
+    const Place scratch = builder.scratch(layer.scratch_elements());
+    builder.emit([=](const RunContext& run) {
+      Epilogue e = epilogue;
+      if (added) e.residual = run.read(residual.place);
+      layer.run(run.read(in.place), packed, e, run.write(out.place), run.write(scratch), *run.team);
+    }, {in.place, out.place, scratch, added ? residual.place : in.place});
+  } else {
+    builder.emit([=](const RunContext& run) {
+      Epilogue e = epilogue;
+      if (added) e.residual = run.read(residual.place);
+      layer.run(run.read(in.place), packed, e, run.write(out.place), *run.team);
+    }, {in.place, out.place, added ? residual.place : in.place});
+  }
 }
 
 void describe_weight(Builder& builder, const Item& item) {
@@ -190,6 +227,19 @@ void lower_conv(Builder& builder, const Item& item) {
   const bool flat = GemmConv::flat(s, in.map, out.map);
   const Choice choice = choose_gemm(builder, [&](const GemmKernel& kernel) { return GemmConv::cost(kernel, s, in.map.block, flat); });
   LayerInfo& info = builder.current();
+  // Winograd rounds more than the direct kernel, so a small gain is not worth it.
+  constexpr double worthwhile = 0.9;
+  const WinogradChoice winograd = from_planar ? WinogradChoice{} : choose_winograd(builder, s);
+  const bool direct_asked = choice.reason == "asked for";
+  if (winograd.kernel != nullptr && (winograd.asked || (builder.source().winograd && !direct_asked && winograd.cost < worthwhile * choice.cost))) {
+    info.kernel = winograd.kernel->name;
+    info.isa = engine::name_of(winograd.kernel->isa);
+    info.reason = (winograd.asked ? "asked for" : "estimated " + percent(winograd.cost / choice.cost) + " against the direct kernel") +
+                  "; products by " + winograd.gemm->name + weight_note(builder, item);
+    emit_layer(builder, item, engine::WinogradConv(*winograd.kernel, *winograd.gemm, s, in.map, out.map, residual.map),
+               info.kernel + " " + winograd.gemm->name, in, out, residual, biased, weights, bias);
+    return;
+  }
   info.kernel = choice.kernel->name;
   info.isa = engine::name_of(choice.kernel->isa);
   info.reason = choice.reason + weight_note(builder, item);

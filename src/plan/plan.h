@@ -70,6 +70,7 @@ struct Source {
   MemoryBudget* budget = nullptr;
   engine::Isa isa = engine::Isa::scalar;
   const std::vector<std::string>* preferred = nullptr;  // kernels
+  bool winograd = true;
   std::string place;                                    // for messages
 };
 

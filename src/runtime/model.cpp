@@ -118,7 +118,7 @@ void Model::Impl::fold_constants() {
   part.constants = graph_.constants;
 
   try {
-    const plan::Source source{&part, this, &weights_, &budget_, isa_, &options_.kernels, place_};
+    const plan::Source source{&part, this, &weights_, &budget_, isa_, &options_.kernels, options_.winograd, place_};
     const plan::Plan plan = plan::make_plan(source, {}, {});
     budget_.check(plan.info.arena_bytes, place_);
     const engine::AlignedBuffer arena(plan.info.arena_bytes);
@@ -185,7 +185,7 @@ std::shared_ptr<const plan::Plan> Model::Impl::plan_for(const std::vector<Shape>
     plans_.splice(plans_.begin(), plans_, found);
     return plans_.front().plan;
   }
-  const plan::Source source{&graph_, this, &weights_, &budget_, isa_, &options_.kernels, place_};
+  const plan::Source source{&graph_, this, &weights_, &budget_, isa_, &options_.kernels, options_.winograd, place_};
   auto plan = std::make_shared<const plan::Plan>(plan::make_plan(source, shapes, taps));
   plans_.push_front({shapes, taps, plan});
   if (plans_.size() > plans_kept) plans_.pop_back();

@@ -1,7 +1,7 @@
 """Cases of the convolution and fully connected loops."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Convolution:
     epilogue: str = ""
     auto_pad: str = "NOTSET"
     integers: bool = True
+    winograd: bool = False
 
     def attributes(self) -> dict[str, object]:
         """The Conv node's attributes."""
@@ -79,6 +80,8 @@ class Convolution:
                 steps.append(node)
                 constants |= limits
         bound: Bound = exact if self.integers else ConvolutionBound(self)
+        if self.winograd:
+            bound = WinogradBound(self)
         return Case(f"{name}: {self.label()}", inputs, constants, tuple(steps), bound, threads)
 
 
@@ -95,6 +98,17 @@ class ConvolutionBound:
             magnitude = magnitude + np.abs(values["residual"])
         products = self.shape.channels // self.shape.groups * self.shape.kernel[0] * self.shape.kernel[1]
         return tolerances.dot_bound(products, magnitude)
+
+
+@dataclass(frozen=True)
+class WinogradBound:
+    """The rounding bound of a Winograd convolution: an output's error depends on all pixels of its tile."""
+
+    shape: Convolution
+
+    def __call__(self, values: Mapping[str, Array], expected: Array) -> Array:
+        pointwise = ConvolutionBound(self.shape)(values, expected)
+        return np.full(pointwise.shape, float(pointwise.max(initial=0.0)))
 
 
 def acceptance_shapes() -> Iterator[Convolution]:
@@ -210,6 +224,44 @@ def convolution_cases(loop: str, depthwise: bool) -> Iterator[Case]:
         name = f"{loop}/conv{index}"
         yield shape.case(name, np.random.default_rng(seed_of(name)), threads=2 if index % 3 == 0 else 1)
     yield from random_cases(loop, lambda name, rng: random_convolution(rng, depthwise).case(name, rng, pick(rng, 1, 2)))
+
+
+def winograd_cases(loop: str) -> Iterator[Case]:
+    """3x3 convolutions of stride 1 on float data: channels, map sizes around the tiles, padding, epilogues."""
+    shapes = []
+    for i, channels in enumerate(CHANNELS):
+        epilogue = EPILOGUES[i % len(EPILOGUES)]
+        shapes.append(Convolution(1 + i % 3, channels, 5, 7, CHANNELS[(i * 4 + 2) % 9], (3, 3), epilogue=epilogue))
+        shapes.append(Convolution(1, channels, 8, 9, 17, pads=(1, 1, 1, 1), bias=False, epilogue=epilogue))
+    for size in range(3, 15):
+        shapes.append(Convolution(1, 17, size, 17 - size, 5, pads=(1, 1, 1, 1), epilogue="residual relu"))
+    shapes.append(Convolution(2, 33, 9, 6, 31, pads=(0, 2, 1, 0), epilogue="residual clip"))
+    shapes.append(Convolution(1, 16, 1, 1, 16, pads=(1, 1, 1, 1)))
+    shapes.append(Convolution(1, 130, 30, 29, 65, pads=(1, 1, 1, 1), epilogue="relu"))
+    shapes.append(Convolution(1, 16, 66, 70, 33, pads=(1, 1, 1, 1)))
+    for index, shape in enumerate(shapes):
+        name = f"{loop}/conv{index}"
+        exactly = replace(shape, integers=False, winograd=True)
+        yield exactly.case(name, np.random.default_rng(seed_of(name)), threads=1 + index % 2)
+
+    def drawn(name: str, rng: np.random.Generator) -> Case:
+        shape = random_convolution(rng, depthwise=False)
+        shape = replace(
+            shape,
+            channels=shape.channels // shape.groups,
+            filters=shape.filters // shape.groups,
+            height=shape.height + 3,
+            width=shape.width + 3,
+            kernel=(3, 3),
+            stride=(1, 1),
+            dilation=(1, 1),
+            groups=1,
+            integers=False,
+            winograd=True,
+        )
+        return shape.case(name, rng, pick(rng, 1, 2))
+
+    yield from random_cases(loop, drawn)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def depthwise_cases(loop: str) -> Iterator[Case]:
 
 GENERATORS: dict[str, Generator] = {
     "gemm": gemm_cases,
+    "winograd": convolution.winograd_cases,
     "depthwise": depthwise_cases,
     "maxpool": only(glue.pool_cases, "MaxPool", "GlobalMaxPool"),
     "avgpool": only(glue.pool_cases, "AveragePool", "GlobalAveragePool"),
@@ -78,7 +79,7 @@ def test_kernel(kernel: bittern.Kernel, kernel_notes: Counter[str]) -> None:
     problems, used = [], 0
     for case, file, expected, bound in prepared(kernel.loop):
         try:
-            model = bittern.load(file, threads=case.threads, isa=kernel.isa, kernels=[kernel.name])
+            model = bittern.load(file, threads=case.threads, isa=kernel.isa, kernels=[kernel.name], winograd=False)
             if kernel.name not in {layer.kernel for layer in model.plan.layers}:
                 kernel_notes[f"{kernel.loop}: not taken by the kernel"] += 1
                 continue

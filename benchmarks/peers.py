@@ -1,0 +1,270 @@
+"""Whole networks on bittern and other engines, side by side: one process per engine, rounds interleaved.
+
+    python benchmarks/peers.py                 all networks, every engine that is installed, 1 and 2 threads
+    python benchmarks/peers.py --quick         a few minutes: three networks, fewer rounds, without ncnn and DeepSparse
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from networks import NETWORKS, size, write
+from peer_process import EngineFailure, EngineProcess, is_installed
+from peer_report import Result, Table, text_of
+
+import bittern
+from bittern.report import Progress, json_text
+
+ENGINES = ("bittern", "onnxruntime", "openvino", "torch", "ncnn", "deepsparse")
+SLOW_TO_SET_UP = ("ncnn", "deepsparse")
+QUICK_NETWORKS = ("resnet18", "mobilenet_v1", "squeezenet")
+QUICK_ROUNDS = 10
+ORACLE = "onnxruntime"
+WRONG = 1e-3
+"""An engine whose first answer is further than this from the oracle's, relative to its largest value, is wrong."""
+
+
+@dataclass
+class Settings:
+    """What the command line asked for."""
+
+    networks: list[str]
+    engines: list[str]
+    threads: list[int]
+    rounds: int
+    sample_ms: float
+    pythons: dict[str, str]
+
+
+def compare(name: str, threads: int, folder: Path, settings: Settings, progress: Progress) -> Table:
+    """One network with one number of threads on all engines."""
+    shape = [1, *size(name).input_shape]
+    files, refusal = _prepare(name, folder, settings)
+    sizes = {path.suffix[1:]: path.stat().st_size for path in files.values() if path.suffix != ".param"}
+    table = Table(name, threads, shape, settings.rounds, sizes, [])
+    running: list[tuple[EngineProcess, Result]] = []
+    oracle: np.ndarray[Any, Any] | None = None
+    with ExitStack() as stack:
+        order = sorted(settings.engines, key=lambda engine: engine != ORACLE)
+        helper = [] if ORACLE in order or not is_installed(ORACLE) else [ORACLE]
+        for engine in helper + order:
+            progress(0, settings.rounds, f"{name}, {threads} threads: loading {engine}")
+            result = Result(engine)
+            if engine not in helper:
+                table.results.append(result)
+            if engine == "bittern" and refusal:
+                result.failure = refusal
+                continue
+            python = settings.pythons.get(engine, sys.executable)
+            process = stack.enter_context(EngineProcess(engine, threads, python))
+            answer = folder / "answer.npy"
+            path = files.get(engine, files[ORACLE])
+            try:
+                loaded = process.ask(
+                    "load", engine=engine, path=str(path), threads=threads, shape=shape, answer=str(answer)
+                )
+            except EngineFailure as failure:
+                result.failure = str(failure)
+                process.__exit__(None, None, None)
+                continue
+            result.loaded = loaded
+            given = np.load(answer)
+            if engine == ORACLE:
+                oracle = given
+            result.error = _relative_error(given, oracle)
+            result.wrong = result.error is not None and not result.error <= WRONG
+            if engine in helper:
+                process.__exit__(None, None, None)
+            else:
+                running.append((process, result))
+        _rounds(table, running, settings, progress)
+    table.results.sort(key=lambda result: ENGINES.index(result.engine))
+    return table
+
+
+def _rounds(table: Table, running: list[tuple[EngineProcess, Result]], settings: Settings, progress: Progress) -> None:
+    """Every engine once per round, in turning order, so that drift of the machine meets all alike."""
+    for number in range(settings.rounds):
+        turning = running[number % len(running) :] + running[: number % len(running)] if running else []
+        for process, result in turning:
+            if result.failure:
+                continue
+            try:
+                result.samples_ms.append(process.ask("measure", sample_ms=settings.sample_ms)["ms"])
+            except EngineFailure as failure:
+                result.failure = str(failure)
+        progress(number + 1, settings.rounds, f"{table.network}, {table.threads} threads")
+    for process, result in running:
+        if not result.failure:
+            try:
+                result.peak_bytes = process.ask("memory")["peak_bytes"]
+            except EngineFailure as failure:
+                result.failure = str(failure)
+
+
+def _prepare(name: str, folder: Path, settings: Settings) -> tuple[dict[str, Path], str]:
+    """The network's file for each engine that does not read ONNX, and the ONNX file; or why there is none for bittern.
+
+    Conversion happens here, so that it counts in no engine's load time or memory.
+    """
+    source = folder / f"{name}.onnx"
+    if not source.exists():
+        write(name, folder)
+    files, refusal = {ORACLE: source}, ""
+    if "bittern" in settings.engines:
+        try:
+            bittern.convert(source).save(source.with_suffix(".bittern"))
+            files["bittern"] = source.with_suffix(".bittern")
+        except bittern.Error as error:
+            refusal = str(error).replace(f"{source}: ", "")
+    if "ncnn" in settings.engines:
+        from peer_ncnn import convert
+
+        convert(source, source.with_suffix(".param"))
+        files["ncnn"] = source.with_suffix(".param")
+    return files, refusal
+
+
+def _relative_error(given: np.ndarray[Any, Any], oracle: np.ndarray[Any, Any] | None) -> float | None:
+    """Largest difference over the oracle's largest value; infinite for another number of values or one that is NaN."""
+    if oracle is None:
+        return None
+    if given.size != oracle.size or not np.all(np.isfinite(given)):
+        return float("inf")
+    difference = np.abs(given.reshape(-1).astype(np.float64) - oracle.reshape(-1))
+    return float(difference.max() / max(float(np.abs(oracle).max()), 1e-30))
+
+
+def system() -> dict[str, Any]:
+    """The machine and the versions that a number depends on."""
+    cpu = bittern.cpu()
+    return {
+        "cpu": cpu.name,
+        "isa": cpu.isa,
+        "cpus_granted": cpu.cpus_granted,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "bittern": bittern.__version__,
+        "commit": _commit(),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of this checkout, with a + where files have changed; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    said = []
+    for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        if done.returncode != 0:
+            return None
+        said.append(done.stdout.strip())
+    return said[0] + ("+" if said[1] else "")
+
+
+def _names(allowed: Sequence[str]) -> Any:
+    def parse(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        unknown = [name for name in names if name not in allowed]
+        if unknown or not names:
+            raise argparse.ArgumentTypeError(f"{text!r}; write some of {','.join(allowed)}")
+        return names
+
+    return parse
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        counts = [int(part) for part in text.split(",")]
+    except ValueError:
+        counts = [0]
+    if min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; write thread counts, such as 1,2")
+    return counts
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--networks", type=_names(tuple(NETWORKS)), metavar="A,B", help="default: all")
+    parser.add_argument("--engines", type=_names(ENGINES), metavar="A,B", help=f"of {','.join(ENGINES)}; default: all")
+    parser.add_argument("--threads", type=_counts, default=[1, 2], metavar="1,2", help="thread counts (default: 1,2)")
+    parser.add_argument("--rounds", type=int, metavar="R", help=f"default: 30, with --quick {QUICK_ROUNDS}")
+    parser.add_argument("--sample", type=float, default=50.0, metavar="MS", help="least length of a sample (50 ms)")
+    parser.add_argument("--quick", action="store_true", help="three networks, fewer rounds, no ncnn, no DeepSparse")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, every sample included")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="keep the networks' files here and use them again")
+    parser.add_argument(
+        "--python-for",
+        action="append",
+        default=[],
+        metavar="ENGINE=PYTHON",
+        help="the interpreter that has an engine which cannot be installed beside the others",
+    )
+    return parser
+
+
+def _settings(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Settings:
+    pythons = {}
+    for text in options.python_for:
+        engine, mark, python = text.partition("=")
+        if engine not in ENGINES or not mark or not os.access(python, os.X_OK):
+            parser.error(f"--python-for {text}: write ENGINE=PATH of an interpreter")
+        pythons[engine] = python
+    engines = options.engines or [each for each in ENGINES if not (options.quick and each in SLOW_TO_SET_UP)]
+    missing = [engine for engine in engines if not is_installed(engine, pythons.get(engine, sys.executable))]
+    if missing and options.engines:
+        parser.error(f"{missing[0]} is not installed: pip install {missing[0]}")
+    for engine in missing:
+        print(f"{engine} is left out: it is not installed", file=sys.stderr)
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else 30)
+    if rounds < 1 or not 0 < options.sample < 1e5:
+        parser.error("--rounds and --sample are positive numbers")
+    networks = options.networks or list(QUICK_NETWORKS if options.quick else NETWORKS)
+    chosen = [engine for engine in engines if engine not in missing]
+    return Settings(networks, chosen, options.threads, rounds, options.sample, pythons)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns 1 if an answer was wrong or bittern could not run a network."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    settings = _settings(parser, options)
+    document: dict[str, Any] = {"system": system(), "rounds": settings.rounds, "sample_ms": settings.sample_ms}
+    tables: list[Table] = []
+    with ExitStack() as stack:
+        folder = options.cache or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in settings.networks:
+            for threads in settings.threads:
+                with Progress() as progress:
+                    tables.append(compare(name, threads, folder, settings, progress))
+                print(f"{tables[-1].text()}\n", flush=True)
+            if not options.cache:
+                for path in folder.glob(f"{name}.*"):
+                    path.unlink()
+    document["networks"] = [table.to_json() for table in tables]
+    print(text_of(document["system"], tables))
+    if options.json:
+        options.json.write_text(json_text(document) + "\n", "utf-8")
+    results = [result for table in tables for result in table.results]
+    return 1 if any(each.wrong or (each.engine == "bittern" and each.failure) for each in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,204 @@
+#include "gemm/winograd.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace bittern::engine {
+namespace {
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// The rows of G: weights are transformed as G w G^T, in double so that they are rounded once.
+void kernel_matrix(int outputs, double (&g)[6][3]) {
+  if (outputs == 2) {
+    constexpr double rows[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
+    std::memcpy(g, rows, sizeof rows);
+    return;
+  }
+  const double points[5] = {0, std::sqrt(0.5), -std::sqrt(0.5), std::sqrt(2.0), -std::sqrt(2.0)};
+  for (int i = 0; i < 5; ++i) {
+    double scale = 1;
+    for (int j = 0; j < 5; ++j)
+      if (j != i) scale *= points[i] - points[j];
+    for (int k = 0; k < 3; ++k) g[i][k] = (k == 0 ? 1 : k == 1 ? points[i] : points[i] * points[i]) / scale;
+  }
+  g[5][0] = g[5][1] = 0;
+  g[5][2] = 1;
+}
+
+// Tiles worked on at a time: their transforms stay in the outer cache levels.
+std::int64_t chunk_tiles(std::int64_t positions, std::int64_t channels, std::int64_t tiles) {
+  constexpr std::int64_t floats = 1 << 20;
+  const std::int64_t room = std::max<std::int64_t>(28, floats / (positions * std::max<std::int64_t>(1, channels)) / 28 * 28);
+  const std::int64_t chunks = ceil_div(tiles, room);
+  return chunks == 0 ? 0 : ceil_div(tiles, chunks);
+}
+
+}  // namespace
+
+bool WinogradConv::fits(const ConvShape& s) noexcept {
+  return s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 && s.groups == 1;
+}
+
+double WinogradConv::cost(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& s) noexcept {
+  const std::int64_t m = kernel.outputs, positions = (m + 2) * (m + 2);
+  const std::int64_t tiles = ceil_div(s.oh, m) * ceil_div(s.ow, m);
+  const std::int64_t in_blocks = ceil_div(s.c, 16), out_blocks = ceil_div(s.oc, 16);
+  ConvShape product;
+  product.c = s.c;
+  product.oc = s.oc;
+  product.w = product.ow = chunk_tiles(positions, in_blocks * 16 + out_blocks * 16, tiles);
+  const double chunks = static_cast<double>(tiles) / static_cast<double>(std::max<std::int64_t>(1, product.ow));
+  const double multiply = GemmConv::cost(gemm, product, 16, true) * static_cast<double>(positions) * chunks;
+  // Transforms, measured: about 6 cycles a position for an input block, 5 for an output block, at 512 bits.
+  const double lanes = gemm.isa == Isa::avx512 ? 1 : gemm.isa == Isa::avx2 ? 2 : 4;
+  const double transforms = static_cast<double>(tiles * positions) * static_cast<double>(6 * in_blocks + 5 * out_blocks) * lanes;
+  // Transformed weights are larger, and a small map reads them for little work: about 8 bytes a cycle from memory.
+  const double weights = static_cast<double>(positions * s.c * s.oc) * 4 / 8;
+  return static_cast<double>(s.n) * std::max(multiply + transforms, weights / static_cast<double>(std::max<std::int64_t>(1, s.n)));
+}
+
+WinogradConv::WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& shape, const Map& in, const Map& out,
+                           const Map& residual)
+    : kernel_(&kernel), gemm_(&gemm), shape_(shape), in_(in), out_(out), residual_(residual) {
+  const std::int64_t m = kernel.outputs;
+  positions_ = (m + 2) * (m + 2);
+  panels_ = ceil_div(shape.oc, gemm.cols);
+  in_blocks_ = ceil_div(shape.c, 16);
+  out_blocks_ = ceil_div(shape.oc, 16);
+  tile_rows_ = ceil_div(shape.oh, m);
+  tile_cols_ = ceil_div(shape.ow, m);
+  chunk_ = chunk_tiles(positions_, (in_blocks_ + out_blocks_) * 16, tile_rows_ * tile_cols_);
+  // An odd number of cache lines between positions: they are written side by side and must not fall into one cache set.
+  v_position_ = (in_blocks_ * chunk_ | 1) * 16;
+  m_position_ = (out_blocks_ * chunk_ | 1) * 16;
+  for (std::int64_t b = 0; b < in_blocks_; ++b) segments_.push_back(b * chunk_ * 16);
+}
+
+void WinogradConv::pack(const float* weights, float* packed) const {
+  double g[6][3];
+  kernel_matrix(kernel_->outputs, g);
+  const std::int64_t n = kernel_->outputs + 2, cols = gemm_->cols;
+  std::memset(packed, 0, static_cast<std::size_t>(packed_elements()) * sizeof(float));
+  for (std::int64_t o = 0; o < shape_.oc; ++o) {
+    for (std::int64_t c = 0; c < shape_.c; ++c) {
+      const float* w = weights + (o * shape_.c + c) * 9;
+      for (std::int64_t i = 0; i < n; ++i) {
+        double row[3];
+        for (int k = 0; k < 3; ++k) row[k] = g[i][0] * w[k] + g[i][1] * w[3 + k] + g[i][2] * w[6 + k];
+        for (std::int64_t j = 0; j < n; ++j) {
+          const double value = g[j][0] * row[0] + g[j][1] * row[1] + g[j][2] * row[2];
+          packed[(((i * n + j) * panels_ + o / cols) * shape_.c + c) * cols + o % cols] = static_cast<float>(value);
+        }
+      }
+    }
+  }
+}
+
+void WinogradConv::pad_bias(const float* bias, float* padded) const {
+  std::memset(padded, 0, static_cast<std::size_t>(padded_channels()) * sizeof(float));
+  std::memcpy(padded, bias, static_cast<std::size_t>(shape_.oc) * sizeof(float));
+}
+
+void WinogradConv::run(const float* in, const float* packed, const Epilogue& epilogue, float* out, float* scratch, Team& team) const {
+  float* v = scratch;
+  float* m = scratch + positions_ * v_position_;
+  const std::int64_t tiles = tile_rows_ * tile_cols_;
+  for (std::int64_t image = 0; image < shape_.n; ++image) {
+    for (std::int64_t first = 0; first < tiles; first += chunk_) {
+      const std::int64_t count = std::min(chunk_, tiles - first);
+      transform_inputs(image, first, count, in, v, team);
+      multiply(count, packed, v, m, team);
+      transform_outputs(image, first, count, m, epilogue, out, team);
+    }
+  }
+}
+
+void WinogradConv::transform_inputs(std::int64_t image, std::int64_t first_tile, std::int64_t tiles, const float* in, float* v, Team& team) const {
+  const std::int64_t m = kernel_->outputs, n = m + 2;
+  constexpr std::int64_t batch = 16;  // tiles of a task
+  const std::int64_t batches = ceil_div(tiles, batch);
+  team.run(static_cast<std::size_t>(in_blocks_ * batches), [&](std::size_t task) {
+    const std::int64_t block = static_cast<std::int64_t>(task) / batches, start = static_cast<std::int64_t>(task) % batches * batch;
+    const float* plane = in + image * in_.image + block * in_.plane;
+    WinogradInput tile;
+    tile.row = in_.row;
+    tile.position = v_position_;
+    for (std::int64_t t = start; t < std::min(tiles, start + batch); ++t) {
+      const std::int64_t y = (first_tile + t) / tile_cols_ * m - shape_.pad_top, x = (first_tile + t) % tile_cols_ * m - shape_.pad_left;
+      tile.x = plane + y * in_.row + x * 16;
+      // The halo is zero, so it may be read as part of the map.
+      tile.first_row = std::clamp<std::int64_t>(-in_.top - y, 0, n);
+      tile.last_row = std::clamp<std::int64_t>(in_.h + in_.bottom - y, 0, n);
+      tile.first_col = std::clamp<std::int64_t>(-in_.left - x, 0, n);
+      tile.last_col = std::clamp<std::int64_t>(in_.w + in_.right - x, 0, n);
+      tile.v = v + (block * chunk_ + t) * 16;
+      kernel_->input(tile);
+    }
+  });
+}
+
+void WinogradConv::multiply(std::int64_t tiles, const float* packed, const float* v, float* m, Team& team) const {
+  const std::int64_t cols = gemm_->cols, rows = gemm_->rows;
+  // A task is one position and some panels, long enough to be worth handing over.
+  const std::int64_t work = tiles * shape_.c * cols, group = std::clamp<std::int64_t>(300'000 / std::max<std::int64_t>(1, work), 1, panels_);
+  const std::int64_t groups = ceil_div(panels_, group);
+  const std::int64_t pieces = ceil_div(tiles, rows);
+  team.run(static_cast<std::size_t>(positions_ * groups), [&](std::size_t task) {
+    const std::int64_t position = static_cast<std::int64_t>(task) / groups, first = static_cast<std::int64_t>(task) % groups * group;
+    TileArgs args;
+    args.segments = segments_.data();
+    args.full = shape_.c / 16;
+    args.run = 16;
+    args.tail = shape_.c % 16 != 0 ? 1 : 0;
+    args.tail_run = shape_.c % 16;
+    args.a_stride = 16;
+    args.c_pixel = 16;
+    args.c_block = chunk_ * 16;
+    args.lo = -__builtin_inff();
+    args.hi = __builtin_inff();
+    for (std::int64_t panel = first; panel < std::min(panels_, first + group); ++panel) {
+      args.b = packed + (position * panels_ + panel) * shape_.c * cols;
+      args.valid = std::min(cols, out_blocks_ * 16 - panel * cols);
+      std::int64_t t = 0;
+      for (std::int64_t piece = 0; piece < pieces; ++piece) {
+        const std::int64_t count = ceil_div(tiles - t, pieces - piece);
+        args.a = v + position * v_position_ + t * 16;
+        args.c = m + position * m_position_ + (panel * cols / 16 * chunk_ + t) * 16;
+        gemm_->tiles[count - 1](args);
+        t += count;
+      }
+    }
+  });
+}
+
+void WinogradConv::transform_outputs(std::int64_t image, std::int64_t first_tile, std::int64_t tiles, const float* m, const Epilogue& epilogue,
+                                     float* out, Team& team) const {
+  const std::int64_t outputs = kernel_->outputs;
+  constexpr std::int64_t batch = 16;
+  const std::int64_t batches = ceil_div(tiles, batch);
+  team.run(static_cast<std::size_t>(out_blocks_ * batches), [&](std::size_t task) {
+    const std::int64_t block = static_cast<std::int64_t>(task) / batches, start = static_cast<std::int64_t>(task) % batches * batch;
+    WinogradOutput tile;
+    tile.position = m_position_;
+    tile.row = out_.row;
+    tile.residual_row = residual_.row;
+    tile.bias = epilogue.bias != nullptr ? epilogue.bias + block * 16 : nullptr;
+    tile.lo = epilogue.lo;
+    tile.hi = epilogue.hi;
+    for (std::int64_t t = start; t < std::min(tiles, start + batch); ++t) {
+      const std::int64_t y = (first_tile + t) / tile_cols_ * outputs, x = (first_tile + t) % tile_cols_ * outputs;
+      tile.m = m + (block * chunk_ + t) * 16;
+      tile.y = out + image * out_.image + block * out_.plane + y * out_.row + x * 16;
+      if (epilogue.residual != nullptr) {
+        tile.residual = epilogue.residual + image * residual_.image + block * residual_.plane + y * residual_.row + x * 16;
+      }
+      tile.rows = std::min(outputs, shape_.oh - y);
+      tile.cols = std::min(outputs, shape_.ow - x);
+      kernel_->output(tile);
+    }
+  });
+}
+
+}  // namespace bittern::engine
