@@ -1,4 +1,4 @@
-"""An ONNX network as a plain list of steps, batch normalisation folded into convolutions, for engines without a reader."""
+"""An ONNX network as a plain list of steps, batch normalisation folded in, for engines without a reader."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-
 from bittern.report import bytes_short, milliseconds, shape_text, significant, table
 
 OWN = "bittern"

@@ -11,7 +11,7 @@ from folded import Folded, Step, read_folded
 from torch import Tensor, nn
 
 
-class Graph(nn.Module):
+class Graph(nn.Module):  # type: ignore[misc]  # torch is not type-checked here
     """Runs the steps in order. Four-dimensional values are channels last, PyTorch's fast layout on CPUs."""
 
     def __init__(self, network: Folded) -> None:

@@ -1,8 +1,8 @@
 """One engine in a process of its own: obeys lines of JSON on standard input, answers with lines of JSON.
 
-    {"do": "load", "engine", "path", "threads", "shape", "answer"}   load, run once, write the output to `answer`
-    {"do": "measure", "sample_ms"}                                   time a number of inferences
-    {"do": "memory"}                                                 peak memory of this process
+{"do": "load", "engine", "path", "threads", "shape", "answer"}   load, run once, write the output to `answer`
+{"do": "measure", "sample_ms"}                                   time a number of inferences
+{"do": "memory"}                                                 peak memory of this process
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,13 @@ ENGINES: dict[str, tuple[Callable[[Path, int, Array], tuple[Call, str]], str, st
 """How to load a network, the package's name, and the module whose import is not part of loading."""
 
 
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # imported from a source tree
+        return str(import_module(package).__version__)
+
+
 def _seconds(call: Call, x: Array) -> float:
     start = time.perf_counter()
     call(x)
@@ -154,7 +161,7 @@ class Worker:
         np.save(command["answer"], first)
         self._fastest_s = min(_seconds(self._call, x) for x in self._inputs)
         return {
-            "version": getattr(import_module(package), "__version__", None) or version(package),
+            "version": _version(package),
             "note": note,
             "import_ms": 1e3 * (imported - start),
             "load_ms": 1e3 * (loaded - start_load),

@@ -1,7 +1,7 @@
 """Whole networks on bittern and other engines, side by side: one process per engine, rounds interleaved.
 
-    python benchmarks/peers.py                 all networks, every engine that is installed, 1 and 2 threads
-    python benchmarks/peers.py --quick         a few minutes: three networks, fewer rounds, without ncnn and DeepSparse
+python benchmarks/peers.py                 all networks, every engine that is installed, 1 and 2 threads
+python benchmarks/peers.py --quick         a few minutes: three networks, fewer rounds, without ncnn and DeepSparse
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bittern
 import numpy as np
+from bittern.report import Progress, json_text
 from networks import NETWORKS, size, write
 from peer_process import EngineFailure, EngineProcess, is_installed
 from peer_report import Result, Table, text_of
-
-import bittern
-from bittern.report import Progress, json_text
 
 ENGINES = ("bittern", "onnxruntime", "openvino", "torch", "ncnn", "deepsparse")
 SLOW_TO_SET_UP = ("ncnn", "deepsparse")

@@ -35,21 +35,21 @@ struct Epilogue {
 //
 // Layouts: input blocks of 1 or 16 channels, or one block of all; output blocks of 16, or one block of all (then the
 // output has no spare lanes). Padding is read from the input's halo, which must be as wide.
-// Groups whose channels do not fill blocks are merged: `merged` neighbouring groups run as one dense group whose
-// foreign weights are zero.
+// A panel (the output channels of a tile) reads the input blocks that its groups touch; where groups do not fill
+// blocks, the weights of foreign channels are zero.
 class GemmConv {
  public:
   GemmConv(const GemmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual);
 
-  // Groups that have to run as one for the given channel block; 1 where none have to.
-  static std::int64_t merged_groups(const ConvShape& shape, std::int64_t block) noexcept;
   // Estimated time in cycles of the level's vector unit: what kernels are compared by.
   static double cost(const GemmKernel& kernel, const ConvShape& shape, std::int64_t in_block, bool flat) noexcept;
   // True if rows follow each other without a gap on both sides, so that a plane is one long row.
   static bool flat(const ConvShape& shape, const Map& in, const Map& out) noexcept;
 
-  std::int64_t packed_elements() const noexcept { return group_count_ * panels_ * k_ * kernel_->cols; }
-  std::int64_t padded_channels() const noexcept { return group_count_ * panels_ * kernel_->cols; }
+  std::int64_t packed_elements() const noexcept { return panels_.empty() ? 0 : panels_.back().weights + panels_.back().k * kernel_->cols; }
+  std::int64_t padded_channels() const noexcept { return static_cast<std::int64_t>(panels_.size()) * kernel_->cols; }
+  // Multiplications computed over multiplications needed: above 1 where groups or channels do not fill panels.
+  double excess() const noexcept;
   // `weights` in O, I/groups, H, W order; `packed` takes packed_elements() floats.
   void pack(const float* weights, float* packed) const;
   // `bias` of oc floats; `padded` takes padded_channels() floats.
@@ -58,18 +58,25 @@ class GemmConv {
   void run(const float* in, const float* packed, const Epilogue& epilogue, float* out, Team& team) const;
 
  private:
-  void run_panel(std::int64_t group, std::int64_t panel_in_group, std::int64_t image, std::int64_t line_chunk, std::int64_t pixel_chunk,
-                 const float* in, const float* packed, const Epilogue& epilogue, float* out) const;
+  // The input blocks that a panel of output channels reads.
+  struct Panel {
+    std::int64_t first_block = 0, blocks = 0;
+    bool tail = false;         // the last of them is partly filled
+    std::int64_t k = 0;        // products of an output
+    std::int64_t weights = 0;  // where its packed weights start
+  };
+  static Panel panel(const ConvShape& shape, std::int64_t in_block, std::int64_t cols, std::int64_t index) noexcept;
+
   void run_task(std::int64_t task, const float* in, const float* packed, const Epilogue& epilogue, float* out) const;
+  void run_panel(std::int64_t index, std::int64_t image, std::int64_t line_chunk, std::int64_t pixel_chunk, const float* in, const float* packed,
+                 const Epilogue& epilogue, float* out) const;
 
   const GemmKernel* kernel_;
   ConvShape shape_;
   Map in_, out_, residual_;
-  std::int64_t merged_, group_count_, group_in_, group_out_;  // channels of one merged group
-  std::int64_t panels_, k_;
-  std::int64_t run_, tail_run_;
-  std::vector<std::int64_t> segments_;
-  std::int64_t full_, tail_;
+  std::vector<Panel> panels_;
+  std::int64_t run_, tail_run_, segments_per_block_;
+  std::vector<std::int64_t> segments_;       // of the widest panel; others use the first ones
   std::int64_t lines_, length_;              // rows of one image and pixels of one row (one long row if flat)
   std::int64_t line_step_, pixel_step_;      // of the input, in elements, per output line and pixel
   std::int64_t chunk_lines_, chunk_pixels_, line_chunks_, pixel_chunks_, chunk_panels_, panel_chunks_;

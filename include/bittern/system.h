@@ -24,8 +24,27 @@ struct CpuInfo {
   std::uint64_t memory_granted = 0;                // bytes
 };
 
+struct CacheLimit {
+  int level = 0;
+  std::uint64_t bytes = 0;
+  double load_gbs = 0;  // 10^9 bytes per second
+};
+
+// What this machine can do at best, measured; of all threads together.
+struct LimitInfo {
+  std::string isa;
+  int threads = 0;                 // that took part
+  double fma_gflops = 0;           // f32 multiply-adds, counted as two operations each
+  std::vector<CacheLimit> caches;  // reading, first level first
+  double memory_load_gbs = 0;
+  double memory_copy_gbs = 0;      // bytes read and bytes written
+};
+
 BITTERN_EXPORT std::vector<KernelInfo> kernels();
 BITTERN_EXPORT CpuInfo cpu();  // throws Error(input) if BITTERN_ISA names a level that cannot be used
+// Takes about half a second. `isa`: a level, empty for the default; `threads`: 0 for all granted CPUs.
+// Throws Error(input) for a level or thread count that cannot be used, Error(resource) without memory for it.
+BITTERN_EXPORT LimitInfo limits(const std::string& isa = {}, int threads = 1);
 BITTERN_EXPORT const char* version() noexcept;
 BITTERN_EXPORT const char* compiler() noexcept;
 

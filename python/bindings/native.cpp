@@ -166,6 +166,7 @@ class NativeModel {
     py::array array(py::dtype(codes[static_cast<int>(info.dtype)]), shape);
     view.data = array.mutable_data();
     view.dtype = info.dtype;
+    const py::gil_scoped_release release;
     model_.read_constant(name, view);
     return array;
   }
@@ -184,10 +185,15 @@ class NativeModel {
   bittern::SessionPool pool_;
 };
 
+// Messages may hold a path that is not UTF-8.
+py::str text(const std::string& bytes) {
+  return py::reinterpret_steal<py::str>(PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "surrogateescape"));
+}
+
 void translate(const bittern::Error& error) {
   constexpr const char* names[] = {"FormatError", "UnsupportedError", "InputError", "ResourceError", "InputError"};
   const py::object type = py::module_::import("bittern.errors").attr(names[static_cast<int>(error.code())]);
-  const py::object value = type(error.place(), error.problem(), error.remedy());
+  const py::object value = type(text(error.place()), text(error.problem()), text(error.remedy()));
   PyErr_SetObject(type.ptr(), value.ptr());
 }
 
@@ -250,6 +256,23 @@ PYBIND11_MODULE(_native, m) {
     d["memory_granted"] = info.memory_granted;
     return d;
   });
+  m.def("limits", [](const std::string& isa, int threads) {
+    bittern::LimitInfo info;
+    {
+      const py::gil_scoped_release release;
+      info = bittern::limits(isa, threads);
+    }
+    py::list caches;
+    for (const auto& cache : info.caches) caches.append(py::make_tuple(cache.level, cache.bytes, cache.load_gbs));
+    py::dict d;
+    d["isa"] = info.isa;
+    d["threads"] = info.threads;
+    d["fma_gflops"] = info.fma_gflops;
+    d["caches"] = caches;
+    d["memory_load_gbs"] = info.memory_load_gbs;
+    d["memory_copy_gbs"] = info.memory_copy_gbs;
+    return d;
+  }, py::arg("isa"), py::arg("threads"));
   m.def("version", &bittern::version);
   m.def("compiler", &bittern::compiler);
 }

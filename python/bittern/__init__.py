@@ -5,6 +5,7 @@ from bittern.compress import compress
 from bittern.errors import Error, FormatError, InputError, ResourceError, UnsupportedError
 from bittern.graph import ValueInfo
 from bittern.importers import convert
+from bittern.limits import Limits, limits
 from bittern.model import Model, load
 from bittern.network import Network
 from bittern.plan import Layer, LayerTime, Plan, Profile
@@ -23,6 +24,7 @@ __all__ = [
     "Layer",
     "LayerError",
     "LayerTime",
+    "Limits",
     "Model",
     "Network",
     "Plan",
@@ -38,6 +40,7 @@ __all__ = [
     "cpu",
     "encodings",
     "kernels",
+    "limits",
     "load",
     "verify",
 ]

@@ -9,11 +9,26 @@ _Layer = dict[str, Any]
 class Model:
     @staticmethod
     def load(
-        path: str, threads: int, isa: str, device: str, memory_limit: int, checksum: str, kernels: list[str], winograd: bool
+        path: str | bytes,
+        threads: int,
+        isa: str,
+        device: str,
+        memory_limit: int,
+        checksum: str,
+        kernels: list[str],
+        winograd: bool,
     ) -> Model: ...
     @staticmethod
     def from_bytes(
-        data: bytes, place: str, threads: int, isa: str, device: str, memory_limit: int, checksum: str, kernels: list[str], winograd: bool
+        data: bytes,
+        place: str,
+        threads: int,
+        isa: str,
+        device: str,
+        memory_limit: int,
+        checksum: str,
+        kernels: list[str],
+        winograd: bool,
     ) -> Model: ...
     @property
     def inputs(self) -> list[_Value]: ...
@@ -40,5 +55,6 @@ class Model:
 
 def kernels() -> list[tuple[str, str, str, bool, int, int, str]]: ...
 def cpu() -> dict[str, Any]: ...
+def limits(isa: str, threads: int) -> dict[str, Any]: ...
 def version() -> str: ...
 def compiler() -> str: ...

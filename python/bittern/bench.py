@@ -197,13 +197,7 @@ def onnxruntime_runner(path: str, threads: int, feeds: Sequence[Feeds] = ()) -> 
     inputs are not those of `feeds`.
     """
     session, version = onnxruntime_session(path, threads)
-    names = [value.name for value in session.get_inputs()]
-    if feeds and sorted(names) != sorted(feeds[0]):
-        raise InputError(
-            path,
-            f"has the inputs {', '.join(names)}, the network timed has {', '.join(feeds[0])}",
-            "compare networks with equal inputs",
-        )
+    _check_inputs(path, [value.name for value in session.get_inputs()], feeds)
     outputs = [value.name for value in session.get_outputs()]
     return Runner(f"ONNX Runtime {version} {Path(path).name}", lambda each: session.run(outputs, each))
 
@@ -225,6 +219,53 @@ def onnxruntime_session(path: str, threads: int) -> tuple[Any, str]:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exception types are not public
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(path, f"ONNX Runtime cannot load it ({reason})", "give the .onnx file") from None
+        raise InputError(path, f"ONNX Runtime cannot load it ({_last_line(error)})", "give the .onnx file") from None
     return session, str(onnxruntime.__version__)
+
+
+def openvino_runner(path: str, threads: int, feeds: Sequence[Feeds]) -> Runner:
+    """Time OpenVINO on an .onnx file, on the CPU, float32, compiled for the shapes of `feeds`.
+
+    UnsupportedError if it is not installed; InputError if it cannot read the file, or if the file's inputs are not
+    those of `feeds`.
+    """
+    try:
+        openvino = import_module("openvino")
+        frontends = import_module("openvino.frontend").FrontEndManager()
+    except ImportError:
+        raise UnsupportedError("openvino", "the package openvino is not installed", "pip install openvino") from None
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",  # where the processor has bfloat16, that would be the default
+    }
+    try:
+        reader = frontends.load_by_framework("onnx")  # left to guess, it tries formats that print warnings
+        network = reader.convert(reader.load(path))
+        names = [value.get_any_name() for value in network.inputs]
+    except Exception as error:  # its exception types are not public
+        raise InputError(path, f"OpenVINO cannot read it ({_last_line(error)})", "give the .onnx file") from None
+    _check_inputs(path, names, feeds)
+    try:
+        network.reshape({name: list(array.shape) for name, array in feeds[0].items()})
+        request = openvino.Core().compile_model(network, "CPU", settings).create_infer_request()
+    except Exception as error:
+        raise InputError(path, f"OpenVINO cannot compile it ({_last_line(error)})", "compare another network") from None
+    version = str(openvino.__version__).partition("-")[0]
+    return Runner(f"OpenVINO {version} {Path(path).name}", lambda each: request.infer(each, share_inputs=True))
+
+
+def _check_inputs(path: str, names: Sequence[str], feeds: Sequence[Feeds]) -> None:
+    if feeds and sorted(names) != sorted(feeds[0]):
+        raise InputError(
+            path,
+            f"has the inputs {', '.join(names) or 'none'}, the network timed has {', '.join(feeds[0])}",
+            "compare networks with equal inputs",
+        )
+
+
+def _last_line(error: Exception) -> str:
+    """The end of a message says what is wrong, the lines before it where in the runtime's source."""
+    text = str(error).strip()
+    return text.splitlines()[-1] if text else type(error).__name__

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -57,8 +58,8 @@ class Model:
         return self._native.weight_bytes
 
     def constant(self, name: str) -> NDArray[Any]:
-        """The constant ``name``, decoded: float32, or its own integer type."""
-        return self._native.constant(name)
+        """The constant ``name``, decoded: float32, or its own integer type. Raises InputError for an unknown name."""
+        return self._native.constant(_texts([name], "constant")[0])
 
     def __call__(
         self, *args: Any, out: NDArray[np.float32] | Mapping[str, NDArray[np.float32]] | None = None, **named: Any
@@ -69,22 +70,18 @@ class Model:
         the result: one array, or a dict by name. Returns the array of a single output, else a dict by name.
         Raises InputError where a name, shape or type does not fit.
         """
-        if len(args) > len(self.inputs):
-            raise InputError("inputs", f"{len(args)} given", f"the network takes {len(self.inputs)}")
-        feeds = dict(zip((info.name for info in self.inputs), args, strict=False))
-        for name, value in named.items():
-            if name in feeds:
-                raise InputError(f"input {name}", "given twice", "by position or by name")
-            feeds[name] = value
-        results = self._run(feeds, self._out_arrays(out), [])
+        results = self._run(self._feeds(args, named), self._out_arrays(out), [])
         return results[self.outputs[0].name] if len(self.outputs) == 1 else results
 
     def run(self, feeds: Mapping[str, Any], *, taps: Sequence[str] = ()) -> dict[str, NDArray[np.float32]]:
         """Run on arrays by name; returns the outputs and the values named in ``taps``, always by name.
 
         Taps are values inside the unfused network, for example what a Conv gives before its Relu.
+        Raises InputError where a name, shape or type does not fit.
         """
-        return self._run(feeds, [None] * len(self.outputs), list(taps))
+        if not isinstance(feeds, Mapping):
+            raise InputError("feeds", f"a {type(feeds).__name__}", "give a dict of arrays by input name")
+        return self._run(feeds, [None] * len(self.outputs), _texts(taps, "taps"))
 
     @property
     def plan(self) -> Plan:
@@ -92,21 +89,32 @@ class Model:
         return self.plan_for({})
 
     def plan_for(self, shapes: Mapping[str, Sequence[int]]) -> Plan:
-        """The plan for the given input shapes by name; inputs left out keep their declared sizes, free ones 1."""
+        """The plan for the given input shapes by name; inputs left out keep their declared sizes, free ones 1.
+
+        Raises InputError where a name or shape does not fit, ResourceError where the plan would take too much memory.
+        """
+        if not isinstance(shapes, Mapping):
+            raise InputError("shapes", f"a {type(shapes).__name__}", "give a dict of shapes by input name")
         unknown = set(shapes) - {info.name for info in self.inputs}
         if unknown:
-            raise InputError(f"input {min(unknown)}", "the network has no such input", self._input_names())
+            raise InputError(f"input {min(map(str, unknown))}", "the network has no such input", self._input_names())
         wanted = []
         for info in self.inputs:
             default = [size if isinstance(size, int) else 1 for size in info.shape]
-            wanted.append([int(size) for size in shapes.get(info.name, default)])
+            shape = shapes.get(info.name, default)
+            if not isinstance(shape, Iterable):
+                raise InputError(f"input {info.name}", f"the shape {shape!r}", "give one size per dimension")
+            wanted.append([_integer(size, f"input {info.name}", 2**63 - 1) for size in shape])
         layers, outputs, arena_bytes = self._native.plan(wanted, [])
         return Plan([Layer(**layer) for layer in layers], {name: shape for name, shape, _ in outputs}, arena_bytes)
 
     def profile(self, *args: Any, runs: int = 10, **named: Any) -> Profile:
-        """Time every layer on the given inputs: the median of ``runs`` runs, after one that is not counted."""
-        feeds = dict(zip((info.name for info in self.inputs), args, strict=False)) | named
-        arrays = self._ordered(feeds)
+        """Time every layer on the given inputs: the median of ``runs`` runs, after one that is not counted.
+
+        Raises InputError where a name, shape or type does not fit.
+        """
+        arrays = self._ordered(self._feeds(args, named))
+        runs = _integer(runs, "runs", 2**31 - 1)
         self._native.profile(arrays, 1)
         times = self._native.profile(arrays, runs)
         plan = self.plan_for({info.name: array.shape for info, array in zip(self.inputs, arrays, strict=True)})
@@ -126,9 +134,19 @@ class Model:
     def _input_names(self) -> str:
         return "its inputs are " + ", ".join(info.name for info in self.inputs)
 
+    def _feeds(self, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+        if len(args) > len(self.inputs):
+            raise InputError("inputs", f"{len(args)} given", f"the network takes {len(self.inputs)}")
+        feeds = dict(zip((info.name for info in self.inputs), args, strict=False))
+        for name, value in named.items():
+            if name in feeds:
+                raise InputError(f"input {name}", "given twice", "by position or by name")
+            feeds[name] = value
+        return feeds
+
     def _ordered(self, feeds: Mapping[str, Any]) -> list[NDArray[Any]]:
         names = [info.name for info in self.inputs]
-        unknown = sorted(set(feeds) - set(names))
+        unknown = sorted(map(str, set(feeds) - set(names)))
         if unknown:
             raise InputError(f"input {unknown[0]}", "the network has no such input", self._input_names())
         missing = [name for name in names if name not in feeds]
@@ -140,9 +158,10 @@ class Model:
         if out is None:
             return [None] * len(self.outputs)
         if isinstance(out, Mapping):
-            unknown = sorted(set(out) - {info.name for info in self.outputs})
+            unknown = sorted(map(str, set(out) - {info.name for info in self.outputs}))
             if unknown:
-                raise InputError(f"output {unknown[0]}", "the network has no such output")
+                known = "its outputs are " + ", ".join(info.name for info in self.outputs)
+                raise InputError(f"output {unknown[0]}", "the network has no such output", known)
             arrays = [out.get(info.name) for info in self.outputs]
         elif len(self.outputs) != 1:
             raise InputError("out", "one array for several outputs", "give a dict by name")
@@ -176,21 +195,50 @@ def load(
 
     ``threads``: at most so many for a run, 0 for all CPUs granted to the process. ``isa``: the highest instruction-set
     level to use, None for BITTERN_ISA or else the best. ``memory_limit``: bytes for weights and scratch memory, 0 for
-    what the machine grants. ``winograd``: allow Winograd convolution, which is faster and rounds more. ``checksum``: "eager", "lazy" (verified at the first run) or "skip". ``kernels``: names of
-    kernels to use wherever they fit, for tests and benchmarks.
+    what the machine grants. ``winograd``: allow Winograd convolution, which is faster and rounds more. ``checksum``:
+    "eager", "lazy" (verified at the first run) or "skip". ``kernels``: names of kernels to use wherever they fit, for
+    tests and benchmarks.
 
     Raises FormatError (damaged file), UnsupportedError, ResourceError (memory), InputError (missing file, options).
     """
-    options = (threads, isa or "", device, memory_limit, checksum, list(kernels or ()), winograd)
-    if threads < 0 or memory_limit < 0:
-        raise InputError("threads" if threads < 0 else "memory_limit", f"{min(threads, memory_limit)}", "it cannot be negative")
+    options = (
+        _integer(threads, "threads", 2**31 - 1),
+        _texts([isa or ""], "isa")[0],
+        _texts([device], "device")[0],
+        _integer(memory_limit, "memory_limit", 2**64 - 1),
+        _texts([checksum], "checksum")[0],
+        _texts(kernels or (), "kernels"),
+        bool(winograd),
+    )
     if isinstance(source, Network):
         return Model(_native.Model.from_bytes(source.to_bytes(), f"<network {source.name}>", *options))
     if isinstance(source, bytes | bytearray | memoryview):
         return Model(_native.Model.from_bytes(bytes(source), "<bytes>", *options))
     if isinstance(source, str | os.PathLike):
-        return Model(_native.Model.load(os.fspath(source), *options))
+        return Model(_native.Model.load(os.fsencode(source), *options))
     raise InputError("source", f"a {type(source).__name__}", "it must be a path, bytes or a Network")
+
+
+def _integer(value: Any, place: str, most: int) -> int:
+    """A whole number that is not negative."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(place, f"{value!r}", "it must be a whole number") from None
+    if not 0 <= number <= most:
+        raise InputError(place, f"{number}", "it cannot be negative" if number < 0 else f"at most {most} is allowed")
+    return number
+
+
+def _texts(values: Iterable[Any], place: str) -> list[str]:
+    """A list of strings; a single string is not taken for a list of its letters."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(place, f"{values!r}", "give a list of names")
+    texts = list(values)
+    for text in texts:
+        if not isinstance(text, str):
+            raise InputError(place, f"{text!r}", "it must be a string")
+    return texts
 
 
 def _as_array(value: Any, name: str) -> NDArray[Any]:
@@ -199,7 +247,8 @@ def _as_array(value: Any, name: str) -> NDArray[Any]:
     try:
         array = np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"input {name}", f"a {type(value).__name__} that is no array ({error})", "give a float32 array") from None
+        problem = f"a {type(value).__name__} that is no array ({error})"
+        raise InputError(f"input {name}", problem, "give a float32 array") from None
     if array.dtype == object:
         raise InputError(f"input {name}", f"a {type(value).__name__} that is no array", "give a float32 array")
     return cast(NDArray[Any], array)

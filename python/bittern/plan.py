@@ -13,8 +13,8 @@ class Layer:
     """An operator with all that was fused into it, and the kernel that runs it.
 
     ``kernel`` is empty where nothing has to be computed; ``reason`` says why this kernel, and what was given up.
-    ``encoded_bytes`` counts the weights in the file, ``packed_bytes`` those in memory, ``macs`` the multiplications of the
-    definition.
+    ``encoded_bytes`` counts the weights in the file, ``packed_bytes`` those in memory, ``macs`` the multiplications of
+    the definition.
     """
 
     name: str
@@ -99,6 +99,7 @@ class Profile:
         headers = ("layer", "op", "kernel", "ms", "share", "GFLOP/s")
         rows = []
         for row in self.layers:
-            rate = f"{row.gflops:.1f}" if row.layer.macs else ""
-            rows.append((row.layer.name, row.layer.op, row.layer.kernel or "-", f"{row.ms:.3f}", f"{row.share:.1%}", rate))
+            layer = row.layer
+            rate = f"{row.gflops:.1f}" if layer.macs else ""
+            rows.append((layer.name, layer.op, layer.kernel or "-", f"{row.ms:.3f}", f"{row.share:.1%}", rate))
         return table(headers, rows, "lllrrr") + f"\ntotal {self.total_ms:.3f} ms, medians of {self.runs} runs"

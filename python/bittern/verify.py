@@ -24,7 +24,10 @@ Arrays = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class LayerError:
-    """How far one value is from the reference: absolute maximum, root mean square, and that relative to the value's own."""
+    """How far one value is from the reference: absolute maximum, root mean square, that relative to the value's own.
+
+    Equal infinities and NaN in both agree; where only one side is finite, the error is infinite.
+    """
 
     name: str
     max_abs_error: float
@@ -86,7 +89,8 @@ def verify(
     reference, oracle = _reference(against, feeds)
     missing = [info.name for info in model.outputs if info.name not in reference]
     if missing:
-        raise InputError(f"output {missing[0]}", "the original has no such value", "compare a network with its own original")
+        remedy = "compare a network with its own original"
+        raise InputError(f"output {missing[0]}", "the original has no such value", remedy)
     taps = [name for name in model.values if name in reference and name not in {o.name for o in model.outputs}]
     results = model.run(feeds, taps=taps)
     layers = [_error(name, results[name], reference[name]) for name in model.values if name in results]
@@ -95,7 +99,8 @@ def verify(
 
     drift = None
     for layer in layers:
-        scale = max(1.0, float(np.max(np.abs(reference[layer.name]), initial=0.0)))
+        exact = reference[layer.name]
+        scale = max(1.0, float(np.max(np.abs(exact[np.isfinite(exact)]), initial=0.0)))
         if not layer.max_abs_error <= tolerance * scale:
             drift = layer.name
             break
@@ -107,6 +112,8 @@ def verify(
 
 def _feeds(model: Model, data: Mapping[str, Any] | None, seed: int) -> Arrays:
     if data is not None:
+        if not isinstance(data, Mapping):
+            raise InputError("data", f"a {type(data).__name__}", "give a dict of arrays by input name")
         return {name: np.asarray(value) for name, value in data.items()}
     generator = np.random.default_rng(seed)
     shapes = {info.name: [size if isinstance(size, int) else 1 for size in info.shape] for info in model.inputs}
@@ -116,12 +123,18 @@ def _feeds(model: Model, data: Mapping[str, Any] | None, seed: int) -> Arrays:
 def _error(name: str, result: NDArray[np.float32], reference: NDArray[np.float32]) -> LayerError:
     if result.shape != reference.shape:
         raise InputError(f"value {name}", f"has shape {result.shape}, in the original {reference.shape}")
-    difference = result.astype(np.float64) - reference.astype(np.float64)
-    if difference.size == 0:
+    if result.size == 0:
         return LayerError(name, 0.0, 0.0, 0.0)
+    actual, exact = result.astype(np.float64), reference.astype(np.float64)
+    same = (actual == exact) | (np.isnan(actual) & np.isnan(exact))
+    with np.errstate(invalid="ignore"):
+        difference = np.where(same, 0.0, np.abs(actual - exact))
+    difference = np.where(np.isnan(difference), np.inf, difference)
+    finite = exact[np.isfinite(exact)]
     rms = float(np.sqrt(np.mean(np.square(difference))))
-    level = float(np.sqrt(np.mean(np.square(reference.astype(np.float64)))))
-    return LayerError(name, float(np.max(np.abs(difference))), rms, rms / level if level > 0 else (0.0 if rms == 0 else float("inf")))
+    level = float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
+    relative = rms / level if level > 0 else (0.0 if rms == 0 else float("inf"))
+    return LayerError(name, float(np.max(difference)), rms, relative)
 
 
 def _reference(against: Any, feeds: Arrays) -> tuple[Arrays, str]:
@@ -133,7 +146,7 @@ def _reference(against: Any, feeds: Arrays) -> tuple[Arrays, str]:
     from bittern.importers import convert
 
     network = against if isinstance(against, Network) else convert(against)
-    scalar = load(network, isa="scalar")
+    scalar = load(network, isa="scalar", winograd=False)
     _check_names(feeds, [info.name for info in scalar.inputs])
     return scalar.run(feeds, taps=scalar.values), "dense scalar run"
 
@@ -168,6 +181,10 @@ def _onnxruntime_values(against: Any, feeds: Arrays) -> tuple[Arrays, str] | Non
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     _check_names(feeds, [value.name for value in session.get_inputs()])
     names = [value.name for value in session.get_outputs()]
-    arrays = session.run(names, feeds)
+    try:
+        arrays = session.run(names, feeds)
+    except Exception as error:  # its errors have no common base of their own
+        problem = f"ONNX Runtime refuses the data: {' '.join(str(error).split())}"
+        raise InputError("the original", problem, "give arrays of its input shapes in float32") from None
     floats = {n: a for n, a in zip(names, arrays, strict=True) if isinstance(a, np.ndarray) and a.dtype == np.float32}
     return floats, f"onnxruntime {onnxruntime.__version__}"

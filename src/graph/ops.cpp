@@ -8,6 +8,8 @@
 namespace bittern::graph {
 namespace {
 
+constexpr std::size_t max_rank = 8;  // of any tensor; engine/ops/plain.h counts on it
+
 using Types = std::vector<ValueType>;
 using Inputs = std::vector<const ValueType*>;
 
@@ -137,6 +139,7 @@ Types concat(const Node& node, const Inputs& in) {
     require(other == y, node, "inputs " + to_string(in[0]->shape) + " and " + to_string(in[i]->shape) + " do not fit",
             "sizes may differ along axis " + std::to_string(axis) + " only");
     y[axis] += added;
+    element_count(y, "node " + node.name + " (" + node.op + ")");  // each sum stays far below 2^63
   }
   return {{in[0]->dtype, y, {}}};
 }
@@ -211,7 +214,7 @@ Types unsqueeze(const Node& node, const Inputs& in) {
   const Shape& x = in[0]->shape;
   const auto& axes = integers(node, in, 1);
   const std::size_t rank = x.size() + axes.size();
-  require(rank <= 8, node, "a result of rank " + std::to_string(rank), "at most 8 dimensions are supported");
+  require(rank <= max_rank, node, "a result of rank " + std::to_string(rank), "at most 8 dimensions are supported");
   std::vector<bool> added(rank, false);
   for (const std::int64_t axis : axes) {
     const auto a = static_cast<std::size_t>(normal_axis(node, axis, rank));
@@ -302,6 +305,11 @@ std::string join(const std::vector<std::string>& parts, const char* separator) {
 
 void validate(const Graph& graph, const std::string& place) {
   std::vector<std::string> unknown, wrong;
+  const auto check_rank = [&](const std::string& what, std::size_t rank) {
+    if (rank > max_rank) unknown.push_back(what + " has " + std::to_string(rank) + " dimensions, at most " + std::to_string(max_rank) + " are supported");
+  };
+  for (const ValueInfo& input : graph.inputs) check_rank("input " + input.name, input.shape.size());
+  for (const auto& [name, encoding] : graph.constants) check_rank("constant " + name, encoding->shape.size());
   for (const Node& node : graph.nodes) {
     const std::string where = "node " + node.name + " (" + node.op + "): ";
     const auto schema = schemas().find(node.op);
@@ -348,7 +356,7 @@ std::vector<ValueType> infer(const Node& node, const std::vector<const ValueType
   }
   auto types = schemas().at(node.op).infer(node, inputs);
   for (const ValueType& type : types) {
-    require(type.shape.size() <= 8, node, "a result of shape " + to_string(type.shape), "at most 8 dimensions are supported");
+    require(type.shape.size() <= max_rank, node, "a result of shape " + to_string(type.shape), "at most 8 dimensions are supported");
     element_count(type.shape, "node " + node.name + " (" + node.op + ")");
   }
   return types;
@@ -426,16 +434,21 @@ Window window(const Node& node, const Shape& x, std::int64_t kh, std::int64_t kw
 }
 
 std::int64_t element_count(const Shape& shape, const std::string& place) {
+  // Sizes beside a zero count too, so that the product of any part of an accepted shape fits as well.
   constexpr std::int64_t most = std::int64_t{1} << 44;
   std::int64_t count = 1;
-  bool too_many = false;
+  bool empty = false;
   for (const std::int64_t d : shape) {
-    if (d == 0) return 0;
-    too_many = too_many || d > most / count;
-    if (!too_many) count *= d;
+    if (d < 0) throw Error(ErrorCode::input, place, "a tensor of shape " + to_string(shape), "sizes cannot be negative");
+    if (d == 0) {
+      empty = true;
+    } else if (d > most / count) {
+      throw Error(ErrorCode::resource, place, "a tensor of shape " + to_string(shape), "at most 2^44 elements are supported");
+    } else {
+      count *= d;
+    }
   }
-  if (too_many) throw Error(ErrorCode::resource, place, "a tensor of shape " + to_string(shape), "at most 2^44 elements are supported");
-  return count;
+  return empty ? 0 : count;
 }
 
 std::string to_string(const Shape& shape) {

@@ -17,8 +17,8 @@ struct ValueType {
   std::optional<std::vector<std::int64_t>> integers;
 };
 
-// Checks operators, attributes and the number of inputs and outputs of every node. Throws one Error that lists all
-// problems: `unsupported` if there are unknown operators or attributes, else `format`.
+// Checks ranks, operators, attributes and the number of inputs and outputs of every node. Throws one Error that lists all
+// problems: `unsupported` if there are unknown operators or attributes or too many dimensions, else `format`.
 void validate(const Graph& graph, const std::string& place);
 
 // True if the integers of this input of this operator decide shapes.
@@ -41,7 +41,7 @@ struct Window {
 };
 Window window(const Node& node, const Shape& input, std::int64_t kh, std::int64_t kw);
 
-// Product of the sizes; throws Error(resource) beyond what any machine addresses.
+// Product of the sizes; throws Error(resource) beyond what any machine addresses, Error(input) for a negative size.
 std::int64_t element_count(const Shape& shape, const std::string& place);
 
 std::string to_string(const Shape& shape);  // "[1, 3, 8, 8]"

@@ -243,11 +243,13 @@ void lower_conv(Builder& builder, const Item& item) {
   info.kernel = choice.kernel->name;
   info.isa = engine::name_of(choice.kernel->isa);
   info.reason = choice.reason + weight_note(builder, item);
-  if (const std::int64_t merged = GemmConv::merged_groups(s, in.map.block); merged > 1) {
-    info.reason += "; " + std::to_string(merged) + " groups run as one to fill blocks of 16 channels";
+  const GemmConv layer(*choice.kernel, s, in.map, out.map, residual.map);
+  if (s.groups > 1 && layer.excess() > 1.1) {
+    char text[96];
+    std::snprintf(text, sizeof text, "; groups do not fill its panels: %.1f times the multiplications", layer.excess());
+    info.reason += text;
   }
-  emit_layer(builder, item, GemmConv(*choice.kernel, s, in.map, out.map, residual.map), info.kernel + " block " + std::to_string(in.map.block), in, out,
-             residual, biased, weights, bias);
+  emit_layer(builder, item, layer, info.kernel + " block " + std::to_string(in.map.block), in, out, residual, biased, weights, bias);
 }
 
 void lower_gemm(Builder& builder, const Item& item) {

@@ -25,6 +25,11 @@ ValueInfo to_public(const graph::ValueInfo& info) {
   return result;
 }
 
+// Operators whose inputs behind the first must be constants.
+bool has_parameters(const std::string& op) {
+  return op == "Conv" || op == "Gemm" || op == "MatMul" || op == "BatchNormalization" || op == "Clip";
+}
+
 void check_options(const LoadOptions& options) {
   if (options.device != "cpu") throw Error(ErrorCode::unsupported, "device", "unknown device " + options.device, "this build runs on cpu");
   for (const std::string& name : options.kernels) {
@@ -71,8 +76,8 @@ void Model::Impl::load(std::span<const std::byte> bytes) {
   }
   for (const auto& info : graph_.outputs) outputs.push_back(to_public(info));
   for (const auto& [name, encoding] : graph_.constants) budget_.check(format::decode_cost(*encoding), constant_place(name));
-  if (options_.checksum == Checksum::lazy) return;
   fold_constants();
+  if (options_.checksum == Checksum::lazy) return;
 
   // Plan for the likeliest shapes now: mistakes in the file show at load, and the weights are packed.
   bool symbolic = false;
@@ -95,7 +100,8 @@ void Model::Impl::load(std::span<const std::byte> bytes) {
   check_constants();
 }
 
-// Values that the file decides alone are computed once; the nodes vanish.
+// Values that the file decides alone are computed once; the nodes vanish. Before the model is shared: the graph does not
+// change any more afterwards.
 void Model::Impl::fold_constants() {
   graph::Graph part;
   std::vector<graph::Node> rest;
@@ -103,7 +109,9 @@ void Model::Impl::fold_constants() {
   for (const auto& [name, encoding] : graph_.constants) known[name] = encoding->real;
   for (graph::Node& node : graph_.nodes) {
     const bool constant = std::all_of(node.inputs.begin(), node.inputs.end(), [&](const std::string& i) { return i.empty() || known.count(i) != 0; });
-    if (constant && !node.inputs.empty() && known[node.inputs[0]]) {
+    // Layers take their parameters from the file alone: one with a computed parameter runs with the network.
+    const bool plannable = !has_parameters(node.op) || std::all_of(node.inputs.begin() + 1, node.inputs.end(), [&](const std::string& i) { return i.empty() || has(i); });
+    if (constant && plannable && !node.inputs.empty() && known[node.inputs[0]]) {
       known[node.outputs[0]] = true;
       part.nodes.push_back(std::move(node));
     } else {
@@ -175,10 +183,7 @@ std::vector<std::int64_t> Model::Impl::integers(const std::string& name) const {
 std::shared_ptr<const plan::Plan> Model::Impl::plan_for(const std::vector<Shape>& shapes, const std::vector<std::string>& taps) {
   const std::lock_guard lock(mutex_);
   if (options_.checksum == Checksum::lazy) {
-    std::call_once(checksum_verified_, [&] {
-      format::verify_checksum(bytes_, place_);
-      fold_constants();
-    });
+    std::call_once(checksum_verified_, [&] { format::verify_checksum(bytes_, place_); });
   }
   const auto found = std::find_if(plans_.begin(), plans_.end(), [&](const CachedPlan& p) { return p.inputs == shapes && p.taps == taps; });
   if (found != plans_.end()) {

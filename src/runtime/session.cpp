@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <mutex>
+#include <new>
 
 #include <bittern/error.h>
 
@@ -44,30 +45,35 @@ struct Range {
 template <class AnyView>
 Range range_of(const AnyView& view) {
   const auto start = reinterpret_cast<std::uintptr_t>(view.data);
-  const auto strides = view.strides.empty() ? contiguous_strides(view.shape, sizeof(float)) : view.strides;
-  std::int64_t low = 0, high = sizeof(float) - 1;
-  for (std::size_t i = 0; i < view.shape.size(); ++i) {
-    const std::int64_t reach = (view.shape[i] - 1) * strides[i];
+  std::int64_t low = 0, high = sizeof(float) - 1, step = sizeof(float);
+  for (std::size_t i = view.shape.size(); i-- > 0;) {
+    const std::int64_t reach = (view.shape[i] - 1) * (view.strides.empty() ? step : view.strides[i]);
     (reach < 0 ? low : high) += reach;
+    step *= view.shape[i];
   }
   return {start + static_cast<std::uintptr_t>(low), start + static_cast<std::uintptr_t>(high)};
 }
 
+// `kind` and `name` say which array it is; they are put together only for a message.
 template <class AnyView>
-void check_view(const AnyView& view, const std::string& place, const Shape* wanted) {
+void check_view(const AnyView& view, const char* kind, const std::string& name, const Shape* wanted) {
+  const auto fail = [&](const std::string& problem, const std::string& remedy) {
+    throw Error(ErrorCode::input, std::string(kind) + " " + name, problem, remedy);
+  };
   if (view.dtype != DType::f32) {
-    throw Error(ErrorCode::input, place, std::string("the array is ") + name_of(view.dtype), "it must be f32: convert it, for example with x.astype(numpy.float32)");
+    fail(std::string("the array is ") + name_of(view.dtype), "it must be f32: convert it, for example with x.astype(numpy.float32)");
   }
   for (const std::int64_t d : view.shape) {
-    if (d < 0) throw Error(ErrorCode::input, place, "shape " + graph::to_string(view.shape), "sizes cannot be negative");
+    if (d < 0) fail("shape " + graph::to_string(view.shape), "sizes cannot be negative");
   }
   if (wanted != nullptr && view.shape != *wanted) {
-    throw Error(ErrorCode::input, place, "the array has shape " + graph::to_string(view.shape), "it must be " + graph::to_string(*wanted));
+    fail("the array has shape " + graph::to_string(view.shape), "it must be " + graph::to_string(*wanted));
   }
   if (!view.strides.empty() && view.strides.size() != view.shape.size()) {
-    throw Error(ErrorCode::input, place, std::to_string(view.strides.size()) + " strides for " + std::to_string(view.shape.size()) + " dimensions");
+    fail(std::to_string(view.strides.size()) + " strides for " + std::to_string(view.shape.size()) + " dimensions", "give one per dimension, or none for C order");
   }
-  if (view.data == nullptr && graph::element_count(view.shape, place) != 0) throw Error(ErrorCode::input, place, "the array has no data");
+  const bool empty = std::find(view.shape.begin(), view.shape.end(), 0) != view.shape.end();
+  if (view.data == nullptr && !empty) fail("the array has no data", "give its address");
 }
 
 }  // namespace
@@ -76,7 +82,9 @@ class Session::Impl {
  public:
   Impl(const Model& model, const SessionOptions& options) : model_(model), threads_(options.threads) {
     if (threads_ < 0) throw Error(ErrorCode::input, "threads", std::to_string(threads_), "0 means all CPUs, else a positive number");
-    if (threads_ == 0) threads_ = engine::granted_cpus();
+    // The pool holds no more than one thread per CPU.
+    const int granted = engine::granted_cpus();
+    if (threads_ == 0 || threads_ > granted) threads_ = granted;
   }
   ~Impl() { release(); }
 
@@ -98,23 +106,25 @@ class Session::Impl {
       }
       sources_.resize(shapes_.size());
       targets_.resize(output_shapes_.size());
-      staged_inputs_.resize(shapes_.size());
-      staged_outputs_.resize(output_shapes_.size());
+      // Never fewer than before: their bytes are on the model's account until the session ends.
+      staged_inputs_.resize(std::max(staged_inputs_.size(), shapes_.size()));
+      staged_outputs_.resize(std::max(staged_outputs_.size(), output_shapes_.size()));
     }
     return *plan_;
   }
 
   void run(const std::vector<ConstView>& inputs, const std::vector<View>& outputs, const std::vector<std::string>& taps, std::vector<double>* times) {
+    static const std::string none = "beyond the last";
     given_.resize(inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      check_view(inputs[i], "input " + (i < impl().inputs.size() ? impl().inputs[i].name : std::to_string(i)), nullptr);
+      check_view(inputs[i], "input", i < impl().inputs.size() ? impl().inputs[i].name : none, nullptr);
       given_[i].assign(inputs[i].shape.begin(), inputs[i].shape.end());
     }
     const plan::Plan& plan = prepare(given_, taps);
     if (outputs.size() != output_shapes_.size()) {
       throw Error(ErrorCode::input, "outputs", std::to_string(outputs.size()) + " given", std::to_string(output_shapes_.size()) + " are needed");
     }
-    for (std::size_t i = 0; i < outputs.size(); ++i) check_view(outputs[i], "output " + plan.info.outputs[i].name, &output_shapes_[i]);
+    for (std::size_t i = 0; i < outputs.size(); ++i) check_view(outputs[i], "output", plan.info.outputs[i].name, &output_shapes_[i]);
     stage(inputs, outputs);
 
     const engine::FlushToZero mode;
@@ -292,7 +302,11 @@ SessionPool::Lease::Lease(Lease&&) noexcept = default;
 SessionPool::Lease::~Lease() {
   if (session_ == nullptr) return;
   const std::lock_guard lock(state_->mutex);
-  if (state_->idle.size() < state_->keep) state_->idle.push_back(std::move(session_));
+  if (state_->idle.size() >= state_->keep) return;
+  try {
+    state_->idle.push_back(std::move(session_));
+  } catch (const std::bad_alloc&) {  // then this one is not kept
+  }
 }
 
 }  // namespace bittern

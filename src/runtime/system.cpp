@@ -1,7 +1,12 @@
 #include <bittern/system.h>
 
+#include <new>
+
+#include <bittern/error.h>
+
 #include "base/cpu_count.h"
 #include "base/cpu_features.h"
+#include "measure/limits.h"
 #include "registry.h"
 #include "runtime/options.h"
 
@@ -30,6 +35,24 @@ CpuInfo cpu() {
   info.cpus_present = engine::present_cpus();
   info.memory_granted = engine::granted_memory();
   return info;
+}
+
+LimitInfo limits(const std::string& isa, int threads) {
+  if (threads < 0) throw Error(ErrorCode::input, "threads", std::to_string(threads), "0 means all CPUs, else a positive number");
+  const engine::Isa level = runtime::choose_isa(isa);
+  try {
+    const engine::Limits measured = engine::measure_limits(level, threads == 0 ? engine::granted_cpus() : threads);
+    LimitInfo info;
+    info.isa = engine::name_of(measured.isa);
+    info.threads = measured.threads;
+    info.fma_gflops = measured.flops * 1e-9;
+    for (const engine::CacheLimit& cache : measured.caches) info.caches.push_back({cache.level, cache.bytes, cache.load * 1e-9});
+    info.memory_load_gbs = measured.memory_load * 1e-9;
+    info.memory_copy_gbs = measured.memory_copy * 1e-9;
+    return info;
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::resource, "limits", "not enough memory to measure its bandwidth", "free some");
+  }
 }
 
 const char* version() noexcept { return BITTERN_VERSION; }

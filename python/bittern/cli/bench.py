@@ -23,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("file", metavar="FILE", help=".bittern file")
     parser.add_argument(
-        "--against", action="append", default=[], metavar="PEER:FILE", help="onnxruntime:X.onnx or bittern:X.bittern"
+        "--against",
+        action="append",
+        default=[],
+        metavar="PEER:FILE",
+        help="onnxruntime:X.onnx, openvino:X.onnx or bittern:X.bittern; may be repeated",
     )
     parser.add_argument("--rounds", type=positive, default=30, metavar="R", help="measured rounds (default: 30)")
     parser.add_argument(
@@ -40,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Measure and compare medians."""
     import bittern
-    from bittern.bench import bittern_runner, measure, onnxruntime_runner, random_feeds
+    from bittern.bench import bittern_runner, measure, onnxruntime_runner, openvino_runner, random_feeds
     from bittern.cli.networks import check_source
 
     peers = [_peer(text) for text in arguments.against]
@@ -55,11 +59,13 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     for peer, path in peers:
         if peer == "onnxruntime":
             runners.append(onnxruntime_runner(path, threads, feeds))
+        elif peer == "openvino":
+            runners.append(openvino_runner(path, threads, feeds))
         else:
             runners.append(bittern_runner(path, bittern.load(path, threads=threads, isa=arguments.isa)))
     with output.progress() as progress:
         timings = measure(runners, feeds, rounds=arguments.rounds, progress=progress)
-    profile = model.profile(feeds[0]) if arguments.profile else None
+    profile = model.profile(*(feeds[0][value.name] for value in model.inputs)) if arguments.profile else None
     document: dict[str, Any] = {
         "file": arguments.file,
         "version": bittern.__version__,
@@ -79,8 +85,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
 
 def _peer(text: str) -> tuple[str, str]:
     peer, mark, path = text.partition(":")
-    if not mark or not path or peer not in ("onnxruntime", "bittern"):
-        raise InputError(f"--against {text}", "names no peer", "write onnxruntime:FILE.onnx or bittern:FILE.bittern")
+    if not mark or not path or peer not in ("onnxruntime", "openvino", "bittern"):
+        remedy = "write onnxruntime:FILE.onnx, openvino:FILE.onnx or bittern:FILE.bittern"
+        raise InputError(f"--against {text}", "names no peer", remedy)
     return peer, path
 
 

@@ -10,7 +10,7 @@ from bittern.cli.output import Output
 from bittern.cli.parser import add_execution_options, named_shapes
 
 if TYPE_CHECKING:
-    from bittern.model import Plan
+    from bittern.plan import Plan
 
 HELP = "layers, encodings, bytes; the kernel each layer takes here and why"
 DESCRIPTION = "List layers, encodings, bytes and bits per weight, then each layer's kernel on this machine and why."
@@ -85,7 +85,7 @@ def plan_text(plan: Plan) -> str:
                 layer.encoding or "-",
                 bytes_exact(layer.encoded_bytes) if layer.encoded_bytes else "-",
                 bytes_exact(layer.packed_bytes) if layer.packed_bytes else "-",
-                f"{layer.macs:,}" if layer.macs else "-",
+                f"{layer.macs:,.0f}" if layer.macs else "-",
                 layer.kernel,
                 layer.layout,
                 layer.reason,
@@ -98,7 +98,7 @@ def plan_text(plan: Plan) -> str:
         "",
         bytes_exact(sum(layer.encoded_bytes for layer in plan.layers)),
         bytes_exact(sum(layer.packed_bytes for layer in plan.layers)),
-        f"{sum(layer.macs for layer in plan.layers):,}",
+        f"{sum(layer.macs for layer in plan.layers):,.0f}",
         "",
         "",
         f"activations {bytes_short(plan.arena_bytes)}",

@@ -1,0 +1,29 @@
+// The limits of this machine, measured: what kernels are compared with.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/isa.h"
+
+namespace bittern::engine {
+
+struct CacheLimit {
+  int level = 0;
+  std::uint64_t bytes = 0;       // size of the cache
+  double load = 0;               // bytes per second, all threads together
+};
+
+struct Limits {
+  Isa isa{};                     // of the probes: the highest up to the level asked for that has some
+  int threads = 1;               // that took part
+  double flops = 0;              // f32 multiply-adds per second, counted as two; all threads together
+  std::vector<CacheLimit> caches;
+  double memory_load = 0;        // bytes per second
+  double memory_copy = 0;        // bytes per second, read and written
+};
+
+// The best of some short runs each; about half a second. Uses up to `threads` threads. Throws std::bad_alloc.
+Limits measure_limits(Isa isa, int threads);
+
+}  // namespace bittern::engine

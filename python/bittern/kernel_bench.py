@@ -1,0 +1,366 @@
+"""Kernels against the machine: every kernel that fits a layer, timed in turns, as a share of the measured limit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bittern.errors import InputError
+from bittern.layer_shapes import LAYER, OPERATOR_LOOPS, WEIGHTED, LayerShape, ShapeSet, one_layer
+from bittern.limits import Limits, limits
+from bittern.model import Model, load
+from bittern.system import Kernel, cpu, kernels
+
+TOLERATED = 1.1
+"""A pick may take so many times as long as the fastest kernel."""
+
+_INPUTS = 3
+_SAMPLE_MS = 3.0
+_FLOAT = 4
+_COLD = 4
+"""Weights that are read once per image are measured over copies of so many times the last cache."""
+
+_MOST_COPIES = 64
+
+_SLOW, _SLOW_RUNS = 3.0, 3
+"""A kernel that takes so many times as long as the fastest gets fewer runs: nobody needs its third digit."""
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass
+class Candidate:
+    """A kernel on a shape, and the times that were taken."""
+
+    kernel: str
+    loop: str
+    isa: str
+    pick: bool
+    model: Model | None
+    samples_ms: list[float] = field(default_factory=list)
+
+    @property
+    def ms(self) -> float:
+        """The median over the rounds."""
+        return median(self.samples_ms)
+
+    def sample(self, feeds: Sequence[NDArray[np.float32]], reorder: bool, repeats: int) -> tuple[float, float]:
+        """Milliseconds of the layer, and of the whole network with the conversions around it."""
+        assert self.model is not None
+        profile = self.model.profile(*feeds, runs=repeats)
+        if reorder:
+            return next(row.ms for row in profile.layers if row.layer.op == "Reorder"), profile.total_ms
+        times: dict[str, float] = {}
+        for row in profile.layers:
+            if row.layer.name.startswith(LAYER):
+                times[row.layer.name] = times.get(row.layer.name, 0.0) + row.ms
+        return median(times.values()), profile.total_ms
+
+
+@dataclass(frozen=True)
+class Result:
+    """The candidates of a shape, fastest first, and what the machine could do."""
+
+    shape: LayerShape
+    count: int
+    batch: int
+    candidates: list[Candidate]
+    limits: dict[str, Limits]
+    working_set: int
+
+    @property
+    def pick(self) -> Candidate:
+        """What the planner takes by itself."""
+        return next(candidate for candidate in self.candidates if candidate.pick)
+
+    @property
+    def fastest(self) -> Candidate:
+        """The candidate with the least median."""
+        return self.candidates[0]
+
+    @property
+    def macs(self) -> int:
+        """Products with a weight."""
+        return self.shape.macs * self.batch
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read and written, each once."""
+        return sum(self.shape.elements(self.batch)) * _FLOAT
+
+    def gflops(self, candidate: Candidate) -> float:
+        """Operations of the definition in 10^9 per second; a kernel may reach it with fewer."""
+        return 2e-6 * self.macs / candidate.ms
+
+    def gbs(self, candidate: Candidate) -> float:
+        """Bytes read and written in 10^9 per second."""
+        return 1e-6 * self.bytes / candidate.ms
+
+    def bound(self, candidate: Candidate) -> tuple[str, float]:
+        """What limits this layer, ``FMA`` or the level that holds its data, and the least time in milliseconds.
+
+        Limits are those of the candidate's own level: 256-bit kernels are not blamed for the width of others.
+        """
+        limit = self.limits[candidate.isa]
+        where, rate = limit.holding(self.working_set)
+        read, written = self.shape.elements(self.batch)
+        if where == "memory" and 4 * written > read:
+            rate = limit.memory_copy_gbs
+        memory_ms, fma_ms = 1e-6 * self.bytes / rate, 2e-6 * self.macs / limit.fma_gflops
+        return ("FMA", fma_ms) if fma_ms >= memory_ms else (where, memory_ms)
+
+    def share(self, candidate: Candidate) -> float:
+        """Least time by the machine's limit over time taken."""
+        return self.bound(candidate)[1] / candidate.ms
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists."""
+        rows = []
+        for candidate in self.candidates:
+            bound, least = self.bound(candidate)
+            rows.append(
+                {
+                    "kernel": candidate.kernel,
+                    "loop": candidate.loop,
+                    "isa": candidate.isa,
+                    "pick": candidate.pick,
+                    "ms": candidate.ms,
+                    "runs": len(candidate.samples_ms),
+                    "gflops": self.gflops(candidate),
+                    "gbs": self.gbs(candidate),
+                    "bound": bound,
+                    "share": least / candidate.ms,
+                }
+            )
+        text = {"text": str(self.shape), "count": self.count, "batch": self.batch}
+        return text | {"shape": self.shape.to_json(), "pick": self.pick.kernel, "candidates": rows}
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Shares of some kernels over the layers bound by arithmetic: their mean, weighted by products, and the least."""
+
+    name: str
+    layers: int
+    share: float
+    least: float
+    least_shape: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers and strings."""
+        return {
+            "name": self.name,
+            "layers": self.layers,
+            "mac_weighted_share": self.share,
+            "least_share": self.least,
+            "least_shape": self.least_shape,
+        }
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """The results of a set of shapes."""
+
+    name: str
+    results: list[Result]
+
+    def means(self) -> list[Mean]:
+        """The planner's picks first, then the best of every loop and instruction set where it fits."""
+        chosen = [_mean("the planner's picks", ((result, result.pick) for result in self.results))]
+        kinds = dict.fromkeys((c.loop, c.isa) for result in self.results for c in result.candidates)
+        for loop, isa in sorted(kinds):
+            best = [
+                (result, next(c for c in result.candidates if (c.loop, c.isa) == (loop, isa)))
+                for result in self.results
+                if any((c.loop, c.isa) == (loop, isa) for c in result.candidates)
+            ]
+            chosen.append(_mean(f"{loop} {isa}", best))
+        return [mean for mean in chosen if mean is not None]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists."""
+        return {
+            "name": self.name,
+            "shapes": [result.to_json() for result in self.results],
+            "means": [mean.to_json() for mean in self.means()],
+        }
+
+
+class KernelBench:
+    """Measures kernels on shapes.
+
+    ``pattern``: a regular expression of kernel names; the planner's pick is measured in any case. ``isa``: only kernels
+    of this level, and the planner is held to it; None for all levels of this machine. ``threads``: 0 for all CPUs.
+    ``runs``: rounds of all candidates. InputError for a level or an expression that cannot be used.
+    """
+
+    def __init__(
+        self, pattern: str = "", isa: str | None = None, threads: int = 1, runs: int = 10, batch: int = 1
+    ) -> None:
+        levels = cpu().isa_levels_usable
+        if isa is not None and isa not in levels:
+            raise InputError("--isa", f"{isa} cannot be used here", f"usable: {', '.join(levels)}")
+        self.isa, self.threads, self.runs, self.batch = isa, threads, runs, batch
+        self.limits: dict[str, Limits] = {}
+        expression = compiled(pattern)
+        self._every = {kernel.name: kernel for kernel in kernels()}
+        self._kernels = [
+            kernel
+            for kernel in self._every.values()
+            if kernel.usable and expression.search(kernel.name) and (isa is None or kernel.isa == isa)
+        ]
+        if pattern and not self._kernels:
+            raise InputError("kernels", "none matches", "see bittern kernels")
+
+    def measure(
+        self, sets: Iterable[ShapeSet], *, check: bool = False, progress: Progress | None = None
+    ) -> list[SetResult]:
+        """Measure all sets. ``check``: what looks like a wrong pick is measured again, longer, before it counts."""
+        listed = list(sets)
+        total = sum(len(each.shapes) for each in listed)
+        done, found = 0, []
+        for each in listed:
+            results = []
+            for shape, count in each.shapes:
+                if progress is not None:
+                    progress(done, total, f"{each.name}: {shape}")
+                results.append(self._measure(shape, count, check))
+                done += 1
+            found.append(SetResult(each.name, results))
+        return found
+
+    def limits_of(self, isa: str) -> Limits:
+        """The machine's limits, measured when first asked for."""
+        if isa not in self.limits:
+            self.limits[isa] = limits(isa, self.threads)
+        return self.limits[isa]
+
+    def _measure(self, shape: LayerShape, count: int, check: bool) -> Result:
+        last = self.limits_of(self.isa or cpu().isa).caches[-1].bytes
+        size = sum(shape.elements(self.batch)) * _FLOAT
+        # Weights of a fully connected layer are used once per image, and the other layers of a network wipe them from
+        # the caches between two images.
+        copies = 1
+        if shape.kind == "fc":
+            copies = min(_MOST_COPIES, -(-_COLD * last // (shape.weights * _FLOAT)))
+        network = one_layer(shape, self.batch, copies)
+        file = network.to_bytes()
+        inputs = _inputs([info.shape for info in network.inputs])
+        # Every model holds its file and the packed weights. Where they would fill the memory, they come one by one.
+        one_by_one = 2 * len(file) * len(self._kernels) > cpu().memory_granted / 3
+        candidates = []
+        for candidate in self._candidates(shape, file):
+            self.limits_of(candidate.isa)
+            candidates.append(candidate)
+            if one_by_one:
+                self._time([candidate], inputs, shape, self.runs)
+                candidate.model = None
+        if not one_by_one:
+            self._time(candidates, inputs, shape, self.runs)
+        candidates.sort(key=lambda each: each.ms)
+        pick = next(candidate for candidate in candidates if candidate.pick)
+        again: set[str] = set()
+        while check and pick.ms > TOLERATED * candidates[0].ms and candidates[0].kernel not in again:
+            again.add(candidates[0].kernel)
+            suspects = [candidates[0], pick]
+            for suspect in suspects:
+                suspect.model = suspect.model or self._load(file, suspect.kernel)
+                suspect.samples_ms.clear()
+            self._time(suspects, inputs, shape, 3 * self.runs)
+            candidates.sort(key=lambda each: each.ms)
+        for candidate in candidates:
+            candidate.model = None
+        return Result(shape, count, self.batch, candidates, self.limits, size * copies)
+
+    def _load(self, file: bytes, kernel: str | None) -> Model:
+        level = self.isa or (None if kernel is None else cpu().isa)
+        forced = [] if kernel is None else [kernel]
+        return load(file, threads=self.threads, isa=level, checksum="skip", kernels=forced)
+
+    def _candidates(self, shape: LayerShape, file: bytes) -> Iterator[Candidate]:
+        """The kernels that fit: those that the plan shows when they are asked for; and the planner's own choice."""
+        model = self._load(file, None)
+        picked = self._every[_kernel_of(model, shape)]
+        yield Candidate(picked.name, picked.loop, picked.isa, True, model)
+        for kernel in self._kernels:
+            if kernel.name == picked.name or not _may_fit(kernel, shape):
+                continue
+            forced = self._load(file, kernel.name)
+            if _kernel_of(forced, shape) == kernel.name:
+                yield Candidate(kernel.name, kernel.loop, kernel.isa, False, forced)
+
+    @staticmethod
+    def _time(
+        candidates: Sequence[Candidate], inputs: Sequence[list[NDArray[np.float32]]], shape: LayerShape, runs: int
+    ) -> None:
+        """In turns, so that drift of the machine meets all alike; inputs change from round to round."""
+        reorder = shape.kind == "reorder"
+        rough = [candidate.sample(inputs[0], reorder, 1) for candidate in candidates]
+        least = min(layer for layer, _ in rough)
+        repeats = [1 if whole > 20 else max(3, min(51, int(_SAMPLE_MS / max(whole, 1e-3)))) for _, whole in rough]
+        wanted = [min(runs, _SLOW_RUNS) if layer > _SLOW * least else runs for layer, _ in rough]
+        for number in range(runs):
+            for turn in range(len(candidates)):
+                which = (number + turn) % len(candidates)
+                if len(candidates[which].samples_ms) < wanted[which]:
+                    feeds = inputs[number % len(inputs)]
+                    candidates[which].samples_ms.append(candidates[which].sample(feeds, reorder, repeats[which])[0])
+
+
+def wrong_picks(found: Iterable[SetResult]) -> list[tuple[str, Result]]:
+    """The shapes whose pick takes more than 1.1 times as long as the fastest kernel, with the names of their sets."""
+    return [
+        (each.name, result)
+        for each in found
+        for result in each.results
+        if result.pick.ms > TOLERATED * result.fastest.ms
+    ]
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The regular expression. InputError if it is none."""
+    try:
+        return re.compile(pattern)
+    except (re.error, OverflowError) as error:
+        raise InputError("--filter", f"is not a regular expression ({error})", "correct it") from None
+
+
+def _may_fit(kernel: Kernel, shape: LayerShape) -> bool:
+    """Kernels of operators without weights are for their own kinds; any other loop may run a layer with weights."""
+    if shape.kind in WEIGHTED:
+        return kernel.loop not in OPERATOR_LOOPS.values()
+    return kernel.loop == OPERATOR_LOOPS[shape.kind]
+
+
+def _kernel_of(model: Model, shape: LayerShape) -> str:
+    """The kernel that runs the measured layer."""
+    for layer in model.plan.layers:
+        wanted = layer.op == "Reorder" if shape.kind == "reorder" else layer.name.startswith(LAYER)
+        if wanted and layer.kernel:
+            return layer.kernel
+    raise InputError(str(shape), "the plan computes nothing for it", "give a larger shape")
+
+
+def _inputs(shapes: Sequence[Sequence[int | str]]) -> list[list[NDArray[np.float32]]]:
+    rng = np.random.default_rng(0)
+    sizes = [tuple(int(size) for size in shape) for shape in shapes]
+    return [[rng.standard_normal(size, np.float32) for size in sizes] for _ in range(_INPUTS)]
+
+
+def _mean(name: str, rows: Iterable[tuple[Result, Candidate]]) -> Mean | None:
+    shares = [
+        (result.macs * result.count, result.share(candidate), str(result.shape))
+        for result, candidate in rows
+        if result.bound(candidate)[0] == "FMA"
+    ]
+    if not shares:
+        return None
+    total = sum(macs for macs, _, _ in shares)
+    least = min(shares, key=lambda each: each[1])
+    return Mean(name, len(shares), sum(macs * share for macs, share, _ in shares) / total, least[1], least[2])

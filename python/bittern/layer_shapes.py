@@ -1,0 +1,287 @@
+"""Shapes of layers to measure kernels on: read from text files or the command line, built as one-layer networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bittern.errors import InputError
+from bittern.network import Network
+
+LAYER = "layer"
+"""Name of the measured node; copies have a number behind it."""
+
+WEIGHTED = ("conv", "depthwise", "fc")
+OPERATOR_LOOPS = {
+    "maxpool": "maxpool",
+    "avgpool": "avgpool",
+    "add": "eltwise",
+    "relu": "eltwise",
+    "gate": "broadcast",
+    "batchnorm": "affine",
+    "sigmoid": "sigmoid",
+    "tanh": "tanh",
+    "softmax": "softmax",
+    "transpose": "strided_copy",
+    "reorder": "reorder",
+}
+"""Kinds without weights, and the loop whose kernels run them."""
+
+KINDS = (*WEIGHTED, *OPERATOR_LOOPS)
+_COLUMNS = "kind count channels height width outputs kernel stride pads groups"
+_SPEC = (
+    "write KIND:CxHxW,outputs=O,kernel=K,stride=S,pad=P,groups=G, for example conv:64x56x56,outputs=64,kernel=3,pad=1"
+)
+_LARGEST = 1 << 30
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """A layer as a kernel sees it. ``pads``: top, left, bottom, right; kernel and stride are square.
+
+    ``channels``, ``height`` and ``width`` are of one image of the input. ``fc`` and ``softmax`` use channels alone.
+    """
+
+    kind: str
+    channels: int
+    height: int = 1
+    width: int = 1
+    outputs: int = 0
+    kernel: int = 1
+    stride: int = 1
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        top, left, bottom, right = self.pads
+        return (
+            (self.height + top + bottom - self.kernel) // self.stride + 1,
+            (self.width + left + right - self.kernel) // self.stride + 1,
+        )
+
+    @property
+    def weights(self) -> int:
+        """Number of weights, biases not counted."""
+        return self.outputs * (self.channels // self.groups) * self.kernel**2 if self.kind in WEIGHTED else 0
+
+    @property
+    def macs(self) -> int:
+        """Products with a weight for one image."""
+        return math.prod(self.output_size) * self.weights
+
+    def elements(self, batch: int) -> tuple[int, int]:
+        """Floats read, weights included, and floats written: each once."""
+        each = self.channels * self.height * self.width
+        read = {"add": 2 * each, "gate": each + self.channels}.get(self.kind, each)
+        outputs = self.outputs if self.kind in WEIGHTED else self.channels
+        return batch * read + self.weights, batch * outputs * math.prod(self.output_size)
+
+    def __str__(self) -> str:
+        plane = f"{self.height}x{self.width}"
+        window = f" {self.kernel}x{self.kernel}" + (f" /{self.stride}" if self.stride > 1 else "")
+        if any(self.pads):
+            same = len(set(self.pads)) == 1
+            window += " pad " + (str(self.pads[0]) if same else "/".join(map(str, self.pads)))
+        if self.kind == "fc":
+            return f"fc {self.channels} -> {self.outputs}"
+        if self.kind == "conv":
+            groups = f" groups {self.groups}" if self.groups > 1 else ""
+            return f"conv {self.channels}x{plane} -> {self.outputs}{window}{groups}"
+        if self.kind in ("depthwise", "maxpool", "avgpool"):
+            return f"{self.kind} {self.channels}x{plane}{window}"
+        return f"{self.kind} {self.channels}" + (f"x{plane}" if self.height * self.width > 1 else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists."""
+        return asdict(self) | {"pads": list(self.pads), "million_macs": self.macs / 1e6}
+
+
+@dataclass(frozen=True)
+class ShapeSet:
+    """Named shapes, each with the number of times it occurs in its network."""
+
+    name: str
+    shapes: tuple[tuple[LayerShape, int], ...]
+
+
+def read_shapes(path: Path) -> ShapeSet:
+    """The shapes of a text file: a layer per line, ``#`` starts a remark.
+
+    Columns: kind, count, channels, height, width, outputs, kernel, stride, pads (top,left,bottom,right), groups; what
+    follows is not read. InputError names the line that is wrong.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise InputError(str(path), "is not a text file", f"columns are {_COLUMNS}") from None
+    shapes = []
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.partition("#")[0].split()
+        if not fields:
+            continue
+        place = f"{path}, line {number}"
+        if len(fields) < 10:
+            raise InputError(place, f"{len(fields)} columns", f"there must be at least 10: {_COLUMNS}")
+        try:
+            count, channels, height, width, outputs, kernel, stride = map(int, fields[1:8])
+            pads, groups = _pads(fields[8].split(",")), int(fields[9])
+        except ValueError as error:
+            raise InputError(place, f"not a number ({error})", f"columns are {_COLUMNS}") from None
+        shape = LayerShape(fields[0], channels, height, width, outputs, kernel, stride, pads, groups)
+        if count < 1:
+            raise InputError(place, f"count {count}", "at least 1 is allowed")
+        shapes.append((_checked(shape, place, f"columns are {_COLUMNS}"), count))
+    if not shapes:
+        raise InputError(str(path), "holds no shapes", f"columns are {_COLUMNS}")
+    return ShapeSet(path.stem, tuple(shapes))
+
+
+def parse_shape(text: str) -> LayerShape:
+    """``KIND:CxHxW,key=value,...`` with the keys outputs, kernel, stride, pad and groups. InputError for all else."""
+    place = f"--shape {text}"
+    kind, _, rest = text.partition(":")
+    sizes, *options = rest.split(",")
+    values = {"outputs": 0, "kernel": 1, "stride": 1, "groups": 0}
+    pads = (0, 0, 0, 0)
+    try:
+        plane = [int(size) for size in sizes.split("x")]
+        if len(plane) > 3:
+            raise ValueError(sizes)
+        for option in options:
+            key, _, value = option.partition("=")
+            if key == "pad":
+                pads = _pads(value.split("/"))
+            elif key in values:
+                values[key] = int(value)
+            else:
+                raise ValueError(option)
+    except ValueError:
+        raise InputError(place, "is no shape", _SPEC) from None
+    channels, height, width = [*plane, 1, 1][:3]
+    values["groups"] = values["groups"] or (channels if kind == "depthwise" else 1)
+    values["outputs"] = values["outputs"] or (0 if kind in ("conv", "fc") else channels)
+    return _checked(LayerShape(kind, channels, height, width, pads=pads, **values), place, _SPEC)
+
+
+def shape_folders() -> list[Path]:
+    """Where named sets of shapes are looked for: in the source tree, below the current folder, in the package."""
+    package = Path(__file__).resolve().parent
+    folders = [package.parent.parent / "benchmarks" / "shapes", Path("benchmarks/shapes"), package / "data" / "shapes"]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def shape_names() -> list[str]:
+    """Names of the sets that :func:`named_shapes` finds."""
+    return sorted({path.stem for folder in shape_folders() for path in folder.glob("*.txt")})
+
+
+def named_shapes(name: str) -> ShapeSet:
+    """The set of that name. InputError if there is none."""
+    if name in shape_names():
+        for folder in shape_folders():
+            if (folder / f"{name}.txt").is_file():
+                return read_shapes(folder / f"{name}.txt")
+    raise InputError(f"--network {name}", "no shapes of that name", f"there are {', '.join(shape_names())}")
+
+
+def one_layer(shape: LayerShape, batch: int = 1, copies: int = 1) -> Network:
+    """A network of the layer alone, named ``layer``; with several copies, each has its own weights and the same input.
+
+    Weights repeat some random numbers: their values do not matter for time.
+    """
+    net = Network(str(shape))
+    size: tuple[int, ...] = (batch, shape.channels, shape.height, shape.width)
+    if shape.kind in ("fc", "softmax"):
+        size = (batch, shape.channels)
+    elif shape.kind == "batchnorm":  # of rank 4 it would run as a depthwise layer
+        size = (batch, shape.channels, shape.height * shape.width)
+    net.add_input("x", size)
+    outputs = []
+    for copy in range(copies):
+        name = LAYER if copies == 1 else f"{LAYER}{copy}"
+        outputs.append(f"y{copy}")
+        _add_layer(net, shape, size, name, outputs[-1])
+    net.set_outputs(outputs)
+    return net
+
+
+def _add_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, output: str) -> None:
+    window = {
+        "kernel_shape": [shape.kernel, shape.kernel],
+        "strides": [shape.stride, shape.stride],
+        "pads": list(shape.pads),
+    }
+    kind = shape.kind
+    if kind in ("conv", "depthwise"):
+        inner = shape.channels // shape.groups
+        net.add_constant(f"{name}.w", _random((shape.outputs, inner, shape.kernel, shape.kernel)))
+        net.add_constant(f"{name}.b", _random((shape.outputs,)))
+        net.add_node("Conv", ["x", f"{name}.w", f"{name}.b"], [output], name=name, **window, group=shape.groups)
+    elif kind == "fc":
+        net.add_constant(f"{name}.w", _random((shape.outputs, shape.channels)))
+        net.add_constant(f"{name}.b", _random((shape.outputs,)))
+        net.add_node("Gemm", ["x", f"{name}.w", f"{name}.b"], [output], name=name, transB=1)
+    elif kind in ("maxpool", "avgpool"):
+        net.add_node("MaxPool" if kind == "maxpool" else "AveragePool", ["x"], [output], name=name, **window)
+    elif kind == "reorder":  # pooling works on blocks of channels, so its input has to be reordered
+        net.add_node("MaxPool", ["x"], [output], name=name, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    elif kind in ("add", "gate"):
+        net.add_input("z", size if kind == "add" else (*size[:2], 1, 1))
+        net.add_node("Add" if kind == "add" else "Mul", ["x", "z"], [output], name=name)
+    elif kind == "batchnorm":
+        parameters = [f"{name}.{which}" for which in ("scale", "shift", "mean", "variance")]
+        for parameter in parameters:
+            net.add_constant(parameter, np.abs(_random((shape.channels,))) + np.float32(0.5))
+        net.add_node("BatchNormalization", ["x", *parameters], [output], name=name)
+    elif kind == "transpose":
+        net.add_node("Transpose", ["x"], [output], name=name, perm=[0, 2, 3, 1])
+    else:
+        net.add_node(
+            {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax"}[kind],
+            ["x"],
+            [output],
+            name=name,
+        )
+
+
+def _random(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    some = np.random.default_rng(0).standard_normal(min(math.prod(shape), 1 << 16)).astype(np.float32)
+    return np.resize(some, shape)
+
+
+def _pads(parts: Sequence[str]) -> tuple[int, int, int, int]:
+    sizes = [int(part) for part in parts]
+    if len(sizes) not in (1, 4):
+        raise ValueError(f"{len(sizes)} pads")
+    top, left, bottom, right = sizes * (4 // len(sizes))
+    return top, left, bottom, right
+
+
+def _checked(shape: LayerShape, place: str, remedy: str) -> LayerShape:
+    """The shape, if such a layer can exist."""
+    if shape.kind not in KINDS:
+        raise InputError(place, f"unknown kind {shape.kind or 'of layer'}", f"kinds are {', '.join(KINDS)}")
+    sizes = (shape.channels, shape.height, shape.width, shape.outputs, shape.kernel, shape.stride, shape.groups)
+    if min(sizes) < 1:
+        raise InputError(place, "a size or the number of outputs is missing or below 1", remedy)
+    if min(shape.pads) < 0 or max(shape.pads) >= shape.kernel:
+        raise InputError(place, "pads are negative or not smaller than the kernel", remedy)
+    if min(shape.output_size) < 1:
+        raise InputError(place, f"the kernel of {shape.kernel} is larger than the padded input", remedy)
+    if shape.channels % shape.groups or shape.outputs % shape.groups:
+        raise InputError(place, f"channels and outputs are no multiples of {shape.groups} groups", remedy)
+    if shape.kind == "depthwise" and not shape.channels == shape.outputs == shape.groups:
+        raise InputError(place, "a depthwise layer has as many outputs and groups as channels", remedy)
+    if shape.kind in ("fc", "softmax") and shape.height * shape.width * shape.kernel > 1:
+        raise InputError(place, f"{shape.kind} takes channels alone", remedy)
+    if max(*shape.elements(1), *sizes) > _LARGEST:
+        raise InputError(place, "the layer is too large to be measured", "at most 2^30 numbers are allowed")
+    return shape

@@ -1,0 +1,57 @@
+"""What this machine can do at best, measured: what kernels are compared with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bittern import _native
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A data cache of a core: its size, and the rate at which vectors are read from it."""
+
+    level: int
+    bytes: int
+    load_gbs: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Rates of ``threads`` threads together with vectors of the level ``isa``.
+
+    ``fma_gflops``: f32 multiply-adds in registers, counted as two operations each, in 10^9 per second. ``caches``,
+    first level first, and ``memory_load_gbs``: reading, in 10^9 bytes per second. ``memory_copy_gbs``: bytes read and
+    bytes written.
+    """
+
+    isa: str
+    threads: int
+    fma_gflops: float
+    caches: tuple[Cache, ...]
+    memory_load_gbs: float
+    memory_copy_gbs: float
+
+    def holding(self, size: float) -> tuple[str, float]:
+        """The nearest level that holds so many bytes, ``L1``, ``L2``, ... or ``memory``, and its rate of reading."""
+        for cache in self.caches:
+            # The last cache is shared by all threads, the others belong to one each.
+            if size <= cache.bytes * (1 if cache is self.caches[-1] else self.threads):
+                return f"L{cache.level}", cache.load_gbs
+        return "memory", self.memory_load_gbs
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists."""
+        return asdict(self) | {"caches": [asdict(cache) for cache in self.caches]}
+
+
+def limits(isa: str | None = None, threads: int = 1) -> Limits:
+    """Measure the machine: the best of some short runs each, about half a second in all.
+
+    ``isa``: the instruction-set level of the probes, None for BITTERN_ISA or else the best. ``threads``: 0 for all
+    CPUs granted to the process. Other work on the machine lowers what is found.
+    Raises InputError for a level or a number of threads that cannot be used, ResourceError without memory for it.
+    """
+    found = _native.limits(isa or "", threads)
+    return Limits(**(found | {"caches": tuple(Cache(*cache) for cache in found["caches"])}))
