@@ -30,6 +30,7 @@ SLOW_TO_SET_UP = ("ncnn", "deepsparse")
 QUICK_NETWORKS = ("resnet18", "mobilenet_v1", "squeezenet")
 QUICK_ROUNDS = 10
 ORACLE = "onnxruntime"
+BUSY = 0.5
 WRONG = 1e-3
 """An engine whose first answer is further than this from the oracle's, relative to its largest value, is wrong."""
 
@@ -244,6 +245,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     settings = _settings(parser, options)
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        print(f"warning: the machine is busy, load average {load:.2f}; times mean little", file=sys.stderr)
     document: dict[str, Any] = {"system": system(), "rounds": settings.rounds, "sample_ms": settings.sample_ms}
     tables: list[Table] = []
     with ExitStack() as stack:

@@ -13,6 +13,7 @@ const char* describe(std::string_view loop) {
   if (loop == "depthwise") return "depthwise convolution, channels in lanes";
   if (loop == "maxpool") return "max-pooling, channels in lanes";
   if (loop == "avgpool") return "average pooling, channels in lanes";
+  if (loop == "lrn") return "local response normalisation across channels";
   if (loop == "eltwise") return "add, subtract, multiply, divide, clamp, leaky ReLU";
   return "";
 }

@@ -7,9 +7,8 @@ python examples/classify_images.py net.bittern photo.jpg ...
 import json
 import sys
 
-import numpy as np
-
 import bittern
+import numpy as np
 from bittern.preprocess import Preprocess
 
 

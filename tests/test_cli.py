@@ -9,10 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import bittern
 import numpy as np
 import pytest
-
-import bittern
 from bittern.cli import main
 from bittern.cli.parser import VERBS
 

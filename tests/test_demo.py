@@ -5,10 +5,9 @@ import sys
 from importlib import resources
 from pathlib import Path
 
+import bittern
 import numpy as np
 import pytest
-
-import bittern
 from bittern import demo
 from bittern.cli import main
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bittern import kernel_bench, layer_shapes
 from bittern.cli import main
-from bittern.kernel_bench import Candidate, KernelBench, Result, wrong_picks
+from bittern.kernel_bench import Candidate, KernelBench, Result, SetResult, wrong_picks
 from bittern.layer_shapes import LayerShape, ShapeSet, parse_shape, read_shapes
 from bittern.limits import Cache, Limits
 from numpy.typing import NDArray
@@ -114,6 +114,12 @@ def test_the_level_that_holds_data() -> None:
     assert two.holding(1 << 16) == ("L1", 200.0) and two.holding(1 << 21) == ("memory", 20.0)
 
 
+def test_the_better_of_two_measurements() -> None:
+    other = Limits("scalar", 1, 90.0, (Cache(1, 1 << 15, 210.0), Cache(2, 1 << 20, 90.0)), 25.0, 9.0)
+    both = Limits("scalar", 1, 100.0, (Cache(1, 1 << 15, 210.0), Cache(2, 1 << 20, 100.0)), 25.0, 10.0)
+    assert KNOWN.better_of(other) == other.better_of(KNOWN) == both
+
+
 # Measuring
 
 
@@ -170,13 +176,27 @@ def test_bounds_and_shares(known_limits: None) -> None:
     result = Result(conv, 1, 1, [candidate], limits, 1000)
     assert result.macs == 10**6 and result.bytes == 4 * (10**5 + 100 + 10**5)
     assert result.gflops(candidate) == pytest.approx(2.0)
-    assert result.bound(candidate) == ("FMA", pytest.approx(0.02)) and result.share(candidate) == pytest.approx(0.02)
+    bound, least = result.bound(candidate)
+    assert bound == "FMA" and least == pytest.approx(0.02) and result.share(candidate) == pytest.approx(0.02)
     connected = LayerShape("fc", 1000, outputs=1000)
     assert Result(connected, 1, 1, [candidate], limits, 1 << 30).bound(candidate)[0] == "memory"
     # Writing as much as reading is copying.
     add = Result(LayerShape("add", 1000, outputs=1000), 1, 1, [candidate], limits, 1 << 30)
-    assert add.bound(candidate) == ("memory", pytest.approx(12_000 / 10.0 * 1e-6))
+    bound, least = add.bound(candidate)
+    assert bound == "memory" and least == pytest.approx(12_000 / 10.0 * 1e-6)
     assert add.gbs(candidate) == pytest.approx(0.012)
+
+
+def test_slower_by_median_and_by_best() -> None:
+    disturbed = Candidate("a", "gemm", "scalar", True, None, [1.0, 3.0, 3.0])
+    quiet = Candidate("b", "gemm", "scalar", False, None, [1.0, 1.0, 1.0])
+    slow = Candidate("c", "gemm", "scalar", True, None, [1.5, 2.0, 2.0])
+    assert disturbed.slower_than(quiet) == 1.0 and slow.slower_than(quiet) == 1.5
+    conv = LayerShape("conv", 10, 100, 100, 10, 1)
+    result = Result(conv, 1, 1, [quiet, slow], {"scalar": KNOWN}, 1000)
+    assert result.better is quiet and wrong_picks([SetResult("some", [result])]) == [("some", result)]
+    fine = Result(conv, 1, 1, [quiet, disturbed], {"scalar": KNOWN}, 1000)
+    assert not wrong_picks([SetResult("some", [fine])])
 
 
 def test_means_are_weighted_by_products(fixed_times: dict[str, float]) -> None:

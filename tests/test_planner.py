@@ -26,7 +26,7 @@ class Maker:
     """A random graph whose values are multiples of a small power of two, so that every result is exact."""
 
     rng: np.random.Generator
-    shapes: dict[str, Shape] = field(default_factory=dict)
+    shapes: dict[str, Shape] = field(default_factory=dict)  # of the values of rank 4
     constants: dict[str, Array] = field(default_factory=dict)
     nodes: list[NodeSpec] = field(default_factory=list)
     halvings: int = 0
@@ -40,7 +40,8 @@ class Maker:
     def add(self, op: str, sources: Sequence[str], shape: Shape, **attributes: Any) -> str:
         name = f"v{len(self.nodes)}"
         self.nodes.append((op, sources, name, attributes))
-        self.shapes[name] = shape
+        if len(shape) == 4:
+            self.shapes[name] = shape
         return name
 
     def constant(self, kind: str, shape: Shape, values: Sequence[float]) -> str:

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-
 from bittern.errors import Error, FormatError, InputError
 from bittern.preprocess import Preprocess
+from numpy.typing import NDArray
 
 
 def photo(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:

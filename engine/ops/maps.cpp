@@ -87,6 +87,24 @@ void pool(const OpKernel& kernel, const PoolShape& s, const Map& in, const float
   });
 }
 
+void lrn(const OpKernel& kernel, const LrnRow& parameters, const Map& in, const float* source, const Map& out, float* target, float* scratch,
+         Team& team) {
+  const std::int64_t each = lrn_scratch(in.c, parameters.before, parameters.after);
+  team.run(static_cast<std::size_t>(in.n * in.h), [&](std::size_t task) {
+    const auto t = static_cast<std::int64_t>(task);
+    const std::int64_t n = t / in.h, y = t % in.h;
+    LrnRow row = parameters;
+    row.x = source + n * in.image + y * in.row;
+    row.x_plane = in.plane;
+    row.y = target + n * out.image + y * out.row;
+    row.y_plane = out.plane;
+    row.channels = in.c;
+    row.count = in.w;
+    row.squares = scratch + t * each;
+    kernel.lrn(row);
+  });
+}
+
 void eltwise(const OpKernel& kernel, const EltwiseRow& parameters, const Map& a_map, const float* a, const Map& b_map, const float* b,
              const Map& y_map, float* y, Team& team) {
   const std::int64_t blocks = y_map.blocks();

@@ -40,6 +40,10 @@ struct PoolShape {
 // Max or average pooling: the kernel says which. Global pooling is a window as large as the map.
 void pool(const OpKernel& kernel, const PoolShape& shape, const Map& in, const float* source, const Map& out, float* target, Team& team);
 
+// Local response normalisation across channels; `row` gives window and exponent, `scratch` is lrn_scratch() floats for
+// each row of the input.
+void lrn(const OpKernel& kernel, const LrnRow& row, const Map& in, const float* source, const Map& out, float* target, float* scratch, Team& team);
+
 // y = op(a, b) element by element over blocks of 16 channels; b is unused by unary operators. `row` gives op and parameters.
 void eltwise(const OpKernel& kernel, const EltwiseRow& row, const Map& a_map, const float* a, const Map& b_map, const float* b,
              const Map& y_map, float* y, Team& team);

@@ -38,6 +38,25 @@ struct PoolRow {
   std::int64_t full_rows = 0, padded_width = 0;  // padded_width: input columns and both pads
 };
 
+// Local response normalisation across channels of one row of pixels, all blocks:
+// y = x / (bias + alpha * sum of x^2 over channels c - before .. c + after) ^ beta.
+struct LrnRow {
+  const float* x = nullptr;       // block 0 of the first pixel
+  std::int64_t x_plane = 0;       // elements between blocks
+  float* y = nullptr;
+  std::int64_t y_plane = 0;
+  std::int64_t channels = 0, count = 0;
+  std::int64_t before = 0, after = 0;
+  float alpha = 0, beta = 0, bias = 0;
+  float* squares = nullptr;       // working memory: lrn_scratch() floats
+};
+
+// The windows at the first and last channel reach into zeros on both sides.
+inline std::int64_t lrn_margin(std::int64_t before, std::int64_t after) noexcept { return ((before > after ? before : after) + 15) / 16 * 16; }
+inline std::int64_t lrn_scratch(std::int64_t channels, std::int64_t before, std::int64_t after) noexcept {
+  return (channels + 15) / 16 * 16 + 2 * lrn_margin(before, after);
+}
+
 enum class Eltwise : int { add, sub, mul, div, clamp, leaky_relu };
 
 // y[i] = op(a[i], b[i]), clamped to [lo, hi] (binary operators); clamp(a[i]); or a[i] < 0 ? slope * a[i] : a[i].
@@ -53,6 +72,7 @@ struct EltwiseRow {
 using DepthwiseFunction = void (*)(const DepthwiseRow&);
 using PoolFunction = void (*)(const PoolRow&);
 using EltwiseFunction = void (*)(const EltwiseRow&);
+using LrnFunction = void (*)(const LrnRow&);
 
 // One entry of the list of operators' kernels. Which function is set follows from the loop.
 struct OpKernel {
@@ -63,6 +83,7 @@ struct OpKernel {
   DepthwiseFunction depthwise = nullptr;
   PoolFunction pool = nullptr;
   EltwiseFunction eltwise = nullptr;
+  LrnFunction lrn = nullptr;
 };
 
 namespace scalar { const OpKernel* op_kernels(int& count); }

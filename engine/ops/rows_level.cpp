@@ -116,6 +116,46 @@ void eltwise(const EltwiseRow& row) {
   }
 }
 
+// v ^ -beta, by square roots for the exponents that networks use.
+inline vf inverse_power(vf v, float beta) {
+  const vf one = set1(1.0f);
+  if (beta == 1.0f) return div(one, v);
+  if (beta == 0.5f) return div(one, sqrt(v));
+  if (beta == 0.75f) {
+    const vf root = sqrt(v);
+    return div(one, mul(root, sqrt(root)));
+  }
+  float lanes[width];
+  store(lanes, v);
+  for (int i = 0; i < width; ++i) lanes[i] = __builtin_powf(lanes[i], -beta);
+  return load(lanes);
+}
+
+void lrn(const LrnRow& row) {
+  const std::int64_t blocks = (row.channels + 15) / 16, margin = lrn_margin(row.before, row.after), filled = row.channels % 16;
+  float* squares = row.squares + margin;
+  for (std::int64_t i = 0; i < margin; ++i) squares[-1 - i] = squares[blocks * 16 + i] = 0.0f;
+  const vf alpha = set1(row.alpha), bias = set1(row.bias);
+  for (std::int64_t p = 0; p < row.count; ++p) {
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      for (int v = 0; v < parts; ++v) {
+        const vf x = load(row.x + b * row.x_plane + p * 16 + v * width);
+        store(squares + b * 16 + v * width, mul(x, x));
+      }
+    }
+    // Spare lanes hold numbers of no meaning.
+    for (std::int64_t i = filled; filled != 0 && i < 16; ++i) squares[(blocks - 1) * 16 + i] = 0.0f;
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      for (int v = 0; v < parts; ++v) {
+        vf sum = zero();
+        for (std::int64_t c = -row.before; c <= row.after; ++c) sum = add(sum, load(squares + b * 16 + v * width + c));
+        const vf x = load(row.x + b * row.x_plane + p * 16 + v * width);
+        store(row.y + b * row.y_plane + p * 16 + v * width, mul(x, inverse_power(fma(alpha, sum, bias), row.beta)));
+      }
+    }
+  }
+}
+
 constexpr OpKernel list[] = {
 #define BITTERN_OP(level_, loop_, member_, function_, rows_, cols_)                                                        \
   BITTERN_ONLY(level_, {.name = #loop_ "_f32_f32_f32_" #rows_ "x" #cols_ "__" #level_, .loop = #loop_, .isa = Isa::level_, \

@@ -27,6 +27,7 @@ static inline vf add(vf a, vf b) { return {_mm256_add_ps(a.v, b.v)}; }
 static inline vf sub(vf a, vf b) { return {_mm256_sub_ps(a.v, b.v)}; }
 static inline vf mul(vf a, vf b) { return {_mm256_mul_ps(a.v, b.v)}; }
 static inline vf div(vf a, vf b) { return {_mm256_div_ps(a.v, b.v)}; }
+static inline vf sqrt(vf a) { return {_mm256_sqrt_ps(a.v)}; }
 static inline vf fma(vf a, vf b, vf c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 // The second operand where either is NaN.
 static inline vf max(vf a, vf b) { return {_mm256_max_ps(a.v, b.v)}; }

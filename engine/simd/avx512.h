@@ -25,6 +25,7 @@ static inline vf add(vf a, vf b) { return {_mm512_add_ps(a.v, b.v)}; }
 static inline vf sub(vf a, vf b) { return {_mm512_sub_ps(a.v, b.v)}; }
 static inline vf mul(vf a, vf b) { return {_mm512_mul_ps(a.v, b.v)}; }
 static inline vf div(vf a, vf b) { return {_mm512_div_ps(a.v, b.v)}; }
+static inline vf sqrt(vf a) { return {_mm512_maskz_sqrt_ps(0xffff, a.v)}; }
 static inline vf fma(vf a, vf b, vf c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 // The second operand where either is NaN. (The unmasked forms trip a false "maybe uninitialized" of GCC 12.)
 static inline vf max(vf a, vf b) { return {_mm512_maskz_max_ps(0xffff, a.v, b.v)}; }

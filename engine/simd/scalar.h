@@ -32,6 +32,10 @@ static inline vf add(vf a, vf b) { return {a.v + b.v}; }
 static inline vf sub(vf a, vf b) { return {a.v - b.v}; }
 static inline vf mul(vf a, vf b) { return {a.v * b.v}; }
 static inline vf div(vf a, vf b) { return {a.v / b.v}; }
+static inline vf sqrt(vf a) {
+  for (int i = 0; i < width; ++i) a.v[i] = __builtin_sqrtf(a.v[i]);
+  return a;
+}
 // a * b + c; rounded twice here, once where the level has a fused instruction.
 static inline vf fma(vf a, vf b, vf c) { return {a.v * b.v + c.v}; }
 // The second operand where either is NaN.

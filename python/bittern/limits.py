@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bittern import _native
@@ -40,6 +40,19 @@ class Limits:
             if size <= cache.bytes * (1 if cache is self.caches[-1] else self.threads):
                 return f"L{cache.level}", cache.load_gbs
         return "memory", self.memory_load_gbs
+
+    def better_of(self, other: Limits) -> Limits:
+        """Rate by rate the higher one, of two measurements of the same level: what disturbs only lowers them."""
+        return replace(
+            self,
+            fma_gflops=max(self.fma_gflops, other.fma_gflops),
+            caches=tuple(
+                replace(mine, load_gbs=max(mine.load_gbs, its.load_gbs))
+                for mine, its in zip(self.caches, other.caches, strict=True)
+            ),
+            memory_load_gbs=max(self.memory_load_gbs, other.memory_load_gbs),
+            memory_copy_gbs=max(self.memory_copy_gbs, other.memory_copy_gbs),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, strings and lists."""

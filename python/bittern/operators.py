@@ -64,6 +64,9 @@ OPERATORS: dict[str, Operator] = {
     "GlobalAveragePool": Operator(1, 1),
     "GlobalMaxPool": Operator(1, 1),
     "Identity": Operator(1, 1),
+    "LRN": Operator(
+        1, 1, {"alpha": ("float", 1e-4), "beta": ("float", 0.75), "bias": ("float", 1.0), "size": ("int", None)}
+    ),
     "LeakyRelu": Operator(1, 1, {"alpha": ("float", 0.01)}),
     "MatMul": Operator(2, 2, constant=(1,), weight=1),
     "MaxPool": Operator(
@@ -83,6 +86,7 @@ OPERATORS: dict[str, Operator] = {
 _REQUIRED = {
     "AveragePool": ("kernel_shape",),
     "Concat": ("axis",),
+    "LRN": ("size",),
     "MaxPool": ("kernel_shape",),
 }
 

@@ -78,6 +78,13 @@ Types global_pool(const Node& node, const Inputs& in) {
   return {{DType::f32, {x[0], x[1], 1, 1}, {}}};
 }
 
+Types lrn(const Node& node, const Inputs& in) {
+  shape_of(node, in, 0, 4);
+  const std::int64_t size = int_attribute(node, "size", 0);
+  require(size >= 1 && size <= 4096, node, "size " + std::to_string(size), "allowed are 1 to 4096");
+  return same(node, in);
+}
+
 Types gemm(const Node& node, const Inputs& in) {
   const Shape& a = shape_of(node, in, 0, 2);
   const Shape& b = shape_of(node, in, 1, 2);
@@ -251,6 +258,7 @@ const std::map<std::string, Schema>& schemas() {
       {"AveragePool", {1, 1, with({{"ceil_mode", Type::integer}, {"count_include_pad", Type::integer}}), pool}},
       {"GlobalAveragePool", {1, 1, {}, global_pool}},
       {"GlobalMaxPool", {1, 1, {}, global_pool}},
+      {"LRN", {1, 1, {{"alpha", Type::real}, {"beta", Type::real}, {"bias", Type::real}, {"size", Type::integer}}, lrn}},
       {"Gemm", {2, 3, {{"alpha", Type::real}, {"beta", Type::real}, {"transA", Type::integer}, {"transB", Type::integer}}, gemm}},
       {"MatMul", {2, 2, {}, matmul}},
       {"BatchNormalization", {5, 5, {{"epsilon", Type::real}, {"momentum", Type::real}, {"training_mode", Type::integer}}, batch_norm}},

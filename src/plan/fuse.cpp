@@ -50,7 +50,9 @@ class Fuser {
       for (std::string& input : item.inputs) {
         if (const auto found = stands_for.find(input); found != stands_for.end()) input = found->second;
       }
-      if ((item.op == "Identity" || item.op == "Dropout") && kept_.count(item.output) == 0) {
+      const bool passes = item.op == "Identity" || item.op == "Dropout";
+      if (passes && kept_.count(item.output) != 0 && rename(left, stands_for, item.inputs[0], item.output)) continue;
+      if (passes && kept_.count(item.output) == 0) {
         stands_for[item.output] = item.inputs[0];
       } else {
         left.push_back(std::move(item));
@@ -58,6 +60,18 @@ class Fuser {
     }
     items_ = std::move(left);
     dead_.assign(items_.size(), false);
+  }
+
+  // A no-op that names an output: whoever computes `from` computes the output `to` instead, and all others read that.
+  bool rename(std::vector<Item>& before, std::map<std::string, std::string>& stands_for, const std::string& from, const std::string& to) const {
+    const auto producer = std::find_if(before.begin(), before.end(), [&](const Item& item) { return item.output == from; });
+    if (producer == before.end() || kept_.count(from) != 0) return false;
+    producer->output = to;
+    for (Item& item : before) std::replace(item.inputs.begin(), item.inputs.end(), from, to);
+    for (auto& [name, target] : stands_for)
+      if (target == from) target = to;
+    stands_for[from] = to;
+    return true;
   }
 
   void recount() {
@@ -85,19 +99,19 @@ class Fuser {
     dead_[i] = true;
   }
 
-  std::int64_t channels_of(const std::string& value) const {
-    const Shape& shape = types_.at(value).shape;
-    return shape.size() < 2 ? -1 : shape.size() == 4 || shape.size() == 2 ? shape[1] : -1;
+  // The axis of a layer's result along which its output channels lie: the second of a Conv, the last of a product.
+  std::size_t channel_axis(const Item& layer, const std::string& value) const {
+    return layer.op == "Conv" ? 1 : types_.at(value).shape.size() - 1;
   }
 
-  // A constant as one number per channel of `like`, if it broadcasts that way.
-  std::optional<std::vector<float>> per_channel(const std::string& name, const std::string& like) const {
-    if (!constants_.has(name)) return std::nullopt;
+  // A constant as one number per element of `axis` of the value `like`, if it broadcasts that way.
+  std::optional<std::vector<float>> per_channel(const std::string& name, const std::string& like, std::size_t axis) const {
+    if (!constants_.has(name) || types_.at(name).dtype != DType::f32) return std::nullopt;
     const Shape& shape = types_.at(name).shape;
     const Shape& target = types_.at(like).shape;
-    const std::int64_t channels = channels_of(like);
-    if (channels < 0 || types_.at(name).dtype != DType::f32 || shape.size() > target.size()) return std::nullopt;
-    const std::size_t axis = target.size() == 4 ? 1 : target.size() - 1, missing = target.size() - shape.size();
+    if (axis >= target.size() || shape.size() > target.size()) return std::nullopt;
+    const std::int64_t channels = target[axis];
+    const std::size_t missing = target.size() - shape.size();
     std::int64_t count = 1;
     for (std::size_t i = 0; i < shape.size(); ++i) {
       if (shape[i] == 1) continue;
@@ -128,7 +142,8 @@ class Fuser {
       Item* into = foldable(item.inputs[0]);
       for (std::size_t p = 1; p < 5; ++p)
         if (!constants_.has(item.inputs[p])) return false;
-      if (into == nullptr) return false;
+      // Batch normalisation has its channels on the second axis.
+      if (into == nullptr || channel_axis(*into, item.inputs[0]) != 1) return false;
       std::vector<float> scale, shift;
       batch_norm_affine(item, scale, shift);
       apply(*into, scale, shift);
@@ -140,9 +155,10 @@ class Fuser {
       if (side == 1 && (item.op == "Sub" || item.op == "Div")) continue;
       const std::string &value = item.inputs[side], &constant = item.inputs[1 - side];
       if (constants_.has(value) || types_.at(item.output).shape != types_.at(value).shape) continue;
-      const auto numbers = per_channel(constant, value);
-      Item* into = numbers ? foldable(value) : nullptr;
+      Item* into = foldable(value);
       if (into == nullptr) continue;
+      const auto numbers = per_channel(constant, value, channel_axis(*into, value));
+      if (!numbers) continue;
       std::vector<float> scale(numbers->size(), 1.0f), shift(numbers->size(), 0.0f);
       for (std::size_t c = 0; c < numbers->size(); ++c) {
         const float x = (*numbers)[c];
@@ -161,9 +177,9 @@ class Fuser {
   Item* foldable(const std::string& value) {
     Item* into = sole_producer(value);
     if (into == nullptr || !is_layer(into->op) || into->clamped || !into->residual.empty()) return nullptr;
-    if (channels_of(value) < 0 || !constants_.has(into->inputs[1])) return nullptr;
+    if (!constants_.has(into->inputs[1])) return nullptr;
     // A Gemm whose C is no row vector adds it after the product: a scaling would have to reach it too.
-    if (into->op == "Gemm" && into->inputs.size() > 2 && !into->inputs[2].empty() && !per_channel(into->inputs[2], value)) return nullptr;
+    if (into->op == "Gemm" && into->inputs.size() > 2 && !into->inputs[2].empty() && !per_channel(into->inputs[2], value, 1)) return nullptr;
     if (into->op == "Conv" && into->inputs.size() > 2 && !into->inputs[2].empty() && !constants_.has(into->inputs[2])) return nullptr;
     return into;
   }

@@ -71,6 +71,25 @@ void lower_pool(Builder& builder, const Item& item) {
                {in.place, out.place});
 }
 
+void lower_lrn(Builder& builder, const Item& item) {
+  engine::LrnRow row;
+  const std::int64_t size = graph::int_attribute(*item.node, "size", 1);
+  row.before = (size - 1) / 2;
+  row.after = size - 1 - row.before;
+  row.alpha = graph::float_attribute(*item.node, "alpha", 1e-4f) / static_cast<float>(size);
+  row.beta = graph::float_attribute(*item.node, "beta", 0.75f);
+  row.bias = graph::float_attribute(*item.node, "bias", 1.0f);
+  const Storage in = builder.blocked(item.inputs[0]);
+  builder.layer(item);
+  const Storage out = builder.make_blocked(item.output);
+  const OpKernel& kernel = choose_op(builder, "lrn");
+  builder.current().layout = layout_name(in.map) + " -> " + layout_name(out.map);
+  const Place scratch = builder.scratch(in.map.n * in.map.h * engine::lrn_scratch(in.map.c, row.before, row.after));
+  builder.emit([=, k = &kernel](const RunContext& run) {
+    engine::lrn(*k, row, in.map, run.read(in.place), out.map, run.write(out.place), run.write(scratch), *run.team);
+  }, {in.place, out.place, scratch});
+}
+
 void lower_unary(Builder& builder, const Item& item) {
   EltwiseRow row;
   row.op = item.op == "LeakyRelu" ? Eltwise::leaky_relu : Eltwise::clamp;
@@ -349,6 +368,7 @@ void lower_op(Builder& builder, const Item& item) {
     return lower_unary(builder, item);
   }
   if (op == "Add" || op == "Sub" || op == "Mul" || op == "Div") return lower_binary(builder, item);
+  if (op == "LRN") return lower_lrn(builder, item);
   if (op == "Softmax") return lower_softmax(builder, item);
   if (op == "Sigmoid" || op == "Tanh") return lower_function(builder, item);
   if (op == "Transpose") return lower_transpose(builder, item);

@@ -1,5 +1,6 @@
 """Cases of the glue loops: pooling, element-wise, softmax, and everything that only moves elements."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -170,6 +171,23 @@ def normalization_cases(loop: str) -> Iterator[Case]:
 
         node: NodeSpec = ("BatchNormalization", ["x", *parameters], "y", {"epsilon": 0.001})
         yield Case(f"{loop}/norm{shape}", {"x": x}, parameters, (node,), bound)
+
+
+def lrn_cases(loop: str) -> Iterator[Case]:
+    """Local response normalisation: windows odd, even and wider than the channels, every way to take the power."""
+    for index, (channels, size, beta, width) in enumerate(
+        itertools.product((1, 3, 15, 16, 17, 33), (1, 2, 5, 40), (0.5, 0.75, 1.0, 0.6), (1, 5))
+    ):
+        name = f"{loop}/lrn{index}"
+        rng = np.random.default_rng(seed_of(name))
+        attributes = {"size": size, "beta": beta, "alpha": 0.3, "bias": 2.0}
+        x = floats(rng, 1 + index % 2, channels, 3, width)
+
+        def bound(values: Mapping[str, Array], expected: Array, size: int = size) -> Array:
+            return tolerances.dot_bound(size, expected) + 2 * tolerances.EXP_RELATIVE * np.abs(expected)
+
+        node: NodeSpec = ("LRN", ["x"], "y", attributes)
+        yield Case(f"{name}: {attributes} {x.shape}", {"x": x}, {}, (node,), bound, 1 + index % 2)
 
 
 def softmax_cases(loop: str) -> Iterator[Case]:

@@ -46,6 +46,7 @@ GENERATORS: dict[str, Generator] = {
     "sigmoid": only(glue.elementwise_cases, "Sigmoid"),
     "tanh": only(glue.elementwise_cases, "Tanh"),
     "softmax": glue.softmax_cases,
+    "lrn": glue.lrn_cases,
     "reorder": glue.move_cases,
     "strided_copy": glue.move_cases,
 }

@@ -23,6 +23,7 @@ OPERATORS: dict[str, Callable[[list[Array | None], Attributes], Array]] = {
     "GlobalAveragePool": pooling.global_average_pool,
     "GlobalMaxPool": pooling.global_max_pool,
     "Identity": shape_ops.identity,
+    "LRN": normalization.lrn,
     "LeakyRelu": elementwise.leaky_relu,
     "MatMul": linear.matmul,
     "MaxPool": pooling.max_pool,

@@ -1,4 +1,4 @@
-"""BatchNormalization (inference) and Softmax."""
+"""BatchNormalization (inference), LRN and Softmax."""
 
 import numpy as np
 
@@ -24,3 +24,17 @@ def softmax(inputs: list[Array | None], attributes: Attributes) -> Array:
         return narrow(x)
     powers = np.exp(x - x.max(axis=axis, keepdims=True))
     return narrow(powers / powers.sum(axis=axis, keepdims=True))
+
+
+def lrn(inputs: list[Array | None], attributes: Attributes) -> Array:
+    """x / (bias + alpha / size * sum of squares over the channels of the window) ** beta."""
+    assert inputs[0] is not None
+    x, size = wide(inputs[0]), int(attributes["size"])
+    alpha, beta, bias = (
+        float(np.float32(attributes.get(k, d))) for k, d in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
+    )
+    total = np.zeros_like(x)
+    for channel in range(x.shape[1]):
+        first, last = max(0, channel - (size - 1) // 2), min(x.shape[1], channel + size // 2 + 1)
+        total[:, channel] = np.square(x[:, first:last]).sum(axis=1)
+    return narrow(x / (bias + alpha / size * total) ** beta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,10 @@ HELP = "every kernel of this build, and its share of the machine's limit"
 DESCRIPTION = """List the kernels; or, with --network, --shapes, --shape or --assert-pick, time every kernel that fits.
 
 Times are those of the layer alone, without the conversions of layouts around it: medians over interleaved rounds with
-varying inputs. The limits, multiply-adds in registers and reading from each cache and from memory, are measured in the
-same run with vectors of the kernel's own level. * marks what the planner takes by itself. --isa holds the planner to
-that level, too. A shape is written like conv:64x56x56,outputs=64,kernel=3,stride=1,pad=1,groups=1 or fc:4096,outputs=1000."""
+varying inputs, and the best run. The limits, multiply-adds in registers and reading from each cache and from memory,
+are measured in the same run with vectors of the kernel's own level. * marks what the planner takes by itself. --isa
+holds the planner to that level, too. Shapes are written like fc:4096,outputs=1000 and
+conv:64x56x56,outputs=64,kernel=3,stride=1,pad=1,groups=1."""
 EXAMPLE = "bittern kernels --network resnet50 --assert-pick"
 
 
@@ -105,6 +107,7 @@ def _measure(arguments: argparse.Namespace, output: Output) -> int:
     from bittern.cli import EXIT_CHECK_FAILED, EXIT_OK
     from bittern.kernel_bench import KernelBench, wrong_picks
 
+    load = os.getloadavg()[0]
     sets = _shapes(arguments)
     bench = KernelBench(arguments.filter, arguments.isa, arguments.threads, arguments.runs, arguments.batch)
     with output.progress() as progress:
@@ -120,6 +123,7 @@ def _measure(arguments: argparse.Namespace, output: Output) -> int:
         "threads": threads,
         "batch": arguments.batch,
         "runs": arguments.runs,
+        "load_before": load,
         "limits": {level: bench.limits[level].to_json() for level in levels},
         "sets": [each.to_json() for each in found],
         "wrong_picks": [{"set": name, "text": _complaint(result)} for name, result in wrong],
@@ -127,6 +131,9 @@ def _measure(arguments: argparse.Namespace, output: Output) -> int:
     head = (
         f"{cpu.name}, {document['isa']}, {threads} {'thread' if threads == 1 else 'threads'}, batch {arguments.batch}"
     )
+
+    if load > cpu.cpus_present / 2:
+        head += f"\nother programs were running (load {load:.1f}): trust the best runs, not the medians"
 
     def text() -> str:
         parts = [head, _limits_text([bench.limits[level] for level in levels]), *(_set_text(each) for each in found)]
@@ -152,8 +159,8 @@ def _shapes(arguments: argparse.Namespace) -> list[ShapeSet]:
 def _complaint(result: Result) -> str:
     from bittern.report import milliseconds
 
-    pick, fastest = result.pick, result.fastest
-    slower = 100 * (pick.ms / fastest.ms - 1)
+    pick, fastest = result.pick, result.better
+    slower = 100 * (pick.slower_than(fastest) - 1)
     return (
         f"{result.shape}: {pick.kernel} is picked with {milliseconds(pick.ms)}, "
         f"{fastest.kernel} takes {milliseconds(fastest.ms)}: {slower:.0f} % slower"
@@ -196,14 +203,15 @@ def _set_text(each: SetResult) -> str:
                     "*" if candidate.pick else "",
                     candidate.kernel,
                     significant(candidate.ms),
+                    significant(candidate.best_ms),
                     significant(result.gflops(candidate)) if result.macs else "",
                     significant(result.gbs(candidate)) if bound != "FMA" else "",
                     f"{100 * least / candidate.ms:.0f} %",
                     bound,
                 ]
             )
-    headers = [each.name, "count", "", "kernel", "ms", "GFLOP/s", "GB/s", "share", "of"]
-    text = table(headers, rows, "lrllrrrrl")
+    headers = [each.name, "count", "", "kernel", "ms", "best", "GFLOP/s", "GB/s", "share", "of"]
+    text = table(headers, rows, "lrllrrrrrl")
     means = [
         [mean.name, f"{100 * mean.share:.0f} %", f"{100 * mean.least:.0f} %", mean.least_shape] for mean in each.means()
     ]
