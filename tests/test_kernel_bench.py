@@ -27,6 +27,7 @@ SMALL = [
     "relu:16x6x6",
     "gate:16x6x6",
     "batchnorm:16x6x6",
+    "lrn:16x6x6",
     "sigmoid:16x6x6",
     "tanh:16x6x6",
     "softmax:100",

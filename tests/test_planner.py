@@ -289,3 +289,20 @@ def test_constant_layers_with_computed_parameters(isa: str, rng: np.random.Gener
     expected = run(reference(net), {"x": x})
     for name, value in bittern.load(net, isa=isa).run({"x": x}).items():
         assert_equal(value, expected[name], name)
+
+
+def test_names_made_to_collide(isa: str, rng: np.random.Generator) -> None:
+    """Names that look like the planner's own do not make two layers share weights."""
+    kernels = [
+        kernel.name for kernel in bittern.kernels() if kernel.isa == isa and kernel.loop in ("gemm", "depthwise")
+    ]
+    for how in ("depthwise", "depthwise bias", "scale", "shift", *(f"{name} block 16" for name in kernels)):
+        constants = {f"A|{how}": small_integers(rng, 1, 1, 1, 4), "w": small_integers(rng, 16, 1, 3, 3)}
+        nodes: list[NodeSpec] = [("Add", ["x", f"A|{how}"], "a", {})]
+        net = network({"x": (1, 16, 4, 4)}, constants, nodes, ["a"])
+        net.add_node("Conv", ["a", "w"], ["y"], name="constant A", group=16, pads=[1, 1, 1, 1])
+        net.set_outputs(["y"])
+        x = small_integers(rng, 1, 16, 4, 4)
+        forced = [how.removesuffix(" block 16")] if how.startswith("gemm") else []
+        actual = output(bittern.load(net, isa=isa, winograd=False, kernels=forced), x)
+        assert_equal(actual, run(reference(net), {"x": x})["y"], how)

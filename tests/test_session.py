@@ -468,3 +468,97 @@ def test_floating_point_mode_is_restored(model: bittern.Model, image: Array) -> 
         output(model, image.astype(np.float64))
     assert_same_bits(half(tiny), before)
     assert before[0] != 0
+
+
+WRONG_OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"threads": 2**31}, "threads: 2147483648"),
+    ({"threads": 1.5}, "threads: 1.5; it must be a whole number"),
+    ({"threads": "two"}, "threads: 'two'"),
+    ({"memory_limit": 2.5}, "memory_limit: 2.5"),
+    ({"memory_limit": 2**64}, "memory_limit: 18446744073709551616"),
+    ({"isa": 5}, "isa: 5; it must be a string"),
+    ({"device": None}, "device: None"),
+    ({"checksum": 1}, "checksum: 1"),
+    ({"checksum": "sometimes"}, "checksum: unknown value sometimes"),
+    ({"kernels": "gemm"}, "kernels: 'gemm'; give a list"),
+    ({"kernels": [1]}, "kernels: 1"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG_OPTIONS, ids=str)
+def test_wrong_options(options: dict[str, Any], message: str) -> None:
+    """Options of the wrong type or size are told in the package's own words, on one line."""
+    with pytest.raises(bittern.InputError) as caught:
+        bittern.load(digits_like(), **options)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_wrong_arguments(model: bittern.Model, image: Array) -> None:
+    calls: list[tuple[Callable[..., object], str]] = [
+        (lambda: model.run(cast(Any, image)), "feeds: a ndarray"),
+        (lambda: model.run({"image": image}, taps="c1"), "taps: 'c1'; give a list"),
+        (lambda: model.run({"image": image}, taps=cast(Any, [3])), "taps: 3"),
+        (lambda: model.run(cast(Any, {"image": image, 3: image})), "input 3"),
+        (lambda: model.constant(cast(Any, 4)), "constant: 4"),
+        (lambda: model.constant("w9"), "constant w9"),
+        (lambda: model.plan_for(cast(Any, [1, 1, 8, 8])), "shapes: a list"),
+        (lambda: model.plan_for({"image": cast(Any, 5)}), "input image: the shape 5"),
+        (lambda: model.plan_for({"image": cast(Any, (1.5, 1, 8, 8))}), "input image: 1.5"),
+        (lambda: model.plan_for({"image": (-1, 1, 8, 8)}), "negative"),
+        (lambda: model.plan_for({"image": (2**70, 1, 8, 8)}), "input image: "),
+        (lambda: model.profile(image, image), "inputs: 2 given"),
+        (lambda: model.profile(image, image=image), "given twice"),
+        (lambda: model.profile(image, runs=cast(Any, 1.5)), "runs: 1.5"),
+        (lambda: model.profile(image, runs=0), "runs: 0"),
+        (lambda: model(image, out={"nothing": image}), "its outputs are scores"),
+    ]
+    for call, message in calls:
+        with pytest.raises(bittern.InputError) as caught:
+            call()
+        assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_more_threads_than_any_machine_has(image: Array) -> None:
+    model = bittern.load(digits_like(), threads=2**31 - 1)
+    assert_same_bits(output(model, image), output(bittern.load(digits_like(), threads=1), image))
+
+
+def test_path_that_is_no_text(tmp_path: Path, image: Array) -> None:
+    """A file name of any bytes can be loaded, and named in a message."""
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/n\xe4me.bittern")
+    with pytest.raises(bittern.InputError) as caught:
+        bittern.load(path)
+    assert path in str(caught.value)
+    Path(path).write_bytes(digits_like().to_bytes())
+    assert output(bittern.load(path), image).shape == (3, 10)
+
+
+def test_lazy_checksum_with_folded_constants(rng: np.random.Generator) -> None:
+    """Constants are folded once, before threads share the model; damage is found at every run."""
+    nodes: list[NodeSpec] = [("Mul", ["p", "q"], "c", {}), ("Add", ["x", "c"], "y", {})]
+    constants = {"p": floats(rng, 3, 1), "q": floats(rng, 1, 4)}
+    data = network({"x": (3, 4)}, constants, nodes, ["y"]).to_bytes()
+    x = floats(rng, 3, 4)
+    model = bittern.load(data, checksum="lazy")
+    assert model.values == ["y"] and "c" in model.constants
+    assert_same_bits(output(model, x), output(bittern.load(data), x))
+    damaged = bytearray(data)
+    damaged[-1] ^= 1
+    model = bittern.load(bytes(damaged), checksum="lazy")
+    for _ in range(2):
+        with pytest.raises(bittern.FormatError, match="checksum"):
+            output(model, x)
+
+
+def test_verify_with_infinities() -> None:
+    """Infinities and NaN that both sides have agree; one that only one side has is an infinite error."""
+    net = network({"x": (4,)}, {}, [("Identity", ["x"], "y", {})], ["y"])
+    shifted = network({"x": (4,)}, {}, [("Add", ["x", "x"], "y", {})], ["y"])
+    x = np.array([np.inf, -np.inf, np.nan, 0], np.float32)
+    report = bittern.verify(net, net, {"x": x})
+    assert report.ok and report.max_error == 0 and report.first_drift is None
+    finite = np.array([2e38, 1, 2, 3], np.float32)  # twice the first is infinite
+    report = bittern.verify(shifted, net, {"x": finite})
+    assert not report.ok and report.max_error == np.inf and report.first_drift == "y"
+    with pytest.raises(bittern.InputError, match="data: a list"):
+        bittern.verify(net, net, cast(Any, [x]))

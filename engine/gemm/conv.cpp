@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/transpose.h"
+
 namespace bittern::engine {
 namespace {
 
@@ -97,18 +99,44 @@ double GemmConv::excess() const noexcept {
 void GemmConv::pack(const float* weights, float* packed) const {
   const ConvShape& s = shape_;
   const std::int64_t in = s.c / s.groups, out = s.oc / s.groups, taps = s.kh * s.kw, cols = kernel_->cols;
-  std::memset(packed, 0, static_cast<std::size_t>(packed_elements()) * sizeof(float));
-  for (std::int64_t o = 0; o < s.oc; ++o) {
-    const Panel& p = panels_[static_cast<std::size_t>(o / cols)];
-    float* column = packed + p.weights + o % cols;
-    const float* row = weights + o * in * taps;
-    for (std::int64_t i = 0; i < in; ++i) {
-      const std::int64_t channel = o / out * in + i, block = channel / in_.block, lane = channel % in_.block;
-      const std::int64_t lanes = std::min(in_.block, s.c - block * in_.block);
+  for (std::size_t index = 0; index < panels_.size(); ++index) {
+    const Panel& p = panels_[index];
+    const std::int64_t first = static_cast<std::int64_t>(index) * cols, count = std::min(cols, s.oc - first);
+    float* target = packed + p.weights;
+    if (count < cols || s.groups > 1) std::memset(target, 0, static_cast<std::size_t>(p.k * cols) * sizeof(float));
+    if (s.groups == 1 && (taps == 1 || in_.block == 1)) {
+      // The products already stand in the order of the segments.
+      transpose(weights + first * p.k, p.k, count, p.k, target, cols);
+      continue;
+    }
+    // Written in order; the rows that are read from stay in cache.
+    for (std::int64_t b = 0; b < p.blocks; ++b) {
+      const std::int64_t start = (p.first_block + b) * in_.block, lanes = std::min(in_.block, s.c - start);
       for (std::int64_t t = 0; t < taps; ++t) {
-        const std::int64_t k = (block - p.first_block) * in_.block * taps + t * lanes + lane;
-        column[k * cols] = row[i * taps + t];
+        for (std::int64_t lane = 0; lane < lanes; ++lane, target += cols) {
+          const std::int64_t channel = start + lane;
+          if (s.groups == 1) {
+            for (std::int64_t o = 0; o < count; ++o) target[o] = weights[((first + o) * in + channel) * taps + t];
+            continue;
+          }
+          for (std::int64_t o = 0; o < count; ++o) {
+            const std::int64_t i = channel - (first + o) / out * in;  // inside the output's group, or foreign
+            if (i >= 0 && i < in) target[o] = weights[((first + o) * in + i) * taps + t];
+          }
+        }
       }
+    }
+  }
+}
+
+void GemmConv::pack_columns(const float* weights, float* packed) const {
+  const std::int64_t cols = kernel_->cols;
+  for (std::size_t index = 0; index < panels_.size(); ++index) {
+    const std::int64_t first = static_cast<std::int64_t>(index) * cols, count = std::min(cols, shape_.oc - first);
+    float* target = packed + panels_[index].weights;
+    for (std::int64_t k = 0; k < panels_[index].k; ++k, target += cols) {
+      std::memcpy(target, weights + k * shape_.oc + first, static_cast<std::size_t>(count) * sizeof(float));
+      std::memset(target + count, 0, static_cast<std::size_t>(cols - count) * sizeof(float));
     }
   }
 }

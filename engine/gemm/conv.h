@@ -52,6 +52,8 @@ class GemmConv {
   double excess() const noexcept;
   // `weights` in O, I/groups, H, W order; `packed` takes packed_elements() floats.
   void pack(const float* weights, float* packed) const;
+  // The same for a matrix stored as inputs x outputs: kernels of 1 x 1 without groups only.
+  void pack_columns(const float* weights, float* packed) const;
   // `bias` of oc floats; `padded` takes padded_channels() floats.
   void pad_bias(const float* bias, float* padded) const;
 

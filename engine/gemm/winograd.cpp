@@ -79,17 +79,26 @@ WinogradConv::WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm,
 void WinogradConv::pack(const float* weights, float* packed) const {
   double g[6][3];
   kernel_matrix(kernel_->outputs, g);
+  constexpr std::int64_t most = 64;  // columns of the widest gemm kernel
   const std::int64_t n = kernel_->outputs + 2, cols = gemm_->cols;
-  std::memset(packed, 0, static_cast<std::size_t>(packed_elements()) * sizeof(float));
-  for (std::int64_t o = 0; o < shape_.oc; ++o) {
+  for (std::int64_t panel = 0; panel < panels_; ++panel) {
+    const std::int64_t first = panel * cols, count = std::min(cols, shape_.oc - first);
     for (std::int64_t c = 0; c < shape_.c; ++c) {
-      const float* w = weights + (o * shape_.c + c) * 9;
+      // Column by column of the panel, so that the innermost loops run over neighbouring outputs.
+      double w[9][most], rows[6][3][most];
+      for (std::int64_t o = 0; o < cols; ++o) {
+        const float* kernel = weights + ((first + o) * shape_.c + c) * 9;
+        for (int k = 0; k < 9; ++k) w[k][o] = o < count ? kernel[k] : 0.0;
+      }
+      for (std::int64_t i = 0; i < n; ++i)
+        for (int k = 0; k < 3; ++k)
+          for (std::int64_t o = 0; o < cols; ++o) rows[i][k][o] = g[i][0] * w[k][o] + g[i][1] * w[3 + k][o] + g[i][2] * w[6 + k][o];
       for (std::int64_t i = 0; i < n; ++i) {
-        double row[3];
-        for (int k = 0; k < 3; ++k) row[k] = g[i][0] * w[k] + g[i][1] * w[3 + k] + g[i][2] * w[6 + k];
         for (std::int64_t j = 0; j < n; ++j) {
-          const double value = g[j][0] * row[0] + g[j][1] * row[1] + g[j][2] * row[2];
-          packed[(((i * n + j) * panels_ + o / cols) * shape_.c + c) * cols + o % cols] = static_cast<float>(value);
+          float* target = packed + (((i * n + j) * panels_ + panel) * shape_.c + c) * cols;
+          for (std::int64_t o = 0; o < cols; ++o) {
+            target[o] = static_cast<float>(g[j][0] * rows[i][0][o] + g[j][1] * rows[i][1][o] + g[j][2] * rows[i][2][o]);
+          }
         }
       }
     }

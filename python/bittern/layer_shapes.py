@@ -25,6 +25,7 @@ OPERATOR_LOOPS = {
     "relu": "eltwise",
     "gate": "broadcast",
     "batchnorm": "affine",
+    "lrn": "lrn",
     "sigmoid": "sigmoid",
     "tanh": "tanh",
     "softmax": "softmax",
@@ -241,6 +242,8 @@ def _add_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, 
         for parameter in parameters:
             net.add_constant(parameter, np.abs(_random((shape.channels,))) + np.float32(0.5))
         net.add_node("BatchNormalization", ["x", *parameters], [output], name=name)
+    elif kind == "lrn":
+        net.add_node("LRN", ["x"], [output], name=name, size=5)
     elif kind == "transpose":
         net.add_node("Transpose", ["x"], [output], name=name, perm=[0, 2, 3, 1])
     else:

@@ -84,4 +84,13 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+void MappedFile::release(const std::byte* first, std::size_t bytes) const noexcept {
+  constexpr std::size_t page = 4096, worthwhile = std::size_t{1} << 20;
+  if (bytes < worthwhile || first < data_ || first > data_ + size_) return;
+  // Whole pages inside the range only: its neighbours share the first and the last.
+  const std::size_t from = (static_cast<std::size_t>(first - data_) + page - 1) / page * page;
+  const std::size_t to = (static_cast<std::size_t>(first - data_) + bytes) / page * page;
+  if (from < to) madvise(const_cast<std::byte*>(data_) + from, to - from, MADV_DONTNEED);
+}
+
 }  // namespace bittern::format

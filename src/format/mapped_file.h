@@ -19,6 +19,9 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
 
+  // Lets the system take back the memory of these bytes, if they are many: they are read from the file again when touched.
+  void release(const std::byte* first, std::size_t bytes) const noexcept;
+
  private:
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;

@@ -69,7 +69,7 @@ Storage Builder::planar(const std::string& value) {
       emit_reorder(from, make_planar(value));
     } else {
       // A constant: decoded once, shared by all plans.
-      const float* data = weights("constant " + value, count(value), source_.place + ": constant " + value, [&](float* out) {
+      const float* data = weights("constant" + key_part(value), count(value), source_.place + ": constant " + value, [&](float* out) {
         const auto floats = source_.constants->floats(value);
         std::copy(floats.begin(), floats.end(), out);
       });

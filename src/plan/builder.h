@@ -95,6 +95,9 @@ class Builder {
   Plan plan_;
 };
 
+// A name as part of a key of weights: its length stands in front, so that no name can imitate another key.
+inline std::string key_part(const std::string& name) { return " " + std::to_string(name.size()) + ":" + name; }
+
 // "planar", "c16", "c16 halo 1,1,1,1".
 std::string layout_name(const engine::Map& map);
 

@@ -37,6 +37,13 @@ bool has_bias(const Item& item) { return item.inputs.size() > 2 && !item.inputs[
 // Makes the parameters of a layer as they run: decoded, output channels first, folded scalings applied.
 using Make = std::function<std::vector<float>()>;
 
+// Weights where they stand in the file if they run as stored, else as made.
+struct WeightSource {
+  const float* stored = nullptr;
+  bool columns = false;  // stored as inputs x outputs
+  Make make;
+};
+
 // y = scale * (w x + b) + shift, with scale and shift of the item.
 void fold_weights(const Item& item, std::vector<float>& weights) {
   const std::size_t channels = item.scale.size(), each = channels == 0 ? 0 : weights.size() / channels;
@@ -53,9 +60,9 @@ void fold_bias(const Item& item, std::vector<float>& bias) {
 
 // What distinguishes the packed weights of one layer from those of another use of the same constants.
 std::string weights_key(const Item& item, const std::string& how) {
-  std::string key = item.name + "|" + how;
+  std::string key = how + key_part(item.name);
   if (!item.scale.empty()) {
-    for (const std::string& name : item.fused) key += "|" + name;
+    for (const std::string& name : item.fused) key += key_part(name);
   }
   return key;
 }
@@ -136,10 +143,16 @@ ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& wi
 // Packs weights and bias through `layer` (GemmConv or Depthwise) and emits its step.
 template <class Layer>
 void emit_layer(Builder& builder, const Item& item, const Layer& layer, const std::string& how, const Storage& in, const Storage& out,
-                const Storage& residual, bool biased, const Make& weights, const Make& bias) {
+                const Storage& residual, bool biased, const WeightSource& weights, const Make& bias) {
   const std::string what = builder.source().place + ": " + place_of(item);
   const float* packed = builder.weights(weights_key(item, how), layer.packed_elements(), what,
-                                        [&](float* target) { layer.pack(weights().data(), target); });
+                                        [&](float* target) {
+    if constexpr (requires { layer.pack_columns(target, target); }) {
+      if (weights.columns) layer.pack_columns(weights.stored, target);
+    }
+    if (!weights.columns) layer.pack(weights.stored != nullptr ? weights.stored : weights.make().data(), target);
+    builder.source().constants->release(item.inputs[1]);
+  });
   Epilogue epilogue{nullptr, nullptr, item.lo, item.hi};
   if (biased) {
     epilogue.bias = builder.weights(weights_key(item, how + " bias"), layer.padded_channels(), what,
@@ -207,7 +220,9 @@ void lower_conv(Builder& builder, const Item& item) {
   builder.current().layout = layout_name(in.map) + " -> " + layout_name(out.map);
   builder.current().macs = s.macs();
   const bool biased = has_bias(item) || !item.scale.empty();
-  const Make weights = [&] {
+  WeightSource weights;
+  if (item.scale.empty()) weights.stored = builder.source().constants->stored(item.inputs[1]);
+  weights.make = [&] {
     auto values = builder.source().constants->floats(item.inputs[1]);
     fold_weights(item, values);
     return values;
@@ -290,7 +305,10 @@ void lower_gemm(Builder& builder, const Item& item) {
   s.c = k, s.w = m, s.oc = n, s.ow = m;
   const Map in_map = engine::make_map(1, k, 1, m, k), out_map = engine::make_map(1, n, 1, m, n);
 
-  const Make weights = [&] {
+  WeightSource weights;
+  if (item.scale.empty() && alpha == 1.0f) weights.stored = builder.source().constants->stored(item.inputs[1]);
+  weights.columns = weights.stored != nullptr && !transposed;
+  weights.make = [&] {
     std::vector<float> stored = builder.source().constants->floats(item.inputs[1]), values;
     if (transposed) {
       values = std::move(stored);

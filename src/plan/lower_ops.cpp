@@ -309,12 +309,12 @@ void lower_batch_norm(Builder& builder, const Item& item) {
     engine::ConvShape s;
     s.n = shape[0], s.c = s.oc = s.groups = channels, s.h = s.oh = shape[2], s.w = s.ow = shape[3];
     const engine::Depthwise layer(kernel, s, in.map, out.map, Map{});
-    const float* packed = builder.weights(item.name + "|scale", layer.packed_elements(), what, [&](float* target) {
+    const float* packed = builder.weights("scale" + key_part(item.name), layer.packed_elements(), what, [&](float* target) {
       std::vector<float> scale(static_cast<std::size_t>(channels));
       scales(scale.data());
       layer.pack(scale.data(), target);
     });
-    const float* bias = builder.weights(item.name + "|shift", layer.padded_channels(), what, [&](float* target) {
+    const float* bias = builder.weights("shift" + key_part(item.name), layer.padded_channels(), what, [&](float* target) {
       std::vector<float> shift(static_cast<std::size_t>(channels));
       shifts(shift.data());
       layer.pad_bias(shift.data(), target);
@@ -328,8 +328,8 @@ void lower_batch_norm(Builder& builder, const Item& item) {
   builder.layer(item);
   const Storage out = builder.make_planar(item.output);
   say(builder, "affine_f32__scalar", "no layer before it to fold into");
-  const float* scale = builder.weights(item.name + "|scale", channels, what, scales);
-  const float* shift = builder.weights(item.name + "|shift", channels, what, shifts);
+  const float* scale = builder.weights("scale" + key_part(item.name), channels, what, scales);
+  const float* shift = builder.weights("shift" + key_part(item.name), channels, what, shifts);
   const Split s = split(shape, 1);
   builder.emit([=, lo = item.lo, hi = item.hi](const RunContext& run) {
     engine::channel_affine(run.read(in.place), scale, shift, run.write(out.place), s.outer, s.axis, s.inner, lo, hi);

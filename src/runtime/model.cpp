@@ -10,6 +10,7 @@
 #include "format/decode.h"
 #include "format/reader.h"
 #include "graph/ops.h"
+#include "plan/builder.h"
 #include "registry.h"
 #include "runtime/model_impl.h"
 #include "runtime/options.h"
@@ -67,6 +68,8 @@ void Model::Impl::open_bytes(std::span<const std::byte> bytes) {
 void Model::Impl::load(std::span<const std::byte> bytes) {
   bytes_ = bytes;
   graph_ = format::read_graph(bytes, place_, options_.checksum == Checksum::eager);
+  // The checksum has touched every page; packing will touch them again one layer after the other.
+  if (file_) file_->release(bytes.data(), bytes.size());
   graph::validate(graph_, place_);
   for (const auto& info : graph_.inputs) {
     inputs.push_back(to_public(info));
@@ -135,7 +138,7 @@ void Model::Impl::fold_constants() {
       auto encoding = std::make_shared<graph::Encoding>();
       for (const Dimension& d : info.shape) encoding->shape.push_back(d.value);
       const auto count = static_cast<std::uint64_t>(graph::element_count(encoding->shape, info.name));
-      plan::SharedBuffer buffer = weights_.get("folded " + info.name, count, constant_place(info.name), [](float*) {});
+      plan::SharedBuffer buffer = weights_.get("folded" + plan::key_part(info.name), count, constant_place(info.name), [](float*) {});
       encoding->leaf = {info.name, DType::f32, encoding->shape, buffer->as<const std::byte>(), count * sizeof(float)};
       results.push_back(buffer->data());
       folded_.push_back(std::move(buffer));
@@ -171,6 +174,17 @@ std::vector<float> Model::Impl::floats(const std::string& name) const {
     throw Error(ErrorCode::unsupported, constant_place(name), std::string("its type is ") + name_of(encoding.dtype), "only f32 is computed");
   }
   return format::decode_real(encoding, constant_place(name));
+}
+
+const float* Model::Impl::stored(const std::string& name) const {
+  const graph::Encoding& encoding = *graph_.constants.at(name);
+  const bool plain = encoding.kind == graph::EncodingKind::dense && encoding.dtype == DType::f32 && !encoding.ohwi;
+  if (!plain || reinterpret_cast<std::uintptr_t>(encoding.leaf.data) % alignof(float) != 0) return nullptr;
+  return reinterpret_cast<const float*>(encoding.leaf.data);
+}
+
+void Model::Impl::release(const std::string& name) const {
+  if (file_) file_->release(graph_.constants.at(name)->leaf.data, graph_.constants.at(name)->leaf.bytes);
 }
 
 std::vector<std::int64_t> Model::Impl::integers(const std::string& name) const {

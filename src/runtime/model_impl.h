@@ -27,6 +27,8 @@ class Model::Impl final : public plan::Constants {
 
   bool has(const std::string& name) const override { return graph_.constants.count(name) != 0; }
   std::vector<float> floats(const std::string& name) const override;
+  const float* stored(const std::string& name) const override;
+  void release(const std::string& name) const override;
   std::vector<std::int64_t> integers(const std::string& name) const override;
 
   // The plan for these shapes; made if it is not among the last ones.
