@@ -14,7 +14,8 @@ const char* describe(std::string_view loop) {
   if (loop == "maxpool") return "max-pooling, channels in lanes";
   if (loop == "avgpool") return "average pooling, channels in lanes";
   if (loop == "lrn") return "local response normalisation across channels";
-  if (loop == "eltwise") return "add, subtract, multiply, divide, clamp, leaky ReLU";
+  if (loop == "softmax") return "exp(x - max) / sum along an axis";
+  if (loop == "eltwise") return "add, subtract, multiply, divide, clamp, leaky ReLU, sigmoid, tanh";
   return "";
 }
 

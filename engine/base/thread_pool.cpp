@@ -2,11 +2,14 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include "base/cpu_count.h"
 #include "base/fp_mode.h"
@@ -80,7 +83,7 @@ class Worker {
   static std::uint32_t next(std::uint32_t order) { return (order | state_mask) + 1u; }
 
   void post(std::uint32_t state) {
-    order_.store(next(order_.load(std::memory_order_relaxed)) | state, std::memory_order_release);
+    order_.store(next(order_.load(std::memory_order_relaxed)) | state, std::memory_order_seq_cst);
     order_.notify_one();
   }
 
@@ -98,7 +101,8 @@ class Worker {
       if (!order_.compare_exchange_strong(now, ticket | running, std::memory_order_acq_rel)) continue;
       seen = ticket | running;
       job_->work();
-      finished_.store(ticket, std::memory_order_release);
+      // Sequentially consistent: notify_one() looks for waiters, and must not do so before the store can be seen.
+      finished_.store(ticket, std::memory_order_seq_cst);
       finished_.notify_one();
     }
   }
@@ -123,15 +127,18 @@ class Pool {
     }
   }
 
-  void take(int count, std::vector<Worker*>& out) {
+  // Returns how many it got.
+  std::size_t take(std::size_t count, Worker** out) {
     const std::lock_guard lock(mutex_);
-    while (count-- > 0 && !idle_.empty()) {
-      out.push_back(idle_.back());
+    std::size_t taken = 0;
+    for (; taken < count && !idle_.empty(); ++taken) {
+      out[taken] = idle_.back();
       idle_.pop_back();
     }
+    return taken;
   }
 
-  void give_back(const std::vector<Worker*>& workers) {
+  void give_back(std::span<Worker* const> workers) {
     const std::lock_guard lock(mutex_);
     for (Worker* worker : workers) {
       worker->rest();
@@ -161,7 +168,12 @@ Pool& pool() {
         creating.store(false);
       });
     });
-    made = new Pool;
+    try {
+      made = new Pool;
+    } catch (...) {
+      creating.store(false, std::memory_order_release);
+      throw;
+    }
     current_pool.store(made, std::memory_order_release);
   }
   creating.store(false, std::memory_order_release);
@@ -172,12 +184,11 @@ Pool& pool() {
 
 Team::Team(int threads) {
   if (threads <= 1) return;
-  workers_.reserve(static_cast<std::size_t>(threads - 1));
-  pool().take(threads - 1, workers_);
+  count_ = pool().take(std::min(static_cast<std::size_t>(threads - 1), workers_.size()), workers_.data());
 }
 
 Team::~Team() {
-  if (!workers_.empty()) pool().give_back(workers_);
+  if (count_ != 0) pool().give_back({workers_.data(), count_});
 }
 
 void Team::dispatch(std::size_t tasks, Function function, const void* context) {
@@ -185,7 +196,7 @@ void Team::dispatch(std::size_t tasks, Function function, const void* context) {
   job.function = function;
   job.context = context;
   job.tasks = tasks;
-  const std::size_t helpers = tasks - 1 < workers_.size() ? tasks - 1 : workers_.size();
+  const std::size_t helpers = std::min(tasks - 1, count_);
   for (std::size_t i = 0; i < helpers; ++i) workers_[i]->start(&job);
   job.work();
   for (std::size_t i = 0; i < helpers; ++i) workers_[i]->wait();

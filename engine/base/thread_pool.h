@@ -1,9 +1,8 @@
 // One process-wide pool of worker threads, lent out in teams.
 #pragma once
 
+#include <array>
 #include <cstddef>
-#include <memory>
-#include <vector>
 
 namespace bittern::engine {
 
@@ -18,13 +17,13 @@ class Team {
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
-  int size() const noexcept { return static_cast<int>(workers_.size()) + 1; }
+  int size() const noexcept { return static_cast<int>(count_) + 1; }
 
   // Calls body(task) once for each task in [0, tasks), on all threads of the team, and returns when all are done.
   // `body` must not throw. Which thread runs a task is not fixed, so a task's result must not depend on it.
   template <class Body>
   void run(std::size_t tasks, const Body& body) {
-    if (workers_.empty() || tasks <= 1) {
+    if (count_ == 0 || tasks <= 1) {
       for (std::size_t task = 0; task < tasks; ++task) body(task);
       return;
     }
@@ -35,7 +34,9 @@ class Team {
   using Function = void (*)(const void*, std::size_t);
   void dispatch(std::size_t tasks, Function function, const void* context);
 
-  std::vector<Worker*> workers_;
+  // In place, so that a run allocates nothing; no machine that this is tuned for has more.
+  std::array<Worker*, 255> workers_;
+  std::size_t count_ = 0;
 };
 
 }  // namespace bittern::engine

@@ -139,4 +139,19 @@ void eltwise_flat(const OpKernel& kernel, const EltwiseRow& parameters, const fl
   });
 }
 
+void softmax(const OpKernel& kernel, const float* x, float* y, std::int64_t outer, std::int64_t axis, std::int64_t inner, Team& team) {
+  if (axis == 0 || inner == 0) return;
+  const std::int64_t rows = outer * inner, chunk = std::max<std::int64_t>(16, 16384 / axis);
+  team.run(static_cast<std::size_t>((rows + chunk - 1) / chunk), [&](std::size_t task) {
+    SoftmaxRow row;
+    row.x = x;
+    row.y = y;
+    row.axis = axis;
+    row.inner = inner;
+    row.first = static_cast<std::int64_t>(task) * chunk;
+    row.count = std::min(chunk, rows - row.first);
+    kernel.softmax(row);
+  });
+}
+
 }  // namespace bittern::engine

@@ -51,4 +51,7 @@ void eltwise(const OpKernel& kernel, const EltwiseRow& row, const Map& a_map, co
 // The same over plain arrays of `count` floats.
 void eltwise_flat(const OpKernel& kernel, const EltwiseRow& row, const float* a, const float* b, float* y, std::int64_t count, Team& team);
 
+// Softmax along the middle axis of [outer, axis, inner].
+void softmax(const OpKernel& kernel, const float* x, float* y, std::int64_t outer, std::int64_t axis, std::int64_t inner, Team& team);
+
 }  // namespace bittern::engine

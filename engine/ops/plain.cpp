@@ -1,7 +1,7 @@
 #include "ops/plain.h"
 
 #include <algorithm>
-#include <cmath>
+#include <cstdint>
 #include <cstring>
 
 #include "base/transpose.h"
@@ -55,23 +55,43 @@ void each_outer(std::span<const std::int64_t> shape, std::span<const std::int64_
   }
 }
 
-float apply(Eltwise op, float a, float b) {
-  switch (op) {
-    case Eltwise::add:
-      return a + b;
-    case Eltwise::sub:
-      return a - b;
-    case Eltwise::mul:
-      return a * b;
-    default:
-      return a / b;
-  }
-}
-
 // NaN passes through, as in the vector kernels.
 float clamp(float y, float lo, float hi) {
   y = lo > y ? lo : y;
   return hi < y ? hi : y;
+}
+
+// Four-byte elements, contiguous in the target along the last dimension and in the source along another one: squares of
+// both dimensions are transposed. False if that is not the case.
+bool transpose_copy(std::span<const std::int64_t> shape, const std::byte* source, std::span<const std::int64_t> source_strides, std::byte* target,
+                    std::span<const std::int64_t> target_strides) {
+  constexpr std::int64_t size = sizeof(float), least = 4;
+  const std::size_t last = shape.size() - 1;
+  if (target_strides[last] != size || shape[last] < least || source_strides[last] % size != 0) return false;
+  std::size_t across = last;
+  for (std::size_t d = 0; d < last; ++d)
+    if (source_strides[d] == size && shape[d] >= least && target_strides[d] % size == 0) across = d;
+  const auto misaligned = [](const std::byte* p) { return reinterpret_cast<std::uintptr_t>(p) % alignof(float) != 0; };
+  if (across == last || misaligned(source) || misaligned(target)) return false;
+  for (std::size_t d = 0; d < last; ++d)
+    if (source_strides[d] % size != 0 || target_strides[d] % size != 0) return false;
+  // The other dimensions, and a last one of size 1 that each_outer() leaves to the body.
+  std::int64_t outer[max_rank + 1], from_strides[max_rank + 1], to_strides[max_rank + 1];
+  std::size_t count = 0;
+  for (std::size_t d = 0; d < last; ++d) {
+    if (d == across) continue;
+    outer[count] = shape[d];
+    from_strides[count] = source_strides[d];
+    to_strides[count++] = target_strides[d];
+  }
+  outer[count] = 1;
+  from_strides[count] = to_strides[count] = 0;
+  ++count;
+  each_outer(std::span(outer, count), std::span(from_strides, count), std::span(to_strides, count), [&](std::int64_t from, std::int64_t to) {
+    transpose(reinterpret_cast<const float*>(source + from), source_strides[last] / size, shape[last], shape[across],
+              reinterpret_cast<float*>(target + to), target_strides[across] / size);
+  });
+  return true;
 }
 
 }  // namespace
@@ -123,20 +143,53 @@ void strided_copy(std::span<const std::int64_t> shape, int size, const void* sou
     std::memcpy(d, s, static_cast<std::size_t>(size));
     return;
   }
+  if (size == 4 && transpose_copy(shape, s, source_strides, d, target_strides)) return;
   each_outer(shape, source_strides, target_strides, [&](std::int64_t from, std::int64_t to) {
     copy_run(size, s + from, source_strides.back(), d + to, target_strides.back(), shape.back());
   });
 }
 
+namespace {
+
+// The last dimension: an operand either advances with it or repeats one element; compilers vectorise each case.
+template <class Op>
+void broadcast_run(Op op, const float* a, bool a_moves, const float* b, bool b_moves, float* y, std::int64_t count, float lo, float hi) {
+  if (a_moves && b_moves) {
+    for (std::int64_t i = 0; i < count; ++i) y[i] = clamp(op(a[i], b[i]), lo, hi);
+  } else if (a_moves) {
+    for (std::int64_t i = 0; i < count; ++i) y[i] = clamp(op(a[i], *b), lo, hi);
+  } else if (b_moves) {
+    for (std::int64_t i = 0; i < count; ++i) y[i] = clamp(op(*a, b[i]), lo, hi);
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) y[i] = clamp(op(*a, *b), lo, hi);
+  }
+}
+
+}  // namespace
+
 void broadcast(Eltwise op, std::span<const std::int64_t> shape, const float* a, std::span<const std::int64_t> a_strides, const float* b,
                std::span<const std::int64_t> b_strides, float* y, float lo, float hi) {
-  if (shape.empty()) {
-    *y = clamp(apply(op, *a, *b), lo, hi);
-    return;
-  }
-  const std::int64_t length = shape.back(), step_a = a_strides.back(), step_b = b_strides.back();
+  constexpr std::int64_t one[] = {1}, still[] = {0};
+  if (shape.empty()) return broadcast(op, one, a, still, b, still, y, lo, hi);
+  const std::int64_t length = shape.back();
+  const bool a_moves = a_strides.back() != 0, b_moves = b_strides.back() != 0;
   each_outer(shape, a_strides, b_strides, [&](std::int64_t at_a, std::int64_t at_b) {
-    for (std::int64_t i = 0; i < length; ++i) *y++ = clamp(apply(op, a[at_a + i * step_a], b[at_b + i * step_b]), lo, hi);
+    const auto run = [&](auto f) { broadcast_run(f, a + at_a, a_moves, b + at_b, b_moves, y, length, lo, hi); };
+    switch (op) {
+      case Eltwise::add:
+        run([](float p, float q) { return p + q; });
+        break;
+      case Eltwise::sub:
+        run([](float p, float q) { return p - q; });
+        break;
+      case Eltwise::mul:
+        run([](float p, float q) { return p * q; });
+        break;
+      default:
+        run([](float p, float q) { return p / q; });
+        break;
+    }
+    y += length;
   });
 }
 
@@ -145,38 +198,6 @@ void channel_affine(const float* x, const float* scale, const float* shift, floa
   for (std::int64_t o = 0; o < outer; ++o)
     for (std::int64_t c = 0; c < channels; ++c)
       for (std::int64_t i = 0; i < inner; ++i) *y++ = clamp(*x++ * scale[c] + shift[c], lo, hi);
-}
-
-void sigmoid(const float* x, float* y, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    // exp of a non-positive number only: no overflow, full accuracy on both sides.
-    const float e = std::exp(-std::fabs(x[i]));
-    y[i] = x[i] >= 0 ? 1.0f / (1.0f + e) : e / (1.0f + e);
-  }
-}
-
-void tanh(const float* x, float* y, std::int64_t count) {
-  for (std::int64_t i = 0; i < count; ++i) y[i] = std::tanh(x[i]);
-}
-
-void softmax(const float* x, float* y, std::int64_t outer, std::int64_t axis, std::int64_t inner, Team& team) {
-  if (axis == 0 || inner == 0) return;
-  const std::int64_t rows = outer * inner, chunk = std::max<std::int64_t>(1, 4096 / axis);
-  team.run(static_cast<std::size_t>((rows + chunk - 1) / chunk), [&](std::size_t task) {
-    const std::int64_t first = static_cast<std::int64_t>(task) * chunk, last = std::min(rows, first + chunk);
-    for (std::int64_t r = first; r < last; ++r) {
-      const std::int64_t base = r / inner * axis * inner + r % inner;
-      float largest = x[base];
-      for (std::int64_t i = 1; i < axis; ++i) largest = std::max(largest, x[base + i * inner]);
-      float sum = 0;
-      for (std::int64_t i = 0; i < axis; ++i) {
-        const float e = std::exp(x[base + i * inner] - largest);
-        y[base + i * inner] = e;
-        sum += e;
-      }
-      for (std::int64_t i = 0; i < axis; ++i) y[base + i * inner] /= sum;
-    }
-  });
 }
 
 }  // namespace bittern::engine

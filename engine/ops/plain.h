@@ -21,9 +21,6 @@ inline constexpr PlainKernel plain_kernels[] = {
     {"strided_copy_f32__scalar", "strided_copy", "transpose, concatenate, read a strided array"},
     {"broadcast_f32__scalar", "broadcast", "binary operators with broadcasting"},
     {"affine_f32__scalar", "affine", "scale and shift per channel of planar tensors"},
-    {"sigmoid_f32__scalar", "sigmoid", "1 / (1 + exp(-x))"},
-    {"tanh_f32__scalar", "tanh", "hyperbolic tangent"},
-    {"softmax_f32__scalar", "softmax", "exp(x - max) / sum along an axis"},
 };
 
 inline constexpr int max_rank = 8;
@@ -45,11 +42,5 @@ void broadcast(Eltwise op, std::span<const std::int64_t> shape, const float* a, 
 // y = x * scale[c] + shift[c] for x of shape [outer, channels, inner].
 void channel_affine(const float* x, const float* scale, const float* shift, float* y, std::int64_t outer, std::int64_t channels,
                     std::int64_t inner, float lo, float hi);
-
-void sigmoid(const float* x, float* y, std::int64_t count);
-void tanh(const float* x, float* y, std::int64_t count);
-
-// Along the middle axis of [outer, axis, inner].
-void softmax(const float* x, float* y, std::int64_t outer, std::int64_t axis, std::int64_t inner, Team& team);
 
 }  // namespace bittern::engine

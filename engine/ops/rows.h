@@ -57,9 +57,9 @@ inline std::int64_t lrn_scratch(std::int64_t channels, std::int64_t before, std:
   return (channels + 15) / 16 * 16 + 2 * lrn_margin(before, after);
 }
 
-enum class Eltwise : int { add, sub, mul, div, clamp, leaky_relu };
+enum class Eltwise : int { add, sub, mul, div, clamp, leaky_relu, sigmoid, tanh };
 
-// y[i] = op(a[i], b[i]), clamped to [lo, hi] (binary operators); clamp(a[i]); or a[i] < 0 ? slope * a[i] : a[i].
+// y[i] = op(a[i], b[i]), clamped to [lo, hi] (binary operators), or a function of a[i].
 struct EltwiseRow {
   Eltwise op = Eltwise::add;
   const float* a = nullptr;
@@ -69,10 +69,19 @@ struct EltwiseRow {
   float lo = 0, hi = 0, slope = 0;
 };
 
+// Softmax of `count` vectors of `axis` elements, `inner` apart: vector v starts at (v / inner) * axis * inner + v % inner.
+struct SoftmaxRow {
+  const float* x = nullptr;
+  float* y = nullptr;
+  std::int64_t axis = 0, inner = 1;
+  std::int64_t first = 0, count = 0;
+};
+
 using DepthwiseFunction = void (*)(const DepthwiseRow&);
 using PoolFunction = void (*)(const PoolRow&);
 using EltwiseFunction = void (*)(const EltwiseRow&);
 using LrnFunction = void (*)(const LrnRow&);
+using SoftmaxFunction = void (*)(const SoftmaxRow&);
 
 // One entry of the list of operators' kernels. Which function is set follows from the loop.
 struct OpKernel {
@@ -84,6 +93,7 @@ struct OpKernel {
   PoolFunction pool = nullptr;
   EltwiseFunction eltwise = nullptr;
   LrnFunction lrn = nullptr;
+  SoftmaxFunction softmax = nullptr;
 };
 
 namespace scalar { const OpKernel* op_kernels(int& count); }

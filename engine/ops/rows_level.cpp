@@ -1,5 +1,6 @@
 // Row functions of the glue operators, compiled once per instruction-set level.
 #include "ops/rows.h"
+#include "simd/math.h"
 #include "simd/vec.h"
 
 namespace bittern::engine::BITTERN_LEVEL {
@@ -49,43 +50,72 @@ inline void window(const PoolRow& row, std::int64_t p, std::int64_t& start, std:
   if (last > row.kernel) last = row.kernel;
 }
 
-void maxpool(const PoolRow& row) {
-  for (std::int64_t p = 0; p < row.count; ++p) {
-    std::int64_t start, first, last;
-    window(row, p, start, first, last);
-    vf best[parts];
-    for (int v = 0; v < parts; ++v) best[v] = set1(-__builtin_inff());
-    for (std::int64_t y = 0; y < row.rows; ++y) {
-      for (std::int64_t t = first; t < last; ++t) {
-        const float* x = row.x + y * row.row_step + (start + t * row.dilation) * 16;
-        for (int v = 0; v < parts; ++v) best[v] = max(best[v], load(x + v * width));
+// Output pixels whose window lies inside the input: [first, last). Divisions per pixel would cost more than the pooling.
+inline void inside(const PoolRow& row, std::int64_t& first, std::int64_t& last) {
+  first = (row.pad + row.stride - 1) / row.stride;
+  const std::int64_t room = row.width - 1 - (row.kernel - 1) * row.dilation + row.pad;
+  last = room < 0 ? 0 : room / row.stride + 1;
+  if (last > row.count) last = row.count;
+  if (first > last) first = last;
+}
+
+// Combines the taps [first, last) of `pixels` neighbouring windows.
+template <int pixels, class Combine>
+inline void pool_tile(const PoolRow& row, std::int64_t start, std::int64_t first, std::int64_t last, vf (&acc)[pixels][parts], Combine combine) {
+  const std::int64_t step = row.stride * 16;
+  for (std::int64_t y = 0; y < row.rows; ++y) {
+    const float* x = row.x + y * row.row_step + start * 16;
+    for (std::int64_t t = first; t < last; ++t) {
+      BITTERN_UNROLL
+      for (int p = 0; p < pixels; ++p) {
+        BITTERN_UNROLL
+        for (int v = 0; v < parts; ++v) acc[p][v] = combine(acc[p][v], load(x + p * step + t * row.dilation * 16 + v * width));
       }
     }
-    for (int v = 0; v < parts; ++v) store(row.y + p * 16 + v * width, best[v]);
   }
 }
 
-void avgpool(const PoolRow& row) {
-  for (std::int64_t p = 0; p < row.count; ++p) {
+// Every output of a row: those at the borders one by one, those between in tiles. finish(pixel, taps, vector) ends one.
+template <class Combine, class Finish>
+inline void pool_row(const PoolRow& row, vf identity, Combine combine, Finish finish) {
+  constexpr int tile = 4;
+  std::int64_t first_inside, last_inside;
+  inside(row, first_inside, last_inside);
+  const auto single = [&](std::int64_t p) {
     std::int64_t start, first, last;
     window(row, p, start, first, last);
-    vf sum[parts];
-    for (int v = 0; v < parts; ++v) sum[v] = zero();
-    for (std::int64_t y = 0; y < row.rows; ++y) {
-      for (std::int64_t t = first; t < last; ++t) {
-        const float* x = row.x + y * row.row_step + (start + t * row.dilation) * 16;
-        for (int v = 0; v < parts; ++v) sum[v] = add(sum[v], load(x + v * width));
-      }
-    }
-    std::int64_t columns = last > first ? last - first : 0;
+    vf acc[1][parts];
+    for (int v = 0; v < parts; ++v) acc[0][v] = identity;
+    pool_tile(row, start, first, last, acc, combine);
+    for (int v = 0; v < parts; ++v) store(row.y + p * 16 + v * width, finish(p, last > first ? last - first : 0, acc[0][v]));
+  };
+  std::int64_t p = 0;
+  for (; p < first_inside; ++p) single(p);
+  for (; p + tile <= last_inside; p += tile) {
+    vf acc[tile][parts];
+    for (int i = 0; i < tile; ++i)
+      for (int v = 0; v < parts; ++v) acc[i][v] = identity;
+    pool_tile(row, p * row.stride - row.pad, 0, row.kernel, acc, combine);
+    for (int i = 0; i < tile; ++i)
+      for (int v = 0; v < parts; ++v) store(row.y + (p + i) * 16 + v * width, finish(p + i, row.kernel, acc[i][v]));
+  }
+  for (; p < row.count; ++p) single(p);
+}
+
+void maxpool(const PoolRow& row) {
+  pool_row(row, set1(-__builtin_inff()), [](vf a, vf b) { return max(a, b); }, [](std::int64_t, std::int64_t, vf a) { return a; });
+}
+
+void avgpool(const PoolRow& row) {
+  pool_row(row, zero(), [](vf a, vf b) { return add(a, b); }, [&](std::int64_t p, std::int64_t taps, vf sum) {
+    std::int64_t columns = taps;
     if (row.include_pad) {
       // Taps beyond the padding, which ceil_mode can reach, are not counted.
-      const std::int64_t room = (row.padded_width - 1 - (start + row.pad)) / row.dilation + 1;
+      const std::int64_t room = (row.padded_width - 1 - p * row.stride) / row.dilation + 1;
       columns = room < row.kernel ? room : row.kernel;
     }
-    const vf divisor = set1(static_cast<float>(row.full_rows * columns));
-    for (int v = 0; v < parts; ++v) store(row.y + p * 16 + v * width, div(sum[v], divisor));
-  }
+    return div(sum, set1(static_cast<float>(row.full_rows * columns)));
+  });
 }
 
 template <class Function>
@@ -113,6 +143,10 @@ void eltwise(const EltwiseRow& row) {
     case Eltwise::leaky_relu:
       // max(0, a) + slope * min(0, a), exact for every slope because one of the terms is zero.
       return each(row, [=](vf a, vf) { return add(max(zero(), a), mul(slope, min(zero(), a))); });
+    case Eltwise::sigmoid:
+      return each(row, [](vf a, vf) { return sigmoid(a); });
+    case Eltwise::tanh:
+      return each(row, [](vf a, vf) { return tanh(a); });
   }
 }
 
@@ -153,6 +187,71 @@ void lrn(const LrnRow& row) {
         store(row.y + b * row.y_plane + p * 16 + v * width, mul(x, inverse_power(fma(alpha, sum, bias), row.beta)));
       }
     }
+  }
+}
+
+// One softmax of contiguous elements.
+void softmax_contiguous(const float* x, float* y, std::int64_t axis) {
+  float lanes[width];
+  vf most = set1(-__builtin_inff());
+  const std::int64_t whole = axis / width * width;
+  const int left = static_cast<int>(axis - whole);
+  for (std::int64_t i = 0; i < whole; i += width) most = max(most, load(x + i));
+  store(lanes, most);
+  float largest = lanes[0];
+  for (int l = 1; l < width; ++l) largest = lanes[l] > largest ? lanes[l] : largest;
+  for (std::int64_t i = whole; i < axis; ++i) largest = x[i] > largest ? x[i] : largest;
+  const vf shift = set1(largest);
+  vf total = zero();
+  for (std::int64_t i = 0; i < whole; i += width) {
+    const vf e = exp(sub(load(x + i), shift));
+    total = add(total, e);
+    store(y + i, e);
+  }
+  store(lanes, total);
+  float sum = 0;
+  for (int l = 0; l < width; ++l) sum += lanes[l];
+  if (left != 0) {
+    store_first(y + whole, exp(sub(load_first(x + whole, left), shift)), left);
+    for (int l = 0; l < left; ++l) sum += y[whole + l];
+  }
+  const vf divisor = set1(sum);
+  for (std::int64_t i = 0; i < whole; i += width) store(y + i, div(load(y + i), divisor));
+  if (left != 0) store_first(y + whole, div(load_first(y + whole, left), divisor), left);
+}
+
+void softmax(const SoftmaxRow& row) {
+  if (row.inner == 1 && row.axis >= width) {
+    for (std::int64_t r = row.first; r < row.first + row.count; ++r) softmax_contiguous(row.x + r * row.axis, row.y + r * row.axis, row.axis);
+    return;
+  }
+  // Softmaxes in lanes: neighbours lie side by side if there is an inner dimension, else they are gathered.
+  for (std::int64_t done = 0; done < row.count;) {
+    const std::int64_t r = row.first + done, within = row.inner == 1 ? row.count - done : row.inner - r % row.inner;
+    std::int64_t n = within < row.count - done ? within : row.count - done;
+    if (n > width) n = width;
+    const std::int64_t base = r / row.inner * row.axis * row.inner + r % row.inner;
+    const std::int64_t lane_step = row.inner == 1 ? row.axis : 1;
+    const auto get_from = [&](const float* from, std::int64_t i) {
+      float lanes[width];
+      for (int l = 0; l < width; ++l) lanes[l] = l < n ? from[base + i * row.inner + l * lane_step] : 0.0f;
+      return load(lanes);
+    };
+    const auto put = [&](std::int64_t i, vf y) {
+      float lanes[width];
+      store(lanes, y);
+      for (int l = 0; l < n; ++l) row.y[base + i * row.inner + l * lane_step] = lanes[l];
+    };
+    vf largest = get_from(row.x, 0);
+    for (std::int64_t i = 1; i < row.axis; ++i) largest = max(largest, get_from(row.x, i));
+    vf sum = zero();
+    for (std::int64_t i = 0; i < row.axis; ++i) {
+      const vf e = exp(sub(get_from(row.x, i), largest));
+      sum = add(sum, e);
+      put(i, e);
+    }
+    for (std::int64_t i = 0; i < row.axis; ++i) put(i, div(get_from(row.y, i), sum));
+    done += n;
   }
 }
 

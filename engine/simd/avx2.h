@@ -33,4 +33,11 @@ static inline vf fma(vf a, vf b, vf c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}
 static inline vf max(vf a, vf b) { return {_mm256_max_ps(a.v, b.v)}; }
 static inline vf min(vf a, vf b) { return {_mm256_min_ps(a.v, b.v)}; }
 
+static inline vf where_less(vf a, vf b, vf yes, vf no) { return {_mm256_blendv_ps(no.v, yes.v, _mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ))}; }
+// 2^n where the low bits of t hold n: t is n + 1.5 * 2^23, so that shifting them into the exponent drops all else.
+static inline vf exponent(vf t) {
+  const __m256i b = _mm256_add_epi32(_mm256_castps_si256(t.v), _mm256_set1_epi32(127));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(b, 23))};
+}
+
 }  // namespace bittern::engine::BITTERN_LEVEL

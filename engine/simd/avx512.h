@@ -31,4 +31,13 @@ static inline vf fma(vf a, vf b, vf c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}
 static inline vf max(vf a, vf b) { return {_mm512_maskz_max_ps(0xffff, a.v, b.v)}; }
 static inline vf min(vf a, vf b) { return {_mm512_maskz_min_ps(0xffff, a.v, b.v)}; }
 
+static inline vf where_less(vf a, vf b, vf yes, vf no) {
+  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
+}
+// 2^n where the low bits of t hold n: t is n + 1.5 * 2^23, so that shifting them into the exponent drops all else.
+static inline vf exponent(vf t) {
+  const __m512i b = _mm512_add_epi32(_mm512_castps_si512(t.v), _mm512_set1_epi32(127));
+  return {_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, b, 23))};
+}
+
 }  // namespace bittern::engine::BITTERN_LEVEL

@@ -42,4 +42,15 @@ static inline vf fma(vf a, vf b, vf c) { return {a.v * b.v + c.v}; }
 static inline vf max(vf a, vf b) { return {a.v > b.v ? a.v : b.v}; }
 static inline vf min(vf a, vf b) { return {a.v < b.v ? a.v : b.v}; }
 
+static inline vf where_less(vf a, vf b, vf yes, vf no) { return {a.v < b.v ? yes.v : no.v}; }
+// 2^n where the low bits of t hold n: t is n + 1.5 * 2^23, so that shifting them into the exponent drops all else.
+static inline vf exponent(vf t) {
+  typedef unsigned bits __attribute__((vector_size(16)));
+  bits b;
+  __builtin_memcpy(&b, &t.v, sizeof b);
+  b = (b + 127u) << 23;
+  __builtin_memcpy(&t.v, &b, sizeof b);
+  return t;
+}
+
 }  // namespace bittern::engine::BITTERN_LEVEL

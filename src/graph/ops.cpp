@@ -67,8 +67,9 @@ Types pool(const Node& node, const Inputs& in) {
   require(kernel.size() == 2, node, "kernel_shape " + to_string(kernel), "two sizes are needed");
   require(int_attribute(node, "storage_order", 0) == 0, node, "storage_order 1 is not supported");
   const Window win = window(node, x, kernel[0], kernel[1]);
-  require(win.pad_top < kernel[0] * win.dilation_h && win.pad_left < kernel[1] * win.dilation_w, node, "padding as wide as the window",
-          "pads must be smaller than the kernel");
+  const std::int64_t reach_h = kernel[0] * win.dilation_h, reach_w = kernel[1] * win.dilation_w;
+  require(std::max(win.pad_top, win.pad_bottom) < reach_h && std::max(win.pad_left, win.pad_right) < reach_w, node,
+          "padding as wide as the window", "pads must be smaller than the kernel");
   return {{DType::f32, {x[0], x[1], win.oh, win.ow}, {}}};
 }
 

@@ -92,6 +92,7 @@ Storage Builder::planar_with_halo(const std::string& value, const graph::Window&
   const Shape& s = shape(value);
   const Storage from = planar(value);
   begin_reorder(value);
+  check_map(s, win.pad_top + win.pad_bottom, win.pad_left + win.pad_right);
   const Storage to = allocate_map(make_map(s[0], s[1], s[2], s[3], 1, win.pad_top, win.pad_left, win.pad_bottom, win.pad_right));
   emit_reorder(from, to);
   return to;
@@ -121,6 +122,7 @@ Storage Builder::make_blocked(const std::string& value) {
     return storage;
   }
   const Value& v = values_[value];
+  check_map(s, v.top + v.bottom, v.left + v.right);
   const Storage storage = allocate_map(make_map(s[0], s[1], s[2], s[3], 16, v.top, v.left, v.bottom, v.right));
   values_[value].blocked = storage;
   return storage;
@@ -132,10 +134,13 @@ void Builder::view(const std::string& value, const std::string& of) {
   values_[value].planar = storage;
 }
 
+// Before strides are multiplied out: sizes come from a file and from the caller.
+void Builder::check_map(const Shape& s, std::int64_t rows, std::int64_t columns) const {
+  graph::element_count({s[0], s[1] + 15, s[2] + rows, s[3] + columns}, source_.place);
+}
+
 Storage Builder::allocate_map(const Map& map) {
-  // Recomputed with saturation: sizes come from a file and from the caller.
-  const std::uint64_t floats = static_cast<std::uint64_t>(graph::element_count(
-      {map.n, map.blocks(), map.top + map.h + map.bottom, map.left + map.w + map.right, map.block}, source_.place));
+  const auto floats = static_cast<std::uint64_t>(map.elements());
   Storage storage;
   storage.map = map;
   storage.place = new_buffer(floats);

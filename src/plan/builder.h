@@ -77,6 +77,7 @@ class Builder {
   };
 
   Place new_buffer(std::uint64_t floats);
+  void check_map(const Shape& shape, std::int64_t rows, std::int64_t columns) const;
   Storage allocate_map(const engine::Map& map);
   // Conversions get rows of their own in the plan, in front of the layer that asked for them: they are never hidden.
   void begin_conversion(const char* op, const std::string& value, const char* kernel, const char* reason);

@@ -151,7 +151,7 @@ class Fuser {
       return true;
     }
     if (!is_binary(item.op)) return false;
-    for (const std::size_t side : {0, 1}) {
+    for (const std::size_t side : {std::size_t{0}, std::size_t{1}}) {
       if (side == 1 && (item.op == "Sub" || item.op == "Div")) continue;
       const std::string &value = item.inputs[side], &constant = item.inputs[1 - side];
       if (constants_.has(value) || types_.at(item.output).shape != types_.at(value).shape) continue;
@@ -203,7 +203,7 @@ class Fuser {
     if (types_.at(item.inputs[0]).shape != types_.at(item.inputs[1]).shape) return false;
     Item* best = nullptr;
     std::size_t best_at = 0, best_side = 0;
-    for (const std::size_t side : {0, 1}) {
+    for (const std::size_t side : {std::size_t{0}, std::size_t{1}}) {
       Item* into = sole_producer(item.inputs[side]);
       if (into == nullptr || into->op != "Conv" || into->clamped || !into->residual.empty()) continue;
       const std::size_t at = producer_[item.inputs[side]];

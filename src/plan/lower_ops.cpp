@@ -92,7 +92,7 @@ void lower_lrn(Builder& builder, const Item& item) {
 
 void lower_unary(Builder& builder, const Item& item) {
   EltwiseRow row;
-  row.op = item.op == "LeakyRelu" ? Eltwise::leaky_relu : Eltwise::clamp;
+  row.op = item.op == "LeakyRelu" ? Eltwise::leaky_relu : item.op == "Sigmoid" ? Eltwise::sigmoid : item.op == "Tanh" ? Eltwise::tanh : Eltwise::clamp;
   row.slope = graph::float_attribute(*item.node, "alpha", 0.01f);
   row.lo = item.lo;
   row.hi = item.hi;
@@ -182,21 +182,11 @@ void lower_softmax(Builder& builder, const Item& item) {
   const Storage in = builder.planar(item.inputs[0]);
   builder.layer(item);
   const Storage out = builder.make_planar(item.output);
-  say(builder, "softmax_f32__scalar", "the only kernel");
-  builder.emit([=](const RunContext& run) {
-    engine::softmax(run.read(in.place), run.write(out.place), s.outer, s.axis, s.inner, *run.team);
+  const OpKernel& kernel = choose_op(builder, "softmax");
+  builder.current().layout = "planar -> planar";
+  builder.emit([=, k = &kernel](const RunContext& run) {
+    engine::softmax(*k, run.read(in.place), run.write(out.place), s.outer, s.axis, s.inner, *run.team);
   }, {in.place, out.place});
-}
-
-void lower_function(Builder& builder, const Item& item) {
-  const bool is_tanh = item.op == "Tanh";
-  const Storage in = builder.planar(item.inputs[0]);
-  builder.layer(item);
-  const Storage out = builder.make_planar(item.output);
-  say(builder, is_tanh ? "tanh_f32__scalar" : "sigmoid_f32__scalar", "the only kernel");
-  const std::int64_t count = builder.count(item.output);
-  builder.emit([=](const RunContext& run) { (is_tanh ? engine::tanh : engine::sigmoid)(run.read(in.place), run.write(out.place), count); },
-               {in.place, out.place});
 }
 
 void lower_transpose(Builder& builder, const Item& item) {
@@ -361,7 +351,7 @@ const OpKernel& choose_op(Builder& builder, const char* loop) {
 void lower_op(Builder& builder, const Item& item) {
   const std::string& op = item.op;
   if (op == "MaxPool" || op == "AveragePool" || op == "GlobalAveragePool" || op == "GlobalMaxPool") return lower_pool(builder, item);
-  if (op == "Relu" || op == "Clip" || op == "LeakyRelu") {
+  if (op == "Relu" || op == "Clip" || op == "LeakyRelu" || op == "Sigmoid" || op == "Tanh") {
     if (op == "Clip" && !item.clamped) {
       throw Error(ErrorCode::unsupported, place_of(item), "its bounds are computed at run time", "only constant bounds are supported");
     }
@@ -370,7 +360,6 @@ void lower_op(Builder& builder, const Item& item) {
   if (op == "Add" || op == "Sub" || op == "Mul" || op == "Div") return lower_binary(builder, item);
   if (op == "LRN") return lower_lrn(builder, item);
   if (op == "Softmax") return lower_softmax(builder, item);
-  if (op == "Sigmoid" || op == "Tanh") return lower_function(builder, item);
   if (op == "Transpose") return lower_transpose(builder, item);
   if (op == "Concat") return lower_concat(builder, item);
   if (op == "BatchNormalization") return lower_batch_norm(builder, item);

@@ -11,12 +11,11 @@ namespace {
 
 // Halos and concatenations in place depend on consumers, which lowering meets later: told to the builder beforehand.
 void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set<std::string>& kept) {
-  std::set<std::string> computed;
-  for (const Item& item : items) computed.insert(item.output);
-  const auto makes_blocked = [&](const std::string& value) {
-    const auto producer = std::find_if(items.begin(), items.end(), [&](const Item& i) { return i.output == value; });
-    return producer != items.end() && (producer->op == "Conv" || producer->op == "MaxPool" || producer->op == "AveragePool");
-  };
+  std::set<std::string> blocked;
+  for (const Item& item : items) {
+    if (item.op == "Conv" || item.op == "MaxPool" || item.op == "AveragePool") blocked.insert(item.output);
+  }
+  const auto makes_blocked = [&](const std::string& value) { return blocked.count(value) != 0; };
   std::map<std::string, int> concatenated;
   for (const Item& item : items) {
     if (item.op != "Concat") continue;
@@ -45,6 +44,21 @@ void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set
     if (item.op != "Conv") continue;
     const Shape& w = builder.shape(item.inputs[1]);
     builder.ask_halo(item.inputs[0], graph::window(*item.node, builder.shape(item.inputs[0]), w[2], w[3]));
+  }
+}
+
+// What the file says of its outputs must be what its nodes give.
+void check_declared(const graph::Graph& graph, const Types& types, const std::string& place) {
+  for (const graph::ValueInfo& output : graph.outputs) {
+    const Shape& shape = types.at(output.name).shape;
+    bool fits = output.shape.size() == shape.size();
+    for (std::size_t d = 0; fits && d < shape.size(); ++d) fits = !output.shape[d].symbol.empty() || output.shape[d].value == shape[d];
+    if (!fits) {
+      std::string declared = "[";
+      for (const graph::Dim& dim : output.shape) declared += (declared.size() == 1 ? "" : ", ") + (dim.symbol.empty() ? std::to_string(dim.value) : dim.symbol);
+      throw Error(ErrorCode::format, place + ": output " + output.name, "is declared as " + declared + "], its nodes give " + graph::to_string(shape),
+                  "the file was not written correctly");
+    }
   }
 }
 
@@ -103,6 +117,7 @@ Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const std
     outputs.push_back(tap);
   }
   const std::set<std::string> kept(outputs.begin(), outputs.end());
+  check_declared(graph, types, source.place);
   for (const std::string& output : outputs) {
     if (types.at(output).dtype != DType::f32) {
       throw Error(ErrorCode::unsupported, "output " + output, std::string("its type is ") + name_of(types.at(output).dtype), "only f32 is computed");

@@ -124,11 +124,15 @@ void Model::Impl::fold_constants() {
   graph_.nodes = std::move(rest);
   if (part.nodes.empty()) return;
 
-  // All of them, so that each can be tapped.
-  for (const graph::Node& node : part.nodes) part.outputs.push_back({node.outputs[0], DType::f32, {}});
   part.constants = graph_.constants;
 
   try {
+    // All of them are outputs, so that each can be tapped.
+    for (const auto& [name, type] : plan::infer_types(part, *this, {})) {
+      if (part.constants.count(name) != 0) continue;
+      part.outputs.push_back({name, DType::f32, {}});
+      for (const std::int64_t d : type.shape) part.outputs.back().shape.push_back({d, {}});
+    }
     const plan::Source source{&part, this, &weights_, &budget_, isa_, &options_.kernels, options_.winograd, place_};
     const plan::Plan plan = plan::make_plan(source, {}, {});
     budget_.check(plan.info.arena_bytes, place_);
