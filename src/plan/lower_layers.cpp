@@ -243,7 +243,7 @@ void lower_conv(Builder& builder, const Item& item) {
   const Choice choice = choose_gemm(builder, [&](const GemmKernel& kernel) { return GemmConv::cost(kernel, s, in.map.block, flat); });
   LayerInfo& info = builder.current();
   // Winograd rounds more than the direct kernel, so a small gain is not worth it.
-  constexpr double worthwhile = 0.9;
+  constexpr double worthwhile = 0.92;
   const WinogradChoice winograd = from_planar ? WinogradChoice{} : choose_winograd(builder, s);
   const bool direct_asked = choice.reason == "asked for";
   if (winograd.kernel != nullptr && (winograd.asked || (builder.source().winograd && !direct_asked && winograd.cost < worthwhile * choice.cost))) {
