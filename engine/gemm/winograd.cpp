@@ -38,10 +38,23 @@ std::int64_t chunk_tiles(std::int64_t positions, std::int64_t channels, std::int
 }  // namespace
 
 bool WinogradConv::fits(const ConvShape& s) noexcept {
-  return s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 && s.groups == 1;
+  return s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 &&
+         (s.groups == 1 || (s.c / s.groups % 16 == 0 && s.oc / s.groups % 16 == 0));
 }
 
-double WinogradConv::cost(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& s) noexcept {
+namespace {
+
+ConvShape one_group(ConvShape s) {
+  s.c /= s.groups;
+  s.oc /= s.groups;
+  s.groups = 1;
+  return s;
+}
+
+}  // namespace
+
+double WinogradConv::cost(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& whole) noexcept {
+  const ConvShape s = one_group(whole);
   const std::int64_t m = kernel.outputs, positions = (m + 2) * (m + 2);
   const std::int64_t tiles = ceil_div(s.oh, m) * ceil_div(s.ow, m);
   const std::int64_t in_blocks = ceil_div(s.c, 16), out_blocks = ceil_div(s.oc, 16);
@@ -56,12 +69,13 @@ double WinogradConv::cost(const WinogradKernel& kernel, const GemmKernel& gemm, 
   const double transforms = static_cast<double>(tiles * positions) * static_cast<double>(6 * in_blocks + 5 * out_blocks) * lanes;
   // Transformed weights are larger, and a small map reads them for little work: about 8 bytes a cycle from memory.
   const double weights = static_cast<double>(positions * s.c * s.oc) * 4 / 8;
-  return static_cast<double>(s.n) * std::max(multiply + transforms, weights / static_cast<double>(std::max<std::int64_t>(1, s.n)));
+  return static_cast<double>(s.n * whole.groups) * std::max(multiply + transforms, weights / static_cast<double>(std::max<std::int64_t>(1, s.n)));
 }
 
-WinogradConv::WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& shape, const Map& in, const Map& out,
+WinogradConv::WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& whole, const Map& in, const Map& out,
                            const Map& residual)
-    : kernel_(&kernel), gemm_(&gemm), shape_(shape), in_(in), out_(out), residual_(residual) {
+    : kernel_(&kernel), gemm_(&gemm), groups_(whole.groups), shape_(one_group(whole)), in_(in), out_(out), residual_(residual) {
+  const ConvShape& shape = shape_;
   const std::int64_t m = kernel.outputs;
   positions_ = (m + 2) * (m + 2);
   panels_ = ceil_div(shape.oc, gemm.cols);
@@ -77,6 +91,10 @@ WinogradConv::WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm,
 }
 
 void WinogradConv::pack(const float* weights, float* packed) const {
+  for (std::int64_t g = 0; g < groups_; ++g) pack_group(weights + g * shape_.oc * shape_.c * 9, packed + g * group_weights());
+}
+
+void WinogradConv::pack_group(const float* weights, float* packed) const {
   double g[6][3];
   kernel_matrix(kernel_->outputs, g);
   constexpr std::int64_t most = 64;  // columns of the widest gemm kernel
@@ -107,19 +125,25 @@ void WinogradConv::pack(const float* weights, float* packed) const {
 
 void WinogradConv::pad_bias(const float* bias, float* padded) const {
   std::memset(padded, 0, static_cast<std::size_t>(padded_channels()) * sizeof(float));
-  std::memcpy(padded, bias, static_cast<std::size_t>(shape_.oc) * sizeof(float));
+  std::memcpy(padded, bias, static_cast<std::size_t>(groups_ * shape_.oc) * sizeof(float));
 }
 
 void WinogradConv::run(const float* in, const float* packed, const Epilogue& epilogue, float* out, float* scratch, Team& team) const {
   float* v = scratch;
   float* m = scratch + positions_ * v_position_;
   const std::int64_t tiles = tile_rows_ * tile_cols_;
-  for (std::int64_t image = 0; image < shape_.n; ++image) {
-    for (std::int64_t first = 0; first < tiles; first += chunk_) {
-      const std::int64_t count = std::min(chunk_, tiles - first);
-      transform_inputs(image, first, count, in, v, team);
-      multiply(count, packed, v, m, team);
-      transform_outputs(image, first, count, m, epilogue, out, team);
+  for (std::int64_t g = 0; g < groups_; ++g) {
+    const std::int64_t out_block = g * shape_.oc / 16;
+    Epilogue own = epilogue;
+    if (own.bias != nullptr) own.bias += g * shape_.oc;
+    if (own.residual != nullptr) own.residual += out_block * residual_.plane;
+    for (std::int64_t image = 0; image < shape_.n; ++image) {
+      for (std::int64_t first = 0; first < tiles; first += chunk_) {
+        const std::int64_t count = std::min(chunk_, tiles - first);
+        transform_inputs(image, first, count, in + g * shape_.c / 16 * in_.plane, v, team);
+        multiply(count, packed + g * group_weights(), v, m, team);
+        transform_outputs(image, first, count, m, own, out + out_block * out_.plane, team);
+      }
     }
   }
 }

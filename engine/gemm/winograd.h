@@ -52,15 +52,15 @@ namespace avx512 { const WinogradKernel* winograd_kernels(int& count); }
 
 class WinogradConv {
  public:
-  // `shape` must satisfy fits(); layouts are blocks of 16 channels. The input needs no halo.
+  // `shape` must satisfy fits(); layouts are blocks of 16 channels. The input needs no halo. Groups run one by one.
   WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& shape, const Map& in, const Map& out, const Map& residual);
 
   static bool fits(const ConvShape& shape) noexcept;
   // Estimated cycles, comparable with GemmConv::cost.
   static double cost(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& shape) noexcept;
 
-  std::int64_t packed_elements() const noexcept { return positions_ * panels_ * shape_.c * gemm_->cols; }
-  std::int64_t padded_channels() const noexcept { return panels_ * gemm_->cols; }
+  std::int64_t packed_elements() const noexcept { return groups_ * group_weights(); }
+  std::int64_t padded_channels() const noexcept { return groups_ * panels_ * gemm_->cols; }
   // Floats of working memory that run() needs; uninitialised.
   std::int64_t scratch_elements() const noexcept { return positions_ * (v_position_ + m_position_); }
   void pack(const float* weights, float* packed) const;
@@ -68,13 +68,16 @@ class WinogradConv {
   void run(const float* in, const float* packed, const Epilogue& epilogue, float* out, float* scratch, Team& team) const;
 
  private:
+  std::int64_t group_weights() const noexcept { return positions_ * panels_ * shape_.c * gemm_->cols; }
+  void pack_group(const float* weights, float* packed) const;
   void transform_inputs(std::int64_t image, std::int64_t first_tile, std::int64_t tiles, const float* in, float* v, Team& team) const;
   void multiply(std::int64_t tiles, const float* packed, const float* v, float* m, Team& team) const;
   void transform_outputs(std::int64_t image, std::int64_t first_tile, std::int64_t tiles, const float* m, const Epilogue& epilogue, float* out, Team& team) const;
 
   const WinogradKernel* kernel_;
   const GemmKernel* gemm_;
-  ConvShape shape_;
+  std::int64_t groups_;
+  ConvShape shape_;  // of one group
   Map in_, out_, residual_;
   std::int64_t positions_, panels_, in_blocks_, out_blocks_;
   std::int64_t tile_rows_, tile_cols_, chunk_;  // tiles of an image; tiles worked on at a time
