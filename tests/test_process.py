@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -358,3 +359,13 @@ def test_verify_with_infinities() -> None:
     assert not report.ok and report.max_error == np.inf and report.first_drift == "y"
     with pytest.raises(bittern.InputError, match="data: a list"):
         bittern.verify(net, net, cast(Any, [x]))
+
+
+def test_an_idle_pool_takes_no_time(image: Array) -> None:
+    """After a run the workers sleep: a second of waiting costs the process next to nothing."""
+    model = bittern.load(digits_like(), threads=0)
+    for _ in range(20):
+        model(image)
+    before = time.process_time()
+    time.sleep(1.0)
+    assert time.process_time() - before < 0.2, "threads that spin would take a second each"

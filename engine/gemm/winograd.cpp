@@ -37,21 +37,32 @@ std::int64_t chunk_tiles(std::int64_t positions, std::int64_t channels, std::int
 
 }  // namespace
 
-bool WinogradConv::fits(const ConvShape& s) noexcept {
-  return s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 &&
-         (s.groups == 1 || (s.c / s.groups % 16 == 0 && s.oc / s.groups % 16 == 0));
-}
-
 namespace {
 
+// Neighbouring groups that run as one, with zero weights between them, so that channels come in whole blocks; 0 if none do.
+std::int64_t merged_groups(const ConvShape& s) {
+  if (s.groups == 1) return 1;
+  const std::int64_t in = s.c / s.groups, out = s.oc / s.groups;
+  for (std::int64_t merged = 1; merged <= s.groups && merged <= 16; ++merged) {
+    if (s.groups % merged == 0 && merged * in % 16 == 0 && merged * out % 16 == 0) return merged;
+  }
+  return 0;
+}
+
+// The convolution that runs: of all merged groups, one.
 ConvShape one_group(ConvShape s) {
-  s.c /= s.groups;
-  s.oc /= s.groups;
+  const std::int64_t count = s.groups / merged_groups(s);
+  s.c /= count;
+  s.oc /= count;
   s.groups = 1;
   return s;
 }
 
 }  // namespace
+
+bool WinogradConv::fits(const ConvShape& s) noexcept {
+  return s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 && merged_groups(s) != 0;
+}
 
 double WinogradConv::cost(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& whole) noexcept {
   const ConvShape s = one_group(whole);
@@ -69,12 +80,12 @@ double WinogradConv::cost(const WinogradKernel& kernel, const GemmKernel& gemm, 
   const double transforms = static_cast<double>(tiles * positions) * static_cast<double>(6 * in_blocks + 5 * out_blocks) * lanes;
   // Transformed weights are larger, and a small map reads them for little work: about 8 bytes a cycle from memory.
   const double weights = static_cast<double>(positions * s.c * s.oc) * 4 / 8;
-  return static_cast<double>(s.n * whole.groups) * std::max(multiply + transforms, weights / static_cast<double>(std::max<std::int64_t>(1, s.n)));
+  return static_cast<double>(s.n * (whole.groups / merged_groups(whole))) * std::max(multiply + transforms, weights / static_cast<double>(std::max<std::int64_t>(1, s.n)));
 }
 
 WinogradConv::WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& whole, const Map& in, const Map& out,
                            const Map& residual)
-    : kernel_(&kernel), gemm_(&gemm), groups_(whole.groups), shape_(one_group(whole)), in_(in), out_(out), residual_(residual) {
+    : kernel_(&kernel), gemm_(&gemm), merged_(merged_groups(whole)), groups_(whole.groups / merged_), shape_(one_group(whole)), in_(in), out_(out), residual_(residual) {
   const ConvShape& shape = shape_;
   const std::int64_t m = kernel.outputs;
   positions_ = (m + 2) * (m + 2);
@@ -91,7 +102,19 @@ WinogradConv::WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm,
 }
 
 void WinogradConv::pack(const float* weights, float* packed) const {
-  for (std::int64_t g = 0; g < groups_; ++g) pack_group(weights + g * shape_.oc * shape_.c * 9, packed + g * group_weights());
+  const std::int64_t in = shape_.c / merged_, out = shape_.oc / merged_;
+  std::vector<float> spread(merged_ == 1 ? 0 : static_cast<std::size_t>(shape_.oc * shape_.c * 9), 0.0f);
+  for (std::int64_t g = 0; g < groups_; ++g) {
+    const float* own = weights + g * shape_.oc * in * 9;
+    if (merged_ > 1) {
+      for (std::int64_t o = 0; o < shape_.oc; ++o) {
+        float* row = spread.data() + (o * shape_.c + o / out * in) * 9;
+        std::memcpy(row, own + o * in * 9, static_cast<std::size_t>(in * 9) * sizeof(float));
+      }
+      own = spread.data();
+    }
+    pack_group(own, packed + g * group_weights());
+  }
 }
 
 void WinogradConv::pack_group(const float* weights, float* packed) const {

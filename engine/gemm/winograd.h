@@ -76,8 +76,8 @@ class WinogradConv {
 
   const WinogradKernel* kernel_;
   const GemmKernel* gemm_;
-  std::int64_t groups_;
-  ConvShape shape_;  // of one group
+  std::int64_t merged_, groups_;  // groups that run as one, and how many of those there are
+  ConvShape shape_;               // of one of them
   Map in_, out_, residual_;
   std::int64_t positions_, panels_, in_blocks_, out_blocks_;
   std::int64_t tile_rows_, tile_cols_, chunk_;  // tiles of an image; tiles worked on at a time

@@ -239,6 +239,8 @@ def winograd_cases(loop: str) -> Iterator[Case]:
     shapes.append(Convolution(1, 16, 1, 1, 16, pads=(1, 1, 1, 1)))
     shapes.append(Convolution(2, 32, 9, 10, 96, pads=(1, 1, 1, 1), groups=2, epilogue="residual relu"))
     shapes.append(Convolution(1, 48, 7, 6, 48, pads=(1, 0, 1, 2), groups=3))
+    shapes.append(Convolution(1, 64, 6, 9, 64, pads=(1, 1, 1, 1), groups=16, epilogue="residual"))
+    shapes.append(Convolution(1, 32, 9, 6, 64, pads=(1, 1, 1, 1), groups=4, epilogue="relu"))
     shapes.append(Convolution(1, 130, 30, 29, 65, pads=(1, 1, 1, 1), epilogue="relu"))
     shapes.append(Convolution(1, 16, 66, 70, 33, pads=(1, 1, 1, 1)))
     for index, shape in enumerate(shapes):
