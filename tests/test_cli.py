@@ -174,6 +174,15 @@ def test_convert(run: Run, digits_onnx: Path, tmp_path: Path) -> None:
     assert run("convert", digits_onnx, "-o", first, "-q") == (0, "", "")
 
 
+def test_convert_to_onnx(run: Run, digits: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    assert run("convert", digits, "-o", tmp_path / "back.onnx", "-q") == (0, "", "")
+    model = onnx.load(tmp_path / "back.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert run("convert", tmp_path / "back.onnx", "-o", tmp_path / "again.bittern", "-q") == (0, "", "")
+    assert run("verify", tmp_path / "again.bittern", "--against", digits, "-q")[0] == 0
+
+
 def test_convert_stores_what_run_needs(run: Run, digits_onnx: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("".join(f"n{i}\n" for i in range(10)), encoding="utf-8")
@@ -388,10 +397,10 @@ def test_outputs_that_cannot_be(refused: Callable[..., str], digits: Path, digit
     for verb in ("convert", "compress"):
         assert "directory" in refused(verb, digits_onnx, "-o", tmp_path)
         assert "does not exist" in refused(verb, digits_onnx, "-o", tmp_path / "no" / "y.bittern")
-        assert "bittern" in refused(verb, digits_onnx, "-o", tmp_path / "y.onnx")
         assert "empty" in refused(verb, digits_onnx, "-o", "")
         assert "empty" in refused(verb, "", "-o", tmp_path / "y")
         assert "input itself" in refused(verb, digits, "-o", digits)
+    assert "bittern" in refused("compress", digits_onnx, "-o", tmp_path / "y.onnx")
     assert "input itself" in refused("run", digits, "--input", x, "--output", x)
     assert "directory" in refused("run", digits, "--input", x, "--output", tmp_path / "no" / "y.npz")
     assert ".npz" in refused("run", digits, "--input", x, "--output", tmp_path / "y.txt")

@@ -30,6 +30,8 @@ from bittern.graph import (
 from bittern.operators import Attribute
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from bittern.summary import Summary
 
 
@@ -225,6 +227,13 @@ class Network:
         graph = graph_json.write_graph(self, constants)
         text = json.dumps(graph, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return write_container(text, leaves)
+
+    def to_onnx(self) -> ModelProto:
+        """The network as an ONNX model with dense weights: see :func:`bittern.exporters.export_onnx`."""
+        from bittern.exporters import export_onnx
+
+        self.to_bytes()  # reports whatever is wrong with the network, all together
+        return export_onnx(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file: whole or not at all. Raises InputError if the network is wrong or the path unwritable."""

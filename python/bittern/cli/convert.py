@@ -1,4 +1,4 @@
-"""`bittern convert`: a network of another format as a .bittern file, nothing lost."""
+"""`bittern convert`: a network of another format as a .bittern file, nothing lost, and back to ONNX."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from bittern.cli.metadata import add_metadata_options, labels_of, preprocess_of
 from bittern.cli.output import Output
 
 HELP = "faithful import of a network"
-DESCRIPTION = "Write SOURCE as a .bittern file. Nothing is lost: every weight keeps its value."
+DESCRIPTION = """Write SOURCE as a .bittern file. Nothing is lost: every weight keeps its value.
+
+If FILE ends with .onnx, SOURCE becomes an ONNX file with dense weights, for any other runtime to check."""
 EXAMPLE = "bittern convert net.onnx -o net.bittern --resize 256 256 --crop 224 224 --scale 0.00392157"
 
 
@@ -33,12 +35,17 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from bittern.cli.networks import check_source, network_json, network_lines
 
     check_source(arguments.source)
-    check_output(arguments.output, [arguments.source, arguments.labels])
+    check_output(arguments.output, [arguments.source, arguments.labels], onnx=True)
     preprocess, labels = preprocess_of(arguments), labels_of(arguments)
     network = bittern.convert(
         arguments.source, source_format=arguments.source_format, preprocess=preprocess, labels=labels
     )
-    network.save(arguments.output)
+    if arguments.output.lower().endswith(".onnx"):
+        from bittern.atomic_file import write_atomic
+
+        write_atomic(arguments.output, network.to_onnx().SerializeToString(deterministic=True))
+    else:
+        network.save(arguments.output)
     before, after = os.path.getsize(arguments.source), os.path.getsize(arguments.output)
     document = {
         "source": arguments.source,

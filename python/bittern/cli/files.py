@@ -18,14 +18,18 @@ from bittern.errors import InputError, UnsupportedError
 Arrays = dict[str, NDArray[Any]]
 
 
-def check_output(path: str, inputs: Sequence[str | None] = ()) -> None:
-    """Refuse an output that cannot be written or is one of the inputs, before any work is done."""
+def check_output(path: str, inputs: Sequence[str | None] = (), onnx: bool = False) -> None:
+    """Refuse an output that cannot be written or is one of the inputs, before any work is done; `onnx`: may be ONNX."""
     if not path:
         raise InputError("output", "its path is empty", "give the path of a file")
     if os.path.isdir(path):
         raise InputError(path, "is a directory", "give the path of a file")
-    if path.lower().endswith(".onnx"):
-        raise UnsupportedError(path, "networks are written as .bittern files, not as ONNX", "name it FILE.bittern")
+    if path.lower().endswith(".onnx") and not onnx:
+        raise UnsupportedError(
+            path,
+            "what this makes is a .bittern file",
+            "name it FILE.bittern; bittern convert makes ONNX of it",
+        )
     directory = os.path.dirname(path) or "."
     if not os.path.isdir(directory):
         raise InputError(path, f"the directory {directory} does not exist", "create it or choose another path")
