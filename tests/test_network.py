@@ -287,7 +287,18 @@ def test_shapes_that_do_not_fit(
 
 def test_every_operator_has_a_shape() -> None:
     """Operators without a rule of their own keep the shape of their input."""
-    same = {"BatchNormalization", "Clip", "Dropout", "Identity", "LeakyRelu", "Relu", "Sigmoid", "Softmax", "Tanh"}
+    same = {
+        "BatchNormalization",
+        "Clip",
+        "Dropout",
+        "Identity",
+        "LRN",
+        "LeakyRelu",
+        "Relu",
+        "Sigmoid",
+        "Softmax",
+        "Tanh",
+    }
     from bittern.shapes import _RULES
 
     assert set(_RULES) | same == set(OPERATORS)

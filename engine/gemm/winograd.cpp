@@ -83,13 +83,13 @@ double WinogradConv::cost(const WinogradKernel& kernel, const GemmKernel& gemm, 
   return static_cast<double>(s.n * (whole.groups / merged_groups(whole))) * std::max(multiply + transforms, weights / static_cast<double>(std::max<std::int64_t>(1, s.n)));
 }
 
-WinogradConv::WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& whole, const Map& in, const Map& out,
+WinogradConv::WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& shape, const Map& in, const Map& out,
                            const Map& residual)
-    : kernel_(&kernel), gemm_(&gemm), merged_(merged_groups(whole)), groups_(whole.groups / merged_), shape_(one_group(whole)), in_(in), out_(out), residual_(residual) {
-  const ConvShape& shape = shape_;
+    : kernel_(&kernel), gemm_(&gemm), shape_(shape), merged_(merged_groups(shape)), groups_(shape.groups / merged_), group_in_(shape.c / groups_),
+      group_out_(shape.oc / groups_), in_(in), out_(out), residual_(residual) {
   const std::int64_t m = kernel.outputs;
   positions_ = (m + 2) * (m + 2);
-  panels_ = ceil_div(shape.oc, gemm.cols);
+  panels_ = ceil_div(group_out_, gemm.cols);
   in_blocks_ = ceil_div(shape.c, 16);
   out_blocks_ = ceil_div(shape.oc, 16);
   tile_rows_ = ceil_div(shape.oh, m);
@@ -98,17 +98,17 @@ WinogradConv::WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm,
   // An odd number of cache lines between positions: they are written side by side and must not fall into one cache set.
   v_position_ = (in_blocks_ * chunk_ | 1) * 16;
   m_position_ = (out_blocks_ * chunk_ | 1) * 16;
-  for (std::int64_t b = 0; b < in_blocks_; ++b) segments_.push_back(b * chunk_ * 16);
+  for (std::int64_t b = 0; b < ceil_div(group_in_, 16); ++b) segments_.push_back(b * chunk_ * 16);
 }
 
 void WinogradConv::pack(const float* weights, float* packed) const {
-  const std::int64_t in = shape_.c / merged_, out = shape_.oc / merged_;
-  std::vector<float> spread(merged_ == 1 ? 0 : static_cast<std::size_t>(shape_.oc * shape_.c * 9), 0.0f);
+  const std::int64_t in = group_in_ / merged_, out = group_out_ / merged_;
+  std::vector<float> spread(merged_ == 1 ? 0 : static_cast<std::size_t>(group_out_ * group_in_ * 9), 0.0f);
   for (std::int64_t g = 0; g < groups_; ++g) {
-    const float* own = weights + g * shape_.oc * in * 9;
+    const float* own = weights + g * group_out_ * in * 9;
     if (merged_ > 1) {
-      for (std::int64_t o = 0; o < shape_.oc; ++o) {
-        float* row = spread.data() + (o * shape_.c + o / out * in) * 9;
+      for (std::int64_t o = 0; o < group_out_; ++o) {
+        float* row = spread.data() + (o * group_in_ + o / out * in) * 9;
         std::memcpy(row, own + o * in * 9, static_cast<std::size_t>(in * 9) * sizeof(float));
       }
       own = spread.data();
@@ -123,12 +123,12 @@ void WinogradConv::pack_group(const float* weights, float* packed) const {
   constexpr std::int64_t most = 64;  // columns of the widest gemm kernel
   const std::int64_t n = kernel_->outputs + 2, cols = gemm_->cols;
   for (std::int64_t panel = 0; panel < panels_; ++panel) {
-    const std::int64_t first = panel * cols, count = std::min(cols, shape_.oc - first);
-    for (std::int64_t c = 0; c < shape_.c; ++c) {
+    const std::int64_t first = panel * cols, count = std::min(cols, group_out_ - first);
+    for (std::int64_t c = 0; c < group_in_; ++c) {
       // Column by column of the panel, so that the innermost loops run over neighbouring outputs.
       double w[9][most], rows[6][3][most];
       for (std::int64_t o = 0; o < cols; ++o) {
-        const float* kernel = weights + ((first + o) * shape_.c + c) * 9;
+        const float* kernel = weights + ((first + o) * group_in_ + c) * 9;
         for (int k = 0; k < 9; ++k) w[k][o] = o < count ? kernel[k] : 0.0;
       }
       for (std::int64_t i = 0; i < n; ++i)
@@ -136,7 +136,7 @@ void WinogradConv::pack_group(const float* weights, float* packed) const {
           for (std::int64_t o = 0; o < cols; ++o) rows[i][k][o] = g[i][0] * w[k][o] + g[i][1] * w[3 + k][o] + g[i][2] * w[6 + k][o];
       for (std::int64_t i = 0; i < n; ++i) {
         for (std::int64_t j = 0; j < n; ++j) {
-          float* target = packed + (((i * n + j) * panels_ + panel) * shape_.c + c) * cols;
+          float* target = packed + (((i * n + j) * panels_ + panel) * group_in_ + c) * cols;
           for (std::int64_t o = 0; o < cols; ++o) {
             target[o] = static_cast<float>(g[j][0] * rows[i][0][o] + g[j][1] * rows[i][1][o] + g[j][2] * rows[i][2][o]);
           }
@@ -148,25 +148,19 @@ void WinogradConv::pack_group(const float* weights, float* packed) const {
 
 void WinogradConv::pad_bias(const float* bias, float* padded) const {
   std::memset(padded, 0, static_cast<std::size_t>(padded_channels()) * sizeof(float));
-  std::memcpy(padded, bias, static_cast<std::size_t>(groups_ * shape_.oc) * sizeof(float));
+  std::memcpy(padded, bias, static_cast<std::size_t>(shape_.oc) * sizeof(float));
 }
 
 void WinogradConv::run(const float* in, const float* packed, const Epilogue& epilogue, float* out, float* scratch, Team& team) const {
   float* v = scratch;
   float* m = scratch + positions_ * v_position_;
   const std::int64_t tiles = tile_rows_ * tile_cols_;
-  for (std::int64_t g = 0; g < groups_; ++g) {
-    const std::int64_t out_block = g * shape_.oc / 16;
-    Epilogue own = epilogue;
-    if (own.bias != nullptr) own.bias += g * shape_.oc;
-    if (own.residual != nullptr) own.residual += out_block * residual_.plane;
-    for (std::int64_t image = 0; image < shape_.n; ++image) {
-      for (std::int64_t first = 0; first < tiles; first += chunk_) {
-        const std::int64_t count = std::min(chunk_, tiles - first);
-        transform_inputs(image, first, count, in + g * shape_.c / 16 * in_.plane, v, team);
-        multiply(count, packed + g * group_weights(), v, m, team);
-        transform_outputs(image, first, count, m, own, out + out_block * out_.plane, team);
-      }
+  for (std::int64_t image = 0; image < shape_.n; ++image) {
+    for (std::int64_t first = 0; first < tiles; first += chunk_) {
+      const std::int64_t count = std::min(chunk_, tiles - first);
+      transform_inputs(image, first, count, in, v, team);
+      multiply(count, packed, v, m, team);
+      transform_outputs(image, first, count, m, epilogue, out, team);
     }
   }
 }
@@ -197,31 +191,35 @@ void WinogradConv::transform_inputs(std::int64_t image, std::int64_t first_tile,
 
 void WinogradConv::multiply(std::int64_t tiles, const float* packed, const float* v, float* m, Team& team) const {
   const std::int64_t cols = gemm_->cols, rows = gemm_->rows;
-  // A task is one position and some panels, long enough to be worth handing over.
-  const std::int64_t work = tiles * shape_.c * cols, group = std::clamp<std::int64_t>(300'000 / std::max<std::int64_t>(1, work), 1, panels_);
-  const std::int64_t groups = ceil_div(panels_, group);
+  // A task is some panels of one position, long enough to be worth handing over. Panels are counted through all groups.
+  const std::int64_t panels = groups_ * panels_;
+  const std::int64_t work = tiles * group_in_ * cols, some = std::clamp<std::int64_t>(300'000 / std::max<std::int64_t>(1, work), 1, panels);
+  const std::int64_t batches = ceil_div(panels, some);
   const std::int64_t pieces = ceil_div(tiles, rows);
-  team.run(static_cast<std::size_t>(positions_ * groups), [&](std::size_t task) {
-    const std::int64_t position = static_cast<std::int64_t>(task) / groups, first = static_cast<std::int64_t>(task) % groups * group;
+  team.run(static_cast<std::size_t>(positions_ * batches), [&](std::size_t task) {
+    const std::int64_t position = static_cast<std::int64_t>(task) / batches, first = static_cast<std::int64_t>(task) % batches * some;
     TileArgs args;
     args.segments = segments_.data();
-    args.full = shape_.c / 16;
+    args.full = group_in_ / 16;
     args.run = 16;
-    args.tail = shape_.c % 16 != 0 ? 1 : 0;
-    args.tail_run = shape_.c % 16;
+    args.tail = group_in_ % 16 != 0 ? 1 : 0;
+    args.tail_run = group_in_ % 16;
     args.a_stride = 16;
     args.c_pixel = 16;
     args.c_block = chunk_ * 16;
     args.lo = -__builtin_inff();
     args.hi = __builtin_inff();
-    for (std::int64_t panel = first; panel < std::min(panels_, first + group); ++panel) {
-      args.b = packed + (position * panels_ + panel) * shape_.c * cols;
-      args.valid = std::min(cols, out_blocks_ * 16 - panel * cols);
+    for (std::int64_t index = first; index < std::min(panels, first + some); ++index) {
+      const std::int64_t group = index / panels_, panel = index % panels_;
+      args.b = packed + group * group_weights() + (position * panels_ + panel) * group_in_ * cols;
+      args.valid = std::min(cols, ceil_div(group_out_, 16) * 16 - panel * cols);
+      const float* a = v + position * v_position_ + group * group_in_ / 16 * chunk_ * 16;
+      float* c = m + position * m_position_ + (group * group_out_ + panel * cols) / 16 * chunk_ * 16;
       std::int64_t t = 0;
       for (std::int64_t piece = 0; piece < pieces; ++piece) {
         const std::int64_t count = ceil_div(tiles - t, pieces - piece);
-        args.a = v + position * v_position_ + t * 16;
-        args.c = m + position * m_position_ + (panel * cols / 16 * chunk_ + t) * 16;
+        args.a = a + t * 16;
+        args.c = c + t * 16;
         gemm_->tiles[count - 1](args);
         t += count;
       }

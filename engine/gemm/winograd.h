@@ -52,7 +52,7 @@ namespace avx512 { const WinogradKernel* winograd_kernels(int& count); }
 
 class WinogradConv {
  public:
-  // `shape` must satisfy fits(); layouts are blocks of 16 channels. The input needs no halo. Groups run one by one.
+  // `shape` must satisfy fits(); layouts are blocks of 16 channels. The input needs no halo.
   WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& shape, const Map& in, const Map& out, const Map& residual);
 
   static bool fits(const ConvShape& shape) noexcept;
@@ -68,7 +68,7 @@ class WinogradConv {
   void run(const float* in, const float* packed, const Epilogue& epilogue, float* out, float* scratch, Team& team) const;
 
  private:
-  std::int64_t group_weights() const noexcept { return positions_ * panels_ * shape_.c * gemm_->cols; }
+  std::int64_t group_weights() const noexcept { return positions_ * panels_ * group_in_ * gemm_->cols; }
   void pack_group(const float* weights, float* packed) const;
   void transform_inputs(std::int64_t image, std::int64_t first_tile, std::int64_t tiles, const float* in, float* v, Team& team) const;
   void multiply(std::int64_t tiles, const float* packed, const float* v, float* m, Team& team) const;
@@ -76,10 +76,11 @@ class WinogradConv {
 
   const WinogradKernel* kernel_;
   const GemmKernel* gemm_;
-  std::int64_t merged_, groups_;  // groups that run as one, and how many of those there are
-  ConvShape shape_;               // of one of them
+  ConvShape shape_;
+  std::int64_t merged_, groups_;        // groups that run as one, and how many of those there are
+  std::int64_t group_in_, group_out_;   // channels of one of them
   Map in_, out_, residual_;
-  std::int64_t positions_, panels_, in_blocks_, out_blocks_;
+  std::int64_t positions_, panels_, in_blocks_, out_blocks_;  // panels of one group; blocks of all
   std::int64_t tile_rows_, tile_cols_, chunk_;  // tiles of an image; tiles worked on at a time
   std::int64_t v_position_, m_position_;        // elements of one position of a chunk
   std::vector<std::int64_t> segments_;
