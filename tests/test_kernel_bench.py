@@ -33,6 +33,7 @@ SMALL = [
     "softmax:100",
     "transpose:16x6x6",
     "reorder:16x6x6",
+    "shuffle:24x6x6,groups=3",
 ]
 """A small shape of every kind."""
 

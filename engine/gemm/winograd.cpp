@@ -28,8 +28,9 @@ void kernel_matrix(int outputs, double (&g)[6][3]) {
 }
 
 // Tiles worked on at a time: their transforms stay in the outer cache levels.
-std::int64_t chunk_tiles(std::int64_t positions, std::int64_t channels, std::int64_t tiles) {
-  constexpr std::int64_t floats = 1 << 20;
+std::int64_t chunk_tiles(std::int64_t positions, std::int64_t channels, std::int64_t tiles, bool grouped) {
+  // Groups do little work on each transformed value, so these should not leave the second level.
+  const std::int64_t floats = grouped ? 1 << 18 : 1 << 19;
   const std::int64_t room = std::max<std::int64_t>(28, floats / (positions * std::max<std::int64_t>(1, channels)) / 28 * 28);
   const std::int64_t chunks = ceil_div(tiles, room);
   return chunks == 0 ? 0 : ceil_div(tiles, chunks);
@@ -72,7 +73,7 @@ double WinogradConv::cost(const WinogradKernel& kernel, const GemmKernel& gemm, 
   ConvShape product;
   product.c = s.c;
   product.oc = s.oc;
-  product.w = product.ow = chunk_tiles(positions, in_blocks * 16 + out_blocks * 16, tiles);
+  product.w = product.ow = chunk_tiles(positions, in_blocks * 16 + out_blocks * 16, tiles, whole.groups > 1);
   const double chunks = static_cast<double>(tiles) / static_cast<double>(std::max<std::int64_t>(1, product.ow));
   const double multiply = GemmConv::cost(gemm, product, 16, true) * static_cast<double>(positions) * chunks;
   // Transforms, measured: about 6 cycles a position for an input block, 5 for an output block, at 512 bits.
@@ -94,7 +95,7 @@ WinogradConv::WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm,
   out_blocks_ = ceil_div(shape.oc, 16);
   tile_rows_ = ceil_div(shape.oh, m);
   tile_cols_ = ceil_div(shape.ow, m);
-  chunk_ = chunk_tiles(positions_, (in_blocks_ + out_blocks_) * 16, tile_rows_ * tile_cols_);
+  chunk_ = chunk_tiles(positions_, (in_blocks_ + out_blocks_) * 16, tile_rows_ * tile_cols_, groups_ > 1);
   // An odd number of cache lines between positions: they are written side by side and must not fall into one cache set.
   v_position_ = (in_blocks_ * chunk_ | 1) * 16;
   m_position_ = (out_blocks_ * chunk_ | 1) * 16;

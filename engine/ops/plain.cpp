@@ -118,6 +118,27 @@ void reorder(const Map& from, const float* source, const Map& to, float* target,
   });
 }
 
+void channel_shuffle(std::int64_t groups, const Map& from, const float* source, const Map& to, float* target, Team& team) {
+  const std::int64_t blocks = to.blocks(), members = to.c / groups;
+  team.run(static_cast<std::size_t>(to.n * blocks), [&](std::size_t task) {
+    const auto t = static_cast<std::int64_t>(task);
+    const std::int64_t n = t / blocks, block = t % blocks;
+    const float* lanes[16];
+    for (std::int64_t lane = 0; lane < 16; ++lane) {
+      // Spare lanes repeat the last channel: they hold numbers that nobody reads.
+      const std::int64_t channel = std::min(block * 16 + lane, to.c - 1), origin = channel % groups * members + channel / groups;
+      lanes[lane] = source + n * from.image + origin / 16 * from.plane + origin % 16;
+    }
+    for (std::int64_t y = 0; y < to.h; ++y) {
+      float* d = target + n * to.image + block * to.plane + y * to.row;
+      for (std::int64_t x = 0; x < to.w; ++x, d += 16) {
+        const std::int64_t at = y * from.row + x * 16;
+        for (std::int64_t lane = 0; lane < 16; ++lane) d[lane] = lanes[lane][at];
+      }
+    }
+  });
+}
+
 void clear_halo(const Map& map, float* data, Team& team) {
   const auto zero = [](float* from, std::int64_t count) { std::memset(from, 0, static_cast<std::size_t>(count) * sizeof(float)); };
   const std::int64_t blocks = map.blocks();

@@ -18,6 +18,7 @@ struct PlainKernel {
 
 inline constexpr PlainKernel plain_kernels[] = {
     {"reorder_f32__scalar", "reorder", "between layouts; fills halos with zeros"},
+    {"channel_shuffle_f32__scalar", "channel_shuffle", "channels of groups interleaved, in blocks of 16"},
     {"strided_copy_f32__scalar", "strided_copy", "transpose, concatenate, read a strided array"},
     {"broadcast_f32__scalar", "broadcast", "binary operators with broadcasting"},
     {"affine_f32__scalar", "affine", "scale and shift per channel of planar tensors"},
@@ -27,6 +28,9 @@ inline constexpr int max_rank = 8;
 
 // Copies a 4-D activation from one layout to another.
 void reorder(const Map& from, const float* source, const Map& to, float* target, Team& team);
+
+// target channel m * groups + g = source channel g * (c / groups) + m; both in blocks of 16 channels.
+void channel_shuffle(std::int64_t groups, const Map& from, const float* source, const Map& to, float* target, Team& team);
 
 // Zeroes the halo of every plane.
 void clear_halo(const Map& map, float* data, Team& team);

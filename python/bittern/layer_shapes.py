@@ -26,11 +26,12 @@ OPERATOR_LOOPS = {
     "gate": "broadcast",
     "batchnorm": "affine",
     "lrn": "lrn",
-    "sigmoid": "sigmoid",
-    "tanh": "tanh",
+    "sigmoid": "eltwise",
+    "tanh": "eltwise",
     "softmax": "softmax",
     "transpose": "strided_copy",
     "reorder": "reorder",
+    "shuffle": "channel_shuffle",
 }
 """Kinds without weights, and the loop whose kernels run them."""
 
@@ -244,6 +245,13 @@ def _add_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, 
         net.add_node("BatchNormalization", ["x", *parameters], [output], name=name)
     elif kind == "lrn":
         net.add_node("LRN", ["x"], [output], name=name, size=5)
+    elif kind == "shuffle":  # groups of channels interleaved, as the three nodes that exporters write
+        split = [size[0], shape.groups, shape.channels // shape.groups, *size[2:]]
+        net.add_constant(f"{name}.split", np.array(split))
+        net.add_constant(f"{name}.whole", np.array(size))
+        net.add_node("Reshape", ["x", f"{name}.split"], [f"{name}.s"])
+        net.add_node("Transpose", [f"{name}.s"], [f"{name}.t"], perm=[0, 2, 1, 3, 4])
+        net.add_node("Reshape", [f"{name}.t", f"{name}.whole"], [output], name=name)
     elif kind == "transpose":
         net.add_node("Transpose", ["x"], [output], name=name, perm=[0, 2, 3, 1])
     else:

@@ -33,7 +33,7 @@ class Fuser {
     recount();
     for (std::size_t i = 0; i < items_.size(); ++i) {
       if (dead_[i]) continue;
-      if (!fold_channel_affine(i) && !fuse_residual(i)) fuse_clamp(i);
+      if (!fold_channel_affine(i) && !fuse_residual(i) && !join_shuffle(i)) fuse_clamp(i);
     }
     std::vector<Item> result;
     for (std::size_t i = 0; i < items_.size(); ++i)
@@ -218,6 +218,28 @@ class Fuser {
     if (best == nullptr) return false;
     best->residual = item.inputs[1 - best_side];
     absorb(*best, i);
+    return true;
+  }
+
+  // Reshape to groups, transpose groups and members, reshape back: a channel shuffle (ShuffleNet, arXiv 1707.01083).
+  bool join_shuffle(std::size_t i) {
+    Item& last = items_[i];
+    if (last.op != "Reshape") return false;
+    Item* transpose = sole_producer(last.inputs[0]);
+    if (transpose == nullptr || transpose->op != "Transpose") return false;
+    Item* first = sole_producer(transpose->inputs[0]);
+    if (first == nullptr || first->op != "Reshape") return false;
+    const Shape &x = types_.at(first->inputs[0]).shape, &split = types_.at(first->output).shape;
+    if (x.size() != 4 || types_.at(last.output).shape != x || split.size() != 5 || split[1] * split[2] != x[1]) return false;
+    if (split != Shape{x[0], split[1], split[2], x[2], x[3]}) return false;
+    if (graph::ints_attribute(*transpose->node, "perm", {}) != std::vector<std::int64_t>{0, 2, 1, 3, 4}) return false;
+    last.op = "ChannelShuffle";
+    last.groups = split[1];
+    last.inputs = {first->inputs[0]};
+    for (const Item* part : {first, transpose}) {
+      last.fused.push_back(part->name);
+      dead_[static_cast<std::size_t>(part - items_.data())] = true;
+    }
     return true;
   }
 

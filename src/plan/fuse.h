@@ -23,7 +23,8 @@ struct Item {
   std::vector<std::string> fused;
   // Per output channel, applied to weights and bias when they are packed: y = scale * (conv + bias) + shift.
   std::vector<float> scale, shift;
-  std::string residual;  // a value added before the clamp; empty: none
+  std::int64_t groups = 0;  // of a channel shuffle
+  std::string residual;     // a value added before the clamp; empty: none
   bool clamped = false;
   float lo = -std::numeric_limits<float>::infinity(), hi = std::numeric_limits<float>::infinity();
 };

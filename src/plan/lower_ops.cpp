@@ -71,6 +71,16 @@ void lower_pool(Builder& builder, const Item& item) {
                {in.place, out.place});
 }
 
+void lower_shuffle(Builder& builder, const Item& item) {
+  const Storage in = builder.blocked(item.inputs[0]);
+  builder.layer(item);
+  const Storage out = builder.make_blocked(item.output);
+  say(builder, "channel_shuffle_f32__scalar", "reshape, transpose and reshape in one", layout_name(in.map) + " -> " + layout_name(out.map));
+  builder.emit([=, groups = item.groups](const RunContext& run) {
+    engine::channel_shuffle(groups, in.map, run.read(in.place), out.map, run.write(out.place), *run.team);
+  }, {in.place, out.place});
+}
+
 void lower_lrn(Builder& builder, const Item& item) {
   engine::LrnRow row;
   const std::int64_t size = graph::int_attribute(*item.node, "size", 1);
@@ -358,6 +368,7 @@ void lower_op(Builder& builder, const Item& item) {
     return lower_unary(builder, item);
   }
   if (op == "Add" || op == "Sub" || op == "Mul" || op == "Div") return lower_binary(builder, item);
+  if (op == "ChannelShuffle") return lower_shuffle(builder, item);
   if (op == "LRN") return lower_lrn(builder, item);
   if (op == "Softmax") return lower_softmax(builder, item);
   if (op == "Transpose") return lower_transpose(builder, item);

@@ -190,6 +190,26 @@ def lrn_cases(loop: str) -> Iterator[Case]:
         yield Case(f"{name}: {attributes} {x.shape}", {"x": x}, {}, (node,), bound, 1 + index % 2)
 
 
+def shuffle_cases(loop: str) -> Iterator[Case]:
+    """Channel shuffles behind a pooling, whose result is in blocks: groups and members that fill blocks and that do not."""
+    for groups, members, size in ((1, 5, 3), (2, 8, 4), (3, 5, 4), (3, 20, 5), (4, 16, 1), (5, 13, 7), (16, 2, 3), (33, 1, 2)):
+        channels = groups * members
+        rng = np.random.default_rng(seed_of(f"{loop}/{groups}x{members}"))
+        x = floats(rng, 2, channels, size, size + 1)
+        nodes: tuple[NodeSpec, ...] = (
+            ("MaxPool", ["x"], "p", {"kernel_shape": [1, 1]}),
+            ("Reshape", ["p", "split"], "s", {}),
+            ("Transpose", ["s"], "t", {"perm": [0, 2, 1, 3, 4]}),
+            ("Reshape", ["t", "whole"], "u", {}),
+            ("MaxPool", ["u"], "y", {"kernel_shape": [1, 1]}),
+        )
+        constants: dict[str, Any] = {
+            "split": np.array([2, groups, members, size, size + 1]),
+            "whole": np.array([2, channels, size, size + 1]),
+        }
+        yield Case(f"{loop}/{groups}x{members} {x.shape}", {"x": x}, constants, nodes, exact, 1 + groups % 2)
+
+
 def softmax_cases(loop: str) -> Iterator[Case]:
     """Softmax along every axis, over one, few and many elements, with large and equal values."""
 

@@ -45,6 +45,7 @@ GENERATORS: dict[str, Generator] = {
     "affine": glue.normalization_cases,
     "softmax": glue.softmax_cases,
     "lrn": glue.lrn_cases,
+    "channel_shuffle": glue.shuffle_cases,
     "reorder": glue.move_cases,
     "strided_copy": glue.move_cases,
 }
