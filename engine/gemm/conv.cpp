@@ -96,7 +96,7 @@ double GemmConv::excess() const noexcept {
   return computed / static_cast<double>(shape_.oc * (shape_.c / shape_.groups) * shape_.kh * shape_.kw);
 }
 
-void GemmConv::pack(const float* weights, float* packed) const {
+void GemmConv::pack(const float* weights, float* packed, const Done& done) const {
   const ConvShape& s = shape_;
   const std::int64_t in = s.c / s.groups, out = s.oc / s.groups, taps = s.kh * s.kw, cols = kernel_->cols;
   for (std::size_t index = 0; index < panels_.size(); ++index) {
@@ -107,6 +107,7 @@ void GemmConv::pack(const float* weights, float* packed) const {
     if (s.groups == 1 && (taps == 1 || in_.block == 1)) {
       // The products already stand in the order of the segments.
       transpose(weights + first * p.k, p.k, count, p.k, target, cols);
+      done(weights + first * p.k, count * p.k);
       continue;
     }
     // Written in order; the rows that are read from stay in cache.
@@ -129,15 +130,21 @@ void GemmConv::pack(const float* weights, float* packed) const {
   }
 }
 
-void GemmConv::pack_columns(const float* weights, float* packed) const {
-  const std::int64_t cols = kernel_->cols;
-  for (std::size_t index = 0; index < panels_.size(); ++index) {
-    const std::int64_t first = static_cast<std::int64_t>(index) * cols, count = std::min(cols, shape_.oc - first);
-    float* target = packed + panels_[index].weights;
-    for (std::int64_t k = 0; k < panels_[index].k; ++k, target += cols) {
-      std::memcpy(target, weights + k * shape_.oc + first, static_cast<std::size_t>(count) * sizeof(float));
-      std::memset(target + count, 0, static_cast<std::size_t>(cols - count) * sizeof(float));
+void GemmConv::pack_columns(const float* weights, float* packed, const Done& done) const {
+  // In stretches of input rows: they are read once from front to back.
+  const std::int64_t cols = kernel_->cols, inputs = shape_.c;
+  const std::int64_t stretch = std::max<std::int64_t>(1, (std::int64_t{1} << 21) / std::max<std::int64_t>(1, shape_.oc));
+  for (std::int64_t from = 0; from < inputs; from += stretch) {
+    const std::int64_t to = std::min(inputs, from + stretch);
+    for (std::size_t index = 0; index < panels_.size(); ++index) {
+      const std::int64_t first = static_cast<std::int64_t>(index) * cols, count = std::min(cols, shape_.oc - first);
+      float* target = packed + panels_[index].weights + from * cols;
+      for (std::int64_t k = from; k < to; ++k, target += cols) {
+        std::memcpy(target, weights + k * shape_.oc + first, static_cast<std::size_t>(count) * sizeof(float));
+        std::memset(target + count, 0, static_cast<std::size_t>(cols - count) * sizeof(float));
+      }
     }
+    done(weights + from * shape_.oc, (to - from) * shape_.oc);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "base/map.h"
@@ -50,10 +51,12 @@ class GemmConv {
   std::int64_t padded_channels() const noexcept { return static_cast<std::int64_t>(panels_.size()) * kernel_->cols; }
   // Multiplications computed over multiplications needed: above 1 where groups or channels do not fill panels.
   double excess() const noexcept;
+  // Told of each stretch of weights that has been packed and is not needed any more: (first, count).
+  using Done = std::function<void(const float*, std::int64_t)>;
   // `weights` in O, I/groups, H, W order; `packed` takes packed_elements() floats.
-  void pack(const float* weights, float* packed) const;
+  void pack(const float* weights, float* packed, const Done& done) const;
   // The same for a matrix stored as inputs x outputs: kernels of 1 x 1 without groups only.
-  void pack_columns(const float* weights, float* packed) const;
+  void pack_columns(const float* weights, float* packed, const Done& done) const;
   // `bias` of oc floats; `padded` takes padded_channels() floats.
   void pad_bias(const float* bias, float* padded) const;
 

@@ -39,8 +39,9 @@ class Constants {
   virtual std::vector<float> floats(const std::string& name) const = 0;
   // The floats where they stand in the file, if they are stored as such; else null.
   virtual const float* stored(const std::string& name) const = 0;
-  // The constant has been packed: its bytes in the file are not needed for a while.
+  // The constant has been packed: its bytes in the file are not needed for a while. Or only these floats of it.
   virtual void release(const std::string& name) const = 0;
+  virtual void release(const float* first, std::int64_t count) const = 0;
   virtual std::vector<std::int64_t> integers(const std::string& name) const = 0;
 };
 

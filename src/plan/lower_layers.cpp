@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <type_traits>
 
 #include <bittern/error.h>
 
@@ -147,10 +148,17 @@ void emit_layer(Builder& builder, const Item& item, const Layer& layer, const st
   const std::string what = builder.source().place + ": " + place_of(item);
   const float* packed = builder.weights(weights_key(item, how), layer.packed_elements(), what,
                                         [&](float* target) {
-    if constexpr (requires { layer.pack_columns(target, target); }) {
-      if (weights.columns) layer.pack_columns(weights.stored, target);
+    std::vector<float> made;
+    if (weights.stored == nullptr) made = weights.make();
+    const float* values = weights.stored != nullptr ? weights.stored : made.data();
+    if constexpr (std::is_same_v<Layer, GemmConv>) {
+      const GemmConv::Done done = [&](const float* first, std::int64_t count) {
+        if (weights.stored != nullptr) builder.source().constants->release(first, count);
+      };
+      weights.columns ? layer.pack_columns(values, target, done) : layer.pack(values, target, done);
+    } else {
+      layer.pack(values, target);
     }
-    if (!weights.columns) layer.pack(weights.stored != nullptr ? weights.stored : weights.make().data(), target);
     builder.source().constants->release(item.inputs[1]);
   });
   Epilogue epilogue{nullptr, nullptr, item.lo, item.hi};

@@ -191,6 +191,10 @@ void Model::Impl::release(const std::string& name) const {
   if (file_) file_->release(graph_.constants.at(name)->leaf.data, graph_.constants.at(name)->leaf.bytes);
 }
 
+void Model::Impl::release(const float* first, std::int64_t count) const {
+  if (file_) file_->release(reinterpret_cast<const std::byte*>(first), static_cast<std::size_t>(count) * sizeof(float));
+}
+
 std::vector<std::int64_t> Model::Impl::integers(const std::string& name) const {
   const graph::Encoding& encoding = *graph_.constants.at(name);
   if (encoding.real) throw Error(ErrorCode::format, constant_place(name), "holds f32 where integers are needed");

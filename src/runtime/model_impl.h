@@ -29,6 +29,7 @@ class Model::Impl final : public plan::Constants {
   std::vector<float> floats(const std::string& name) const override;
   const float* stored(const std::string& name) const override;
   void release(const std::string& name) const override;
+  void release(const float* first, std::int64_t count) const override;
   std::vector<std::int64_t> integers(const std::string& name) const override;
 
   // The plan for these shapes; made if it is not among the last ones.
