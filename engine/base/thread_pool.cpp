@@ -40,13 +40,12 @@ struct Job {
   }
 };
 
-// Waits for `word` to leave `old`: spins for some microseconds, since layers follow each other closely, then sleeps.
-std::uint32_t await_change(const std::atomic<std::uint32_t>& word, std::uint32_t old, bool spin) {
-  if (spin) {
-    for (int i = 0; i < 2000; ++i) {
-      if (const std::uint32_t now = word.load(std::memory_order_acquire); now != old) return now;
-      pause_briefly();
-    }
+// Waits for `word` to leave `old`: spins a while, since layers and runs follow each other closely, then sleeps. Waking a
+// sleeper takes longer than many layers do.
+std::uint32_t await_change(const std::atomic<std::uint32_t>& word, std::uint32_t old, int spins) {
+  for (int i = 0; i < spins; ++i) {
+    if (const std::uint32_t now = word.load(std::memory_order_acquire); now != old) return now;
+    pause_briefly();
   }
   word.wait(old, std::memory_order_acquire);
   return word.load(std::memory_order_acquire);
@@ -67,18 +66,22 @@ class Worker {
   // the job, because the worker touches them after its caller may have gone on.
   void wait() {
     std::uint32_t order = order_.load(std::memory_order_relaxed);
-    if ((order & state_mask) == posted && order_.compare_exchange_strong(order, next(order) | idle, std::memory_order_acq_rel)) return;
+    if ((order & state_mask) == posted && order_.compare_exchange_strong(order, next(order) | ready, std::memory_order_acq_rel)) return;
     const std::uint32_t ticket = order_.load(std::memory_order_relaxed) & ~state_mask;
     for (std::uint32_t done = finished_.load(std::memory_order_acquire); done != ticket;) {
-      done = await_change(finished_, done, true);
+      done = await_change(finished_, done, spins_in_team);
     }
   }
-  // Tells the worker that its team is gone: it stops spinning and sleeps.
+  // The worker has joined a team: it wakes up before there is work.
+  void wake() { post(ready); }
+  // Its team is gone: it sleeps soon.
   void rest() { post(idle); }
 
  private:
   // An order is a counter whose lowest bits say what the worker is to do: one word, so that no half of it is ever seen.
-  static constexpr std::uint32_t idle = 0, posted = 1, running = 2, state_mask = 3;
+  static constexpr std::uint32_t idle = 0, ready = 1, posted = 2, running = 3, state_mask = 3;
+  // Some tens of microseconds between runs, some hundreds between the layers of one.
+  static constexpr int spins_idle = 1000, spins_in_team = 10000;
 
   static std::uint32_t next(std::uint32_t order) { return (order | state_mask) + 1u; }
 
@@ -90,13 +93,11 @@ class Worker {
   void loop() {
     const FlushToZero mode;
     std::uint32_t seen = 0;
-    bool spin = false;
     while (true) {
-      std::uint32_t now = await_change(order_, seen, spin);
+      std::uint32_t now = await_change(order_, seen, (seen & state_mask) == idle ? spins_idle : spins_in_team);
       if (now == seen) continue;
       seen = now;
-      spin = (now & state_mask) == posted;
-      if (!spin) continue;
+      if ((now & state_mask) != posted) continue;
       const std::uint32_t ticket = now & ~state_mask;
       if (!order_.compare_exchange_strong(now, ticket | running, std::memory_order_acq_rel)) continue;
       seen = ticket | running;
@@ -133,6 +134,7 @@ class Pool {
     std::size_t taken = 0;
     for (; taken < count && !idle_.empty(); ++taken) {
       out[taken] = idle_.back();
+      out[taken]->wake();
       idle_.pop_back();
     }
     return taken;

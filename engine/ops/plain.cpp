@@ -97,12 +97,12 @@ bool transpose_copy(std::span<const std::int64_t> shape, const std::byte* source
 }  // namespace
 
 void reorder(const Map& from, const float* source, const Map& to, float* target, Team& team) {
-  // A task is one image row of one block of the wider layout: all its lanes are moved pixel by pixel.
+  // A task is some rows of one block of the wider layout: all lanes of a row are moved together.
   const std::int64_t block = std::max(from.block, to.block);
   const std::int64_t blocks = block == 0 ? 0 : (from.c + block - 1) / block;
-  team.run(static_cast<std::size_t>(from.n * blocks * from.h), [&](std::size_t task) {
-    const auto t = static_cast<std::int64_t>(task);
-    const std::int64_t y = t % from.h, b = t / from.h % blocks, n = t / from.h / blocks;
+  const std::int64_t chunk = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, from.w * block));
+  const std::int64_t chunks = (from.h + chunk - 1) / chunk;
+  const auto move_row = [&](std::int64_t n, std::int64_t b, std::int64_t y) {
     const std::int64_t lanes = std::min(block, from.c - b * block);
     const float* s = source + n * from.image + b * (block / from.block) * from.plane + y * from.row;
     float* d = target + n * to.image + b * (block / to.block) * to.plane + y * to.row;
@@ -115,6 +115,11 @@ void reorder(const Map& from, const float* source, const Map& to, float* target,
     } else {
       transpose(s, from.block, from.w, lanes, d, to.plane);
     }
+  };
+  team.run(static_cast<std::size_t>(from.n * blocks * chunks), [&](std::size_t task) {
+    const auto t = static_cast<std::int64_t>(task);
+    const std::int64_t first = t % chunks * chunk, last = std::min(from.h, first + chunk);
+    for (std::int64_t y = first; y < last; ++y) move_row(t / chunks / blocks, t / chunks % blocks, y);
   });
 }
 
