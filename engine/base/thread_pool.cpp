@@ -1,6 +1,9 @@
 #include "base/thread_pool.h"
 
 #include <pthread.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -55,7 +58,11 @@ std::uint32_t await_change(const std::atomic<std::uint32_t>& word, std::uint32_t
 
 class Worker {
  public:
-  Worker() { std::thread([this] { loop(); }).detach(); }
+  Worker() {
+    std::thread thread([this] { loop(); });
+    handle_ = thread.native_handle();
+    thread.detach();
+  }
 
   void start(Job* job) {
     job_ = job;
@@ -72,8 +79,12 @@ class Worker {
       done = await_change(finished_, done, spins_in_team);
     }
   }
-  // The worker has joined a team: it wakes up before there is work.
-  void wake() { post(ready); }
+  // The worker has joined the team of a caller that runs on `cpu`: it wakes up before there is work, on another CPU. Schedulers
+  // like to wake a thread where its waker runs, and leave the two there for milliseconds: longer than a run takes.
+  void wake(int cpu) {
+    if (cpu != avoided_) keep_off(cpu);
+    post(ready);
+  }
   // Its team is gone: it sleeps soon.
   void rest() { post(idle); }
 
@@ -82,6 +93,17 @@ class Worker {
   static constexpr std::uint32_t idle = 0, ready = 1, posted = 2, running = 3, state_mask = 3;
   // Some tens of microseconds between runs, some hundreds between the layers of one.
   static constexpr int spins_idle = 1000, spins_in_team = 10000;
+
+  void keep_off([[maybe_unused]] int cpu) {
+    avoided_ = cpu;
+#if defined(__linux__)
+    cpu_set_t allowed;
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    if (CPU_COUNT(&allowed) < 2) return;
+    CPU_CLR(static_cast<std::size_t>(cpu), &allowed);
+    pthread_setaffinity_np(handle_, sizeof allowed, &allowed);
+#endif
+  }
 
   static std::uint32_t next(std::uint32_t order) { return (order | state_mask) + 1u; }
 
@@ -110,9 +132,19 @@ class Worker {
 
   std::atomic<std::uint32_t> order_{0}, finished_{0};
   Job* job_ = nullptr;
+  std::thread::native_handle_type handle_{};
+  int avoided_ = -1;  // guarded by the pool's lock
 };
 
 namespace {
+
+int current_cpu() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
 
 class Pool {
  public:
@@ -132,9 +164,10 @@ class Pool {
   std::size_t take(std::size_t count, Worker** out) {
     const std::lock_guard lock(mutex_);
     std::size_t taken = 0;
+    const int cpu = current_cpu();
     for (; taken < count && !idle_.empty(); ++taken) {
       out[taken] = idle_.back();
-      out[taken]->wake();
+      out[taken]->wake(cpu);
       idle_.pop_back();
     }
     return taken;
