@@ -44,7 +44,10 @@ double GemmConv::cost(const GemmKernel& kernel, const ConvShape& s, std::int64_t
   const double rows = static_cast<double>(length) / static_cast<double>(std::max<std::int64_t>(1, tiles));
   const double step = std::max({rows * vectors, 4.0, rows + vectors});
   const double store = static_cast<double>(vectors) * rows + 20.0;
-  return static_cast<double>(s.n * lines * tiles) * (k * step + static_cast<double>(panels) * store);
+  const double compute = static_cast<double>(s.n * lines * tiles) * (k * step + static_cast<double>(panels) * store);
+  // A single pixel, as in a fully connected layer, waits for its weights: about 8 bytes a cycle from memory, for every tile alike.
+  const double weights = k * kernel.cols * 4 / 8;
+  return std::max(compute, weights);
 }
 
 GemmConv::GemmConv(const GemmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual)

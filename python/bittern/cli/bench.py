@@ -106,7 +106,7 @@ def _text(document: dict[str, Any], timings: list[Timing]) -> str:
     ]
     shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in document["shapes"].items())
     lines = [
-        f"{document['cpu']}, {document['isa']}, {document['threads']} threads; {shapes}; {document['rounds']} rounds",
+        f"{document['cpu']}, {document['isa']}, {document['threads']} thread{'s' * (document['threads'] != 1)}; {shapes}; {document['rounds']} rounds",
         "",
         table(["", "median", "p10 .. p90", "time against the first"], rows, "lrrr"),
     ]
