@@ -191,8 +191,17 @@ def lrn_cases(loop: str) -> Iterator[Case]:
 
 
 def shuffle_cases(loop: str) -> Iterator[Case]:
-    """Channel shuffles behind a pooling, whose result is in blocks: groups and members that fill blocks and that do not."""
-    for groups, members, size in ((1, 5, 3), (2, 8, 4), (3, 5, 4), (3, 20, 5), (4, 16, 1), (5, 13, 7), (16, 2, 3), (33, 1, 2)):
+    """Channel shuffles behind a pooling, which gives blocks: groups and members that fill blocks and that do not."""
+    for groups, members, size in (
+        (1, 5, 3),
+        (2, 8, 4),
+        (3, 5, 4),
+        (3, 20, 5),
+        (4, 16, 1),
+        (5, 13, 7),
+        (16, 2, 3),
+        (33, 1, 2),
+    ):
         channels = groups * members
         rng = np.random.default_rng(seed_of(f"{loop}/{groups}x{members}"))
         x = floats(rng, 2, channels, size, size + 1)

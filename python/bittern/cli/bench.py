@@ -105,8 +105,9 @@ def _text(document: dict[str, Any], timings: list[Timing]) -> str:
         for timing in timings
     ]
     shapes = ", ".join(f"{name} {shape_text(shape)}" for name, shape in document["shapes"].items())
+    threads = f"{document['threads']} thread{'' if document['threads'] == 1 else 's'}"
     lines = [
-        f"{document['cpu']}, {document['isa']}, {document['threads']} thread{'s' * (document['threads'] != 1)}; {shapes}; {document['rounds']} rounds",
+        f"{document['cpu']}, {document['isa']}, {threads}; {shapes}; {document['rounds']} rounds",
         "",
         table(["", "median", "p10 .. p90", "time against the first"], rows, "lrrr"),
     ]
