@@ -57,7 +57,16 @@ void tile(const TileArgs& args) {
   const float* b = args.b;
   const std::int64_t stride_bytes = args.a_stride * static_cast<std::int64_t>(sizeof(float));
   const std::int64_t* segment = args.segments;
-  for (std::int64_t s = 0; s < args.full; ++s) accumulate(acc, args.a + *segment++, stride_bytes, args.run, b);
+  for (std::int64_t s = 0; s < args.full; ++s) {
+    const float* a = args.a + *segment++;
+    // A segment's pixels are a cache line each, and the next segment's lie elsewhere: a small tile cannot hide the wait for them.
+    if (args.run == 16 && s + 1 < args.full) {
+      const char* next = reinterpret_cast<const char*>(args.a + *segment);
+      BITTERN_UNROLL
+      for (int r = 0; r < rows; ++r) __builtin_prefetch(next + r * stride_bytes);
+    }
+    accumulate(acc, a, stride_bytes, args.run, b);
+  }
   for (std::int64_t s = 0; s < args.tail; ++s) accumulate(acc, args.a + *segment++, stride_bytes, args.tail_run, b);
 
   const vf lo = set1(args.lo), hi = set1(args.hi);
