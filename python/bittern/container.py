@@ -213,4 +213,4 @@ def _checksum(graph: str, header: Mapping[str, Any], section: bytes | memoryview
 
 
 def _damaged(place: str, problem: str) -> NoReturn:
-    raise FormatError(place, problem, "the file is damaged or was not written by bittern")
+    raise FormatError(place, problem, "it is damaged, or no .bittern file: bittern convert makes one of an ONNX file")

@@ -35,7 +35,7 @@ constexpr TypeName type_names[] = {
 };
 
 [[noreturn]] void damaged(const std::string& place, std::string problem) {
-  throw Error(ErrorCode::format, place, std::move(problem), "the file is damaged or no bittern file; write it again");
+  throw Error(ErrorCode::format, place, std::move(problem), "it is damaged, or no .bittern file: bittern convert makes one of an ONNX file");
 }
 
 // Reads the header's entries; `place` is the file.
