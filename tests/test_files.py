@@ -170,7 +170,9 @@ def test_nesting_within_the_limit_is_accepted() -> None:
 
 def test_unknown_further_metadata_is_ignored() -> None:
     data = assemble(*hostile.good_parts(), patch=lambda header: header["__metadata__"].update(note="kept by others"))
-    bittern.load(data)
+    plain = bittern.load(assemble(*hostile.good_parts()))
+    assert bittern.load(data).metadata == plain.metadata
+    assert np.array_equal(bittern.load(data).constant("w"), plain.constant("w"))
     package_reads(data)
 
 
