@@ -31,7 +31,8 @@ bool GemmConv::flat(const ConvShape& s, const Map& in, const Map& out) noexcept 
 }
 
 double GemmConv::cost(const GemmKernel& kernel, const ConvShape& s, std::int64_t in_block, bool flat) noexcept {
-  const std::int64_t length = flat ? s.oh * s.ow : s.ow, lines = flat ? 1 : s.oh;
+  const bool whole = flat || kernel.gathers;
+  const std::int64_t length = whole ? s.oh * s.ow : s.ow, lines = whole ? 1 : s.oh;
   const std::int64_t tiles = ceil_div(length, kernel.rows), panels = ceil_div(s.oc, kernel.cols);
   double k = 0;
   if (s.groups == 1) {
@@ -39,14 +40,21 @@ double GemmConv::cost(const GemmKernel& kernel, const ConvShape& s, std::int64_t
   } else {
     for (std::int64_t i = 0; i < panels; ++i) k += static_cast<double>(panel(s, in_block, kernel.cols, i).k);
   }
-  // A tile of r pixels takes r * vectors multiply-adds a step, but no less than their latency, and as many loads.
+  // A tile of r pixels takes r * vectors multiply-adds a step, but no less than their latency, and as many loads. With two
+  // of them a cycle and three instructions a cycle, which is what a core shared by two threads issues, loads count too; so
+  // do weights that come from the second-level cache, with some 18 bytes a cycle.
   const int vectors = std::max(1, kernel.cols / (kernel.isa == Isa::avx512 ? 16 : kernel.isa == Isa::avx2 ? 8 : 4));
   const double rows = static_cast<double>(length) / static_cast<double>(std::max<std::int64_t>(1, tiles));
-  const double step = std::max({rows * vectors, 4.0, rows + vectors});
-  const double store = static_cast<double>(vectors) * rows + 20.0;
+  double step = std::max({rows * vectors, 4.0, rows + vectors});
+  if (kernel.isa == Isa::avx2 && tiles > 1) {
+    const double panel_bytes = k / static_cast<double>(panels) * kernel.cols * 4;
+    step = std::max({step, (rows * vectors + rows + vectors) * 2 / 3, panel_bytes > 24576 ? kernel.cols * 4 * 2 / 18.0 : 0.0});
+  }
+  const double store = vectors * (rows + 4) + 12.0;
   const double compute = static_cast<double>(s.n * lines * tiles) * (k * step + static_cast<double>(panels) * store);
   // A single pixel, as in a fully connected layer, waits for its weights: about 8 bytes a cycle from memory, for every tile alike.
   const double weights = k * kernel.cols * 4 / 8;
+  if (length * lines * s.n == 1) return weights + compute / 4;  // they overlap for the most part
   return std::max(compute, weights);
 }
 
@@ -82,7 +90,8 @@ GemmConv::GemmConv(const GemmKernel& kernel, const ConvShape& shape, const Map& 
   // Tasks of some million multiply-adds: long enough to hide the hand-over, short enough to balance.
   const std::int64_t k = panels_.empty() ? 1 : panels_.front().k;
   const std::int64_t work_per_pixel = std::max<std::int64_t>(1, k * kernel.cols);
-  const std::int64_t pixels = std::max<std::int64_t>(kernel.rows, 2'000'000 / work_per_pixel);
+  // Tiles that run on from line to line fill up best where a task has many.
+  const std::int64_t pixels = std::max<std::int64_t>(kernel.gathers ? 6 * kernel.rows : kernel.rows, 2'000'000 / work_per_pixel);
   chunk_pixels_ = std::min(length_, ceil_div(pixels, kernel.rows) * kernel.rows);
   chunk_lines_ = chunk_pixels_ < length_ ? 1 : std::max<std::int64_t>(1, std::min(lines_, pixels / std::max<std::int64_t>(1, length_)));
   // Where all pixels are not enough for a task, it takes several panels.
@@ -90,6 +99,7 @@ GemmConv::GemmConv(const GemmKernel& kernel, const ConvShape& shape, const Map& 
   chunk_panels_ = work >= worth || work == 0 ? 1 : std::min(panel_count, ceil_div(worth, work));
   panel_chunks_ = ceil_div(panel_count, std::max<std::int64_t>(1, chunk_panels_));
   line_chunks_ = chunk_lines_ == 0 ? 0 : ceil_div(lines_, chunk_lines_);
+  if (line_chunks_ > 0) chunk_lines_ = ceil_div(lines_, line_chunks_);  // of almost equal size
   pixel_chunks_ = chunk_pixels_ == 0 ? 0 : ceil_div(length_, chunk_pixels_);
 }
 
@@ -170,11 +180,17 @@ void GemmConv::run_task(std::int64_t task, const float* in, const float* packed,
   task /= line_chunks_;
   const std::int64_t image = task % shape_.n, first = task / shape_.n * chunk_panels_;
   const std::int64_t last = std::min(static_cast<std::int64_t>(panels_.size()), first + chunk_panels_);
-  for (std::int64_t index = first; index < last; ++index) run_panel(index, image, line_chunk, pixel_chunk, in, packed, epilogue, out);
+  Area area{};
+  area.image = image;
+  area.first_line = line_chunk * chunk_lines_;
+  area.last_line = std::min(lines_, area.first_line + chunk_lines_);
+  area.first_pixel = pixel_chunk * chunk_pixels_;
+  area.last_pixel = std::min(length_, area.first_pixel + chunk_pixels_);
+  for (std::int64_t index = first; index < last; ++index) run_panel(index, area, in, packed, epilogue, out);
 }
 
-void GemmConv::run_panel(std::int64_t index, std::int64_t image, std::int64_t line_chunk, std::int64_t pixel_chunk, const float* in,
-                         const float* packed, const Epilogue& epilogue, float* out) const {
+void GemmConv::run_panel(std::int64_t index, const Area& area, const float* in, const float* packed, const Epilogue& epilogue,
+                         float* out) const {
   const Panel& panel = panels_[static_cast<std::size_t>(index)];
   const std::int64_t first_out = index * kernel_->cols;
 
@@ -198,20 +214,39 @@ void GemmConv::run_panel(std::int64_t index, std::int64_t image, std::int64_t li
   args.c_block = blocked ? out_.plane : 16;
   args.residual_block = blocked ? residual_.plane : 16;
 
-  const float* a = in + image * in_.image + panel.first_block * in_.plane - shape_.pad_top * in_.row - shape_.pad_left * in_.block;
+  const float* a = in + area.image * in_.image + panel.first_block * in_.plane - shape_.pad_top * in_.row - shape_.pad_left * in_.block;
   const auto offset = [&](const Map& map) {
-    return image * map.image + (blocked ? first_out / 16 * map.plane : first_out);
+    return area.image * map.image + (blocked ? first_out / 16 * map.plane : first_out);
   };
   float* c = out + offset(out_);
   const float* residual = epilogue.residual != nullptr ? epilogue.residual + offset(residual_) : nullptr;
 
-  const std::int64_t first_pixel = pixel_chunk * chunk_pixels_, last_pixel = std::min(length_, first_pixel + chunk_pixels_);
-  const std::int64_t first_line = line_chunk * chunk_lines_, last_line = std::min(lines_, first_line + chunk_lines_);
-  const std::int64_t tiles = ceil_div(last_pixel - first_pixel, kernel_->rows);
-  for (std::int64_t line = first_line; line < last_line; ++line) {
-    std::int64_t pixel = first_pixel;
+  const std::int64_t width = area.last_pixel - area.first_pixel, lines = area.last_line - area.first_line;
+  if (kernel_->gathers && lines > 1) {
+    // Tiles run on from line to line.
+    TilePixel pixels[most_gathered_rows];
+    args.a = a;
+    args.c = c;
+    args.residual = residual;
+    args.pixels = pixels;
+    const std::int64_t tiles = ceil_div(width * lines, kernel_->rows);
+    std::int64_t line = area.first_line, pixel = area.first_pixel, left_over = width * lines;
     for (std::int64_t tile = 0; tile < tiles; ++tile) {
-      const std::int64_t rows = ceil_div(last_pixel - pixel, tiles - tile);  // tiles of almost equal size
+      const std::int64_t rows = ceil_div(left_over, tiles - tile);  // tiles of almost equal size
+      for (std::int64_t r = 0; r < rows; ++r) {
+        pixels[r] = {line * line_step_ + pixel * pixel_step_, line * out_.row + pixel * out_.block, line * residual_.row + pixel * residual_.block};
+        if (++pixel == area.last_pixel) ++line, pixel = area.first_pixel;
+      }
+      kernel_->tiles[rows - 1](args);
+      left_over -= rows;
+    }
+    return;
+  }
+  const std::int64_t tiles = ceil_div(width, kernel_->rows);
+  for (std::int64_t line = area.first_line; line < area.last_line; ++line) {
+    std::int64_t pixel = area.first_pixel;
+    for (std::int64_t tile = 0; tile < tiles; ++tile) {
+      const std::int64_t rows = ceil_div(area.last_pixel - pixel, tiles - tile);
       args.a = a + line * line_step_ + pixel * pixel_step_;
       args.c = c + line * out_.row + pixel * args.c_pixel;
       if (residual != nullptr) args.residual = residual + line * residual_.row + pixel * args.residual_pixel;

@@ -72,9 +72,13 @@ class GemmConv {
   };
   static Panel panel(const ConvShape& shape, std::int64_t in_block, std::int64_t cols, std::int64_t index) noexcept;
 
+  // Part of an image's output: lines and pixels of a line, ends excluded.
+  struct Area {
+    std::int64_t image, first_line, last_line, first_pixel, last_pixel;
+  };
+
   void run_task(std::int64_t task, const float* in, const float* packed, const Epilogue& epilogue, float* out) const;
-  void run_panel(std::int64_t index, std::int64_t image, std::int64_t line_chunk, std::int64_t pixel_chunk, const float* in, const float* packed,
-                 const Epilogue& epilogue, float* out) const;
+  void run_panel(std::int64_t index, const Area& area, const float* in, const float* packed, const Epilogue& epilogue, float* out) const;
 
   const GemmKernel* kernel_;
   ConvShape shape_;

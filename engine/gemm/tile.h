@@ -12,12 +12,18 @@
 
 namespace bittern::engine {
 
+// Where a pixel of the tile stands, in elements from the tile's pointers.
+struct TilePixel {
+  std::int64_t a = 0, c = 0, residual = 0;
+};
+
 struct TileArgs {
   const float* a = nullptr;                 // the tile's first pixel
   const std::int64_t* segments = nullptr;   // `full` offsets, then `tail` offsets, in elements
   std::int64_t full = 0, run = 0;           // segments of `run` elements
   std::int64_t tail = 0, tail_run = 0;      // segments of the last, partly filled channel block
   std::int64_t a_stride = 0;                // elements between the tile's pixels
+  const TilePixel* pixels = nullptr;        // kernels that gather: one for each of the tile's pixels, or null for equal distances
   const float* b = nullptr;                 // packed weights of this panel: [k][cols]
 
   float* c = nullptr;                       // the tile's first output
@@ -33,10 +39,14 @@ struct TileArgs {
 
 using TileFunction = void (*)(const TileArgs&);
 
+// As many pixels can have a pointer each.
+inline constexpr int most_gathered_rows = 7;
+
 struct GemmKernel {
   const char* name;
   Isa isa;
   int rows, cols;              // the largest tile: pixels and output channels
+  bool gathers;                // pixels may stand anywhere: a tile goes on in the next line of the image
   const TileFunction* tiles;   // tiles[r - 1] computes r pixels, for r in 1..rows
 };
 

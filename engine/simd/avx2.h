@@ -29,6 +29,9 @@ static inline vf mul(vf a, vf b) { return {_mm256_mul_ps(a.v, b.v)}; }
 static inline vf div(vf a, vf b) { return {_mm256_div_ps(a.v, b.v)}; }
 static inline vf sqrt(vf a) { return {_mm256_sqrt_ps(a.v)}; }
 static inline vf fma(vf a, vf b, vf c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+// Keeps a factor alive up to here, without an instruction: a multiply-add before it then overwrites the sum and no factor,
+// and sums stay in their registers. Compilers that rename them instead run out of registers in full tiles.
+static inline void keep(vf a) { __asm__ volatile("" ::"x"(a.v)); }
 // The second operand where either is NaN.
 static inline vf max(vf a, vf b) { return {_mm256_max_ps(a.v, b.v)}; }
 static inline vf min(vf a, vf b) { return {_mm256_min_ps(a.v, b.v)}; }

@@ -27,6 +27,9 @@ static inline vf mul(vf a, vf b) { return {_mm512_mul_ps(a.v, b.v)}; }
 static inline vf div(vf a, vf b) { return {_mm512_div_ps(a.v, b.v)}; }
 static inline vf sqrt(vf a) { return {_mm512_maskz_sqrt_ps(0xffff, a.v)}; }
 static inline vf fma(vf a, vf b, vf c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+// Keeps a factor alive up to here, without an instruction: a multiply-add before it then overwrites the sum and no factor,
+// and sums stay in their registers. Compilers that rename them instead run out of registers in full tiles.
+static inline void keep(vf a) { __asm__ volatile("" ::"v"(a.v)); }
 // The second operand where either is NaN. (The unmasked forms trip a false "maybe uninitialized" of GCC 12.)
 static inline vf max(vf a, vf b) { return {_mm512_maskz_max_ps(0xffff, a.v, b.v)}; }
 static inline vf min(vf a, vf b) { return {_mm512_maskz_min_ps(0xffff, a.v, b.v)}; }

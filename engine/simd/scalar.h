@@ -38,6 +38,7 @@ static inline vf sqrt(vf a) {
 }
 // a * b + c; rounded twice here, once where the level has a fused instruction.
 static inline vf fma(vf a, vf b, vf c) { return {a.v * b.v + c.v}; }
+static inline void keep(vf) {}
 // The second operand where either is NaN.
 static inline vf max(vf a, vf b) { return {a.v > b.v ? a.v : b.v}; }
 static inline vf min(vf a, vf b) { return {a.v < b.v ? a.v : b.v}; }
