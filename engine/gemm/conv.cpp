@@ -8,6 +8,9 @@
 namespace bittern::engine {
 namespace {
 
+// Input of a band of pixels: half of a common second-level cache.
+constexpr std::int64_t band_bytes = 512 << 10;
+
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
@@ -101,6 +104,10 @@ GemmConv::GemmConv(const GemmKernel& kernel, const ConvShape& shape, const Map& 
   line_chunks_ = chunk_lines_ == 0 ? 0 : ceil_div(lines_, chunk_lines_);
   if (line_chunks_ > 0) chunk_lines_ = ceil_div(lines_, line_chunks_);  // of almost equal size
   pixel_chunks_ = chunk_pixels_ == 0 ? 0 : ceil_div(length_, chunk_pixels_);
+
+  const std::int64_t spread = s.kh > 1 ? s.stride_h * s.stride_w : 1;  // input pixels per output pixel
+  const std::int64_t chunk_bytes = chunk_pixels_ * chunk_lines_ * spread * (k / (s.kh * s.kw)) * static_cast<std::int64_t>(sizeof(float));
+  band_chunks_ = std::max<std::int64_t>(1, band_bytes / std::max<std::int64_t>(1, chunk_bytes));
 }
 
 double GemmConv::excess() const noexcept {
@@ -173,13 +180,14 @@ void GemmConv::run(const float* in, const float* packed, const Epilogue& epilogu
 }
 
 void GemmConv::run_task(std::int64_t task, const float* in, const float* packed, const Epilogue& epilogue, float* out) const {
-  // Panels vary slowest: the packed weights of a panel stay in cache while the pixels pass.
-  const std::int64_t pixel_chunk = task % pixel_chunks_;
-  task /= pixel_chunks_;
-  const std::int64_t line_chunk = task % line_chunks_;
-  task /= line_chunks_;
-  const std::int64_t image = task % shape_.n, first = task / shape_.n * chunk_panels_;
-  const std::int64_t last = std::min(static_cast<std::int64_t>(panels_.size()), first + chunk_panels_);
+  // Bands vary slowest, then panels: the packed weights of a panel stay in cache while the band's pixels pass.
+  const std::int64_t chunks = line_chunks_ * pixel_chunks_;
+  const std::int64_t image = task / (panel_chunks_ * chunks), rest = task % (panel_chunks_ * chunks);
+  const std::int64_t first_chunk = rest / (panel_chunks_ * band_chunks_) * band_chunks_, band = std::min(band_chunks_, chunks - first_chunk);
+  const std::int64_t in_band = rest - panel_chunks_ * first_chunk;
+  const std::int64_t line_chunk = (first_chunk + in_band % band) / pixel_chunks_, pixel_chunk = (first_chunk + in_band % band) % pixel_chunks_;
+  const std::int64_t first = in_band / band * chunk_panels_, last = std::min(static_cast<std::int64_t>(panels_.size()), first + chunk_panels_);
+
   Area area{};
   area.image = image;
   area.first_line = line_chunk * chunk_lines_;

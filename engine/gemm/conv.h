@@ -89,6 +89,7 @@ class GemmConv {
   std::int64_t lines_, length_;              // rows of one image and pixels of one row (one long row if flat)
   std::int64_t line_step_, pixel_step_;      // of the input, in elements, per output line and pixel
   std::int64_t chunk_lines_, chunk_pixels_, line_chunks_, pixel_chunks_, chunk_panels_, panel_chunks_;
+  std::int64_t band_chunks_;                 // chunks of pixels whose input stays in cache while all panels pass over them
 };
 
 }  // namespace bittern::engine
