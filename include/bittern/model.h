@@ -24,6 +24,7 @@ struct ValueInfo {
   std::string name;
   DType dtype = DType::f32;
   std::vector<Dimension> shape;
+  bool any_shape = false;  // of an output whose rank depends on the inputs: see Session::prepare
 };
 
 // One row of a plan: an operator with all that was fused into it, and what runs it.
@@ -66,6 +67,8 @@ class BITTERN_EXPORT Model {
   static Model from_bytes(std::span<const std::byte> bytes, const std::string& place = "<bytes>", const LoadOptions& options = {});
 
   const std::vector<ValueInfo>& inputs() const noexcept;
+  // For each input, whether its elements decide shapes: Session::prepare needs their values then.
+  const std::vector<bool>& shape_deciding_inputs() const noexcept;
   const std::vector<ValueInfo>& outputs() const noexcept;
   const std::map<std::string, std::string>& metadata() const noexcept;
   const std::string& name() const noexcept;

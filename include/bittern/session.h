@@ -22,8 +22,11 @@ class BITTERN_EXPORT Session {
 
   // The plan for these input shapes, in the order of model.inputs(). `taps` are names of further values to return after
   // the model's outputs: intermediate values of the unfused network. Plans are cached; the reference holds until the
-  // next call on this session. Throws Error: input, unsupported, resource, format (damaged weights).
+  // next call on this session. Throws Error: input (also where an input decides shapes by its elements), unsupported, resource,
+  // format (damaged weights).
   const PlanInfo& prepare(const std::vector<Shape>& input_shapes, const std::vector<std::string>& taps = {});
+  // The same for these inputs: the elements of those that decide shapes are part of what a plan is made for.
+  const PlanInfo& prepare(const std::vector<ConstView>& inputs, const std::vector<std::string>& taps = {});
 
   // Inputs in the order of model.inputs(), outputs in the order of prepare().outputs. Arrays may be strided; inputs are
   // never written to. Allocates nothing after the first run at a shape if arrays are contiguous. Throws like prepare.

@@ -21,7 +21,15 @@ py::tuple shape_of(const bittern::ValueInfo& info) {
   return shape;
 }
 
-py::tuple describe(const bittern::ValueInfo& info) { return py::make_tuple(info.name, shape_of(info), bittern::name_of(info.dtype)); }
+py::tuple describe(const bittern::ValueInfo& info) {
+  return py::make_tuple(info.name, info.any_shape ? py::object(py::none()) : py::object(shape_of(info)), bittern::name_of(info.dtype));
+}
+
+// NumPy has no bfloat16: its bits are shown.
+py::dtype numpy_type(bittern::DType type) {
+  constexpr const char* codes[] = {"float32", "float16", "uint16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"};
+  return py::dtype(codes[static_cast<int>(type)]);
+}
 
 py::list describe(const std::vector<bittern::ValueInfo>& infos) {
   py::list list;
@@ -62,7 +70,7 @@ bittern::DType dtype_of(const py::array& array, const std::string& name) {
     if (kind == 'u') return size == 1 ? DType::u8 : size == 2 ? DType::u16 : size == 4 ? DType::u32 : DType::u64;
   }
   throw bittern::Error(bittern::ErrorCode::input, name, "the array has type " + py::str(array.dtype()).cast<std::string>(),
-                       "it must be float32 in native byte order");
+                       "it must be float32, integer or bool in native byte order");
 }
 
 template <class AnyView, class Data>
@@ -73,12 +81,6 @@ AnyView view_of(const py::array& array, Data* data, const std::string& name) {
   view.shape.assign(array.shape(), array.shape() + array.ndim());
   view.strides.assign(array.strides(), array.strides() + array.ndim());
   return view;
-}
-
-std::vector<bittern::Shape> shapes_of(const std::vector<bittern::ConstView>& views) {
-  std::vector<bittern::Shape> shapes;
-  for (const auto& view : views) shapes.push_back(view.shape);
-  return shapes;
 }
 
 class NativeModel {
@@ -105,12 +107,14 @@ class NativeModel {
 
   const bittern::Model& model() const { return model_; }
 
-  py::tuple plan(const std::vector<bittern::Shape>& shapes, const std::vector<std::string>& taps) {
+  // `inputs`: arrays, or none at all for shapes alone.
+  py::tuple plan(const std::vector<bittern::Shape>& shapes, const std::vector<py::array>& inputs, const std::vector<std::string>& taps) {
+    const auto views = input_views(inputs);
     auto session = pool_.take();
     const bittern::PlanInfo* info = nullptr;
     {
       const py::gil_scoped_release release;
-      info = &session->prepare(shapes, taps);
+      info = views.empty() ? &session->prepare(shapes, taps) : &session->prepare(views, taps);
     }
     py::list layers;
     for (const auto& layer : info->layers) layers.append(describe(layer));
@@ -124,7 +128,7 @@ class NativeModel {
     const bittern::PlanInfo* info = nullptr;
     {
       const py::gil_scoped_release release;
-      info = &session->prepare(shapes_of(views), taps);
+      info = &session->prepare(views, taps);
     }
     py::list results;
     std::vector<bittern::View> targets;
@@ -137,7 +141,7 @@ class NativeModel {
       } else {
         std::vector<py::ssize_t> shape;
         for (const auto& d : output.shape) shape.push_back(static_cast<py::ssize_t>(d.value));
-        array = py::array_t<float>(shape);
+        array = py::array(numpy_type(output.dtype), shape);
       }
       targets.push_back(view_of<bittern::View>(array, array.mutable_data(), "output " + output.name));
       results.append(array);
@@ -162,8 +166,7 @@ class NativeModel {
       shape.push_back(static_cast<py::ssize_t>(d.value));
       view.shape.push_back(d.value);
     }
-    constexpr const char* codes[] = {"float32", "float16", "uint16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"};
-    py::array array(py::dtype(codes[static_cast<int>(info.dtype)]), shape);
+    py::array array(numpy_type(info.dtype), shape);
     view.data = array.mutable_data();
     view.dtype = info.dtype;
     const py::gil_scoped_release release;
@@ -226,6 +229,7 @@ PYBIND11_MODULE(_native, m) {
         return new NativeModel(bittern::Model::from_bytes({reinterpret_cast<const std::byte*>(bytes), static_cast<std::size_t>(size)}, place, options), threads);
       }, py::arg("data"), py::arg("place"), py::arg("threads"), py::arg("isa"), py::arg("device"), py::arg("memory_limit"), py::arg("checksum"), py::arg("kernels"), py::arg("winograd"))
       .def_property_readonly("inputs", [](const NativeModel& self) { return describe(self.model().inputs()); })
+      .def_property_readonly("shape_deciding_inputs", [](const NativeModel& self) { return self.model().shape_deciding_inputs(); })
       .def_property_readonly("outputs", [](const NativeModel& self) { return describe(self.model().outputs()); })
       .def_property_readonly("metadata", [](const NativeModel& self) { return self.model().metadata(); })
       .def_property_readonly("name", [](const NativeModel& self) { return self.model().name(); })
@@ -234,7 +238,7 @@ PYBIND11_MODULE(_native, m) {
       .def_property_readonly("constants", [](const NativeModel& self) { return self.model().constants(); })
       .def_property_readonly("weight_bytes", [](const NativeModel& self) { return self.model().weight_bytes(); })
       .def("constant", &NativeModel::constant, py::arg("name"))
-      .def("plan", &NativeModel::plan, py::arg("shapes"), py::arg("taps"))
+      .def("plan", &NativeModel::plan, py::arg("shapes"), py::arg("inputs"), py::arg("taps"))
       .def("run", &NativeModel::run, py::arg("inputs"), py::arg("outputs"), py::arg("taps"))
       .def("profile", &NativeModel::profile, py::arg("inputs"), py::arg("runs"));
 

@@ -105,8 +105,7 @@ class Model:
             if not isinstance(shape, Iterable):
                 raise InputError(f"input {info.name}", f"the shape {shape!r}", "give one size per dimension")
             wanted.append([_integer(size, f"input {info.name}", 2**63 - 1) for size in shape])
-        layers, outputs, arena_bytes = self._native.plan(wanted, [])
-        return Plan([Layer(**layer) for layer in layers], {name: shape for name, shape, _ in outputs}, arena_bytes)
+        return _plan(self._native.plan(wanted, [], []))
 
     def profile(self, *args: Any, runs: int = 10, **named: Any) -> Profile:
         """Time every layer on the given inputs: the median of ``runs`` runs, after one that is not counted.
@@ -117,7 +116,7 @@ class Model:
         runs = _integer(runs, "runs", 2**31 - 1)
         self._native.profile(arrays, 1)
         times = self._native.profile(arrays, runs)
-        plan = self.plan_for({info.name: array.shape for info, array in zip(self.inputs, arrays, strict=True)})
+        plan = _plan(self._native.plan([list(array.shape) for array in arrays], arrays, []))
         total = sum(times) or 1.0
         rows = [
             LayerTime(layer, ms, ms / total, 2e-6 * layer.macs / ms if ms > 0 else 0.0)
@@ -178,6 +177,11 @@ class Model:
         results = self._native.run(self._ordered(feeds), outputs, taps)
         names = [info.name for info in self.outputs] + taps
         return dict(zip(names, results, strict=True))
+
+
+def _plan(found: tuple[list[Any], list[Any], int]) -> Plan:
+    layers, outputs, arena_bytes = found
+    return Plan([Layer(**layer) for layer in layers], {name: shape for name, shape, _ in outputs}, arena_bytes)
 
 
 def load(

@@ -80,7 +80,9 @@ class GraphReader {
       graph::ValueInfo value;
       if (read_name(entry, where, "name", value.name)) where = std::string(word) + ' ' + label(value.name);
       read_type(entry, where, value.dtype);
-      read_dims(entry, where, value.shape);
+      // An output need not have one: it follows from the nodes.
+      value.any_shape = std::string_view(key) == "outputs" && entry.find("shape") == nullptr;
+      if (!value.any_shape) read_dims(entry, where, value.shape);
       out.push_back(std::move(value));
     }
   }

@@ -24,6 +24,7 @@ struct ValueInfo {
   std::string name;
   DType dtype = DType::f32;
   std::vector<Dim> shape;
+  bool any_shape = false;  // of an output: the file does not say
 };
 
 using Attribute = std::variant<std::int64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>>;

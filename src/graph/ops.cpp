@@ -1,23 +1,24 @@
 #include "graph/ops.h"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 
 #include <bittern/error.h>
 
+#include "graph/schema.h"
+
 namespace bittern::graph {
-namespace {
 
-constexpr std::size_t max_rank = 8;  // of any tensor; engine/ops/plain.h counts on it
-
-using Types = std::vector<ValueType>;
-using Inputs = std::vector<const ValueType*>;
-
-[[noreturn]] void fail(const Node& node, const std::string& problem, const std::string& remedy = {}) {
+void fail(const Node& node, const std::string& problem, const std::string& remedy) {
   throw Error(ErrorCode::input, "node " + node.name + " (" + node.op + ")", problem, remedy);
 }
 
-const Shape& shape_of(const Node& node, const Inputs& inputs, std::size_t i, std::size_t rank = 0) {
+void require(bool condition, const Node& node, const std::string& problem, const std::string& remedy) {
+  if (!condition) fail(node, problem, remedy);
+}
+
+const Shape& shape_of(const Node& node, const Inputs& inputs, std::size_t i, std::size_t rank) {
   const Shape& shape = inputs[i]->shape;
   if (rank != 0 && shape.size() != rank) {
     fail(node, "input " + std::to_string(i) + " has shape " + to_string(shape), "a tensor of rank " + std::to_string(rank) + " is needed");
@@ -25,11 +26,7 @@ const Shape& shape_of(const Node& node, const Inputs& inputs, std::size_t i, std
   return shape;
 }
 
-void require(bool condition, const Node& node, const std::string& problem, const std::string& remedy = {}) {
-  if (!condition) fail(node, problem, remedy);
-}
-
-std::int64_t normal_axis(const Node& node, std::int64_t axis, std::size_t rank, bool end_allowed = false) {
+std::int64_t normal_axis(const Node& node, std::int64_t axis, std::size_t rank, bool end_allowed) {
   const auto r = static_cast<std::int64_t>(rank);
   if (axis < -r || axis >= r + (end_allowed ? 1 : 0)) {
     fail(node, "axis " + std::to_string(axis) + " of a tensor of rank " + std::to_string(rank));
@@ -37,50 +34,108 @@ std::int64_t normal_axis(const Node& node, std::int64_t axis, std::size_t rank, 
   return axis < 0 ? axis + r : axis;
 }
 
-const std::vector<std::int64_t>& integers(const Node& node, const Inputs& inputs, std::size_t i) {
-  if (!inputs[i]->integers) fail(node, "input " + std::to_string(i) + " must be a constant tensor of integers", "fold it before conversion");
-  return *inputs[i]->integers;
+bool given(const Inputs& inputs, std::size_t i) { return i < inputs.size() && inputs[i] != nullptr; }
+
+bool is_integer(DType type) noexcept { return type >= DType::i8 && type <= DType::u64; }
+
+void require_type(const Node& node, const Inputs& inputs, std::size_t i, bool allowed, const char* types) {
+  require(allowed, node, "input " + std::to_string(i) + " (" + node.inputs[i] + ") is " + name_of(inputs[i]->dtype), std::string("supported: ") + types);
+}
+
+std::vector<std::int64_t> integers(const Node& node, const Inputs& inputs, std::size_t i) {
+  auto values = known_integers(*inputs[i]);
+  if (!values) {
+    fail(node, "input " + std::to_string(i) + " (" + node.inputs[i] + ") must be integers that are known when the network is planned",
+         "they may be constants, inputs of the network, or follow from shapes");
+  }
+  return std::move(*values);
+}
+
+std::vector<double> reals(const Node& node, const Inputs& inputs, std::size_t i) {
+  auto values = known_reals(*inputs[i]);
+  if (!values) {
+    fail(node, "input " + std::to_string(i) + " (" + node.inputs[i] + ") must be known when the network is planned",
+         "it may be a constant, an input of the network, or follow from shapes");
+  }
+  return std::move(*values);
+}
+
+namespace {
+
+using Types = ValueTypes;
+
+template <class T, class Result>
+std::vector<Result> converted(const std::vector<std::byte>& bytes) {
+  std::vector<Result> values(bytes.size() / sizeof(T));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    T value;
+    std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof(T));
+    values[i] = static_cast<Result>(value);
+  }
+  return values;
+}
+
+template <class Result>
+std::optional<std::vector<Result>> known_as(const ValueType& type) {
+  const std::vector<std::byte>& bytes = *type.known;
+  switch (type.dtype) {
+    case DType::i8: return converted<std::int8_t, Result>(bytes);
+    case DType::u8:
+    case DType::boolean: return converted<std::uint8_t, Result>(bytes);
+    case DType::i16: return converted<std::int16_t, Result>(bytes);
+    case DType::u16: return converted<std::uint16_t, Result>(bytes);
+    case DType::i32: return converted<std::int32_t, Result>(bytes);
+    case DType::u32: return converted<std::uint32_t, Result>(bytes);
+    case DType::i64: return converted<std::int64_t, Result>(bytes);
+    case DType::u64: return converted<std::uint64_t, Result>(bytes);
+    default: return std::nullopt;
+  }
 }
 
 Types same(const Node&, const Inputs& in) { return {{in[0]->dtype, in[0]->shape, {}}}; }
 
 Types conv(const Node& node, const Inputs& in) {
-  const Shape& x = shape_of(node, in, 0, 4);
-  const Shape& w = shape_of(node, in, 1, 4);
+  const Shape& x = shape_of(node, in, 0);
+  const Shape& w = shape_of(node, in, 1);
+  require(x.size() == 3 || x.size() == 4, node, "input has shape " + to_string(x), "1-D and 2-D convolution are supported");
+  require(w.size() == x.size(), node, "weight " + to_string(w) + " for an input " + to_string(x), "both must have the same rank");
   const std::int64_t groups = int_attribute(node, "group", 1);
   require(groups >= 1 && x[1] % groups == 0 && w[0] % groups == 0 && w[1] * groups == x[1], node,
           "input " + to_string(x) + ", weight " + to_string(w) + ", " + std::to_string(groups) + " groups do not fit",
           "input channels must be groups * weight[1], output channels a multiple of groups");
-  const auto kernel = ints_attribute(node, "kernel_shape", {w[2], w[3]});
-  require(kernel.size() == 2 && kernel[0] == w[2] && kernel[1] == w[3], node,
-          "kernel_shape " + to_string(kernel) + " differs from weight " + to_string(w));
-  if (in.size() > 2 && in[2] != nullptr) {
+  const Shape sizes(w.begin() + 2, w.end()), kernel = ints_attribute(node, "kernel_shape", sizes);
+  require(kernel == sizes, node, "kernel_shape " + to_string(kernel) + " differs from weight " + to_string(w));
+  if (given(in, 2)) {
     require(in[2]->shape == Shape{w[0]}, node, "bias has shape " + to_string(in[2]->shape), "one element per output channel is needed");
   }
-  const Window win = window(node, x, w[2], w[3]);
-  return {{DType::f32, {x[0], w[0], win.oh, win.ow}, {}}};
+  const Shape taps = map_shape(w);
+  const Window win = window(node, x, taps[2], taps[3]);
+  return {{DType::f32, x.size() == 3 ? Shape{x[0], w[0], win.ow} : Shape{x[0], w[0], win.oh, win.ow}, {}}};
 }
 
 Types pool(const Node& node, const Inputs& in) {
-  const Shape& x = shape_of(node, in, 0, 4);
-  const auto kernel = ints_attribute(node, "kernel_shape", {});
-  require(kernel.size() == 2, node, "kernel_shape " + to_string(kernel), "two sizes are needed");
-  require(int_attribute(node, "storage_order", 0) == 0, node, "storage_order 1 is not supported");
+  const Shape& x = shape_of(node, in, 0);
+  require(x.size() == 3 || x.size() == 4, node, "input has shape " + to_string(x), "1-D and 2-D pooling are supported");
+  require(tuned_pool(node, x), node, "padding as wide as the window, or storage_order 1", "pads must be smaller than the kernel");
+  auto kernel = ints_attribute(node, "kernel_shape", {});
+  if (x.size() == 3) kernel.insert(kernel.begin(), 1);
   const Window win = window(node, x, kernel[0], kernel[1]);
-  const std::int64_t reach_h = kernel[0] * win.dilation_h, reach_w = kernel[1] * win.dilation_w;
-  require(std::max(win.pad_top, win.pad_bottom) < reach_h && std::max(win.pad_left, win.pad_right) < reach_w, node,
-          "padding as wide as the window", "pads must be smaller than the kernel");
-  return {{DType::f32, {x[0], x[1], win.oh, win.ow}, {}}};
+  return {{DType::f32, x.size() == 3 ? Shape{x[0], x[1], win.ow} : Shape{x[0], x[1], win.oh, win.ow}, {}}};
 }
 
 Types global_pool(const Node& node, const Inputs& in) {
-  const Shape& x = shape_of(node, in, 0, 4);
-  require(x[2] > 0 && x[3] > 0, node, "an empty map " + to_string(x));
-  return {{DType::f32, {x[0], x[1], 1, 1}, {}}};
+  const Shape& x = shape_of(node, in, 0);
+  require(x.size() == 3 || x.size() == 4, node, "input has shape " + to_string(x), "a tensor of rank 3 or 4 is needed");
+  require(std::find(x.begin() + 2, x.end(), 0) == x.end(), node, "an empty map " + to_string(x));
+  Shape y(x.size(), 1);
+  y[0] = x[0];
+  y[1] = x[1];
+  return {{DType::f32, y, {}}};
 }
 
 Types lrn(const Node& node, const Inputs& in) {
-  shape_of(node, in, 0, 4);
+  const Shape& x = shape_of(node, in, 0);
+  require(x.size() == 3 || x.size() == 4, node, "input has shape " + to_string(x), "a tensor of rank 3 or 4 is needed");
   const std::int64_t size = int_attribute(node, "size", 0);
   require(size >= 1 && size <= 4096, node, "size " + std::to_string(size), "allowed are 1 to 4096");
   return same(node, in);
@@ -134,173 +189,59 @@ Types softmax(const Node& node, const Inputs& in) {
   return same(node, in);
 }
 
-Types concat(const Node& node, const Inputs& in) {
-  Shape y = in[0]->shape;
-  require(node.attributes.count("axis") != 0, node, "the attribute axis is missing");
-  require(!y.empty(), node, "scalars cannot be concatenated");
-  const auto axis = static_cast<std::size_t>(normal_axis(node, int_attribute(node, "axis", 0), y.size()));
-  for (std::size_t i = 1; i < in.size(); ++i) {
-    Shape other = in[i]->shape;
-    require(other.size() == y.size(), node, "inputs have ranks " + std::to_string(y.size()) + " and " + std::to_string(other.size()));
-    const std::int64_t added = other[axis];
-    other[axis] = y[axis];
-    require(other == y, node, "inputs " + to_string(in[0]->shape) + " and " + to_string(in[i]->shape) + " do not fit",
-            "sizes may differ along axis " + std::to_string(axis) + " only");
-    y[axis] += added;
-    element_count(y, "node " + node.name + " (" + node.op + ")");  // each sum stays far below 2^63
-  }
-  return {{in[0]->dtype, y, {}}};
-}
-
-Types flatten(const Node& node, const Inputs& in) {
-  const Shape& x = in[0]->shape;
-  const std::int64_t axis = normal_axis(node, int_attribute(node, "axis", 1), x.size(), true);
-  const Shape head(x.begin(), x.begin() + axis), tail(x.begin() + axis, x.end());
-  return {{in[0]->dtype, {element_count(head, node.name), element_count(tail, node.name)}, {}}};
-}
-
-Types reshape(const Node& node, const Inputs& in) {
-  const Shape& x = in[0]->shape;
-  Shape y = integers(node, in, 1);
-  const bool keep_zero = int_attribute(node, "allowzero", 0) != 0;
-  std::int64_t unknown = -1, known = 1;
-  const std::int64_t total = element_count(x, node.name);
-  for (std::size_t i = 0; i < y.size(); ++i) {
-    if (y[i] == 0 && !keep_zero) {
-      require(i < x.size(), node, "shape " + to_string(y) + " copies a size that " + to_string(x) + " does not have");
-      y[i] = x[i];
-    }
-    require(y[i] >= -1, node, "shape " + to_string(y), "sizes are positive, 0 or -1");
-    if (y[i] == -1) {
-      require(unknown < 0, node, "shape " + to_string(y), "at most one size may be -1");
-      unknown = static_cast<std::int64_t>(i);
-    } else {
-      known = element_count({known, y[i]}, node.name);
-    }
-  }
-  if (unknown >= 0) {
-    require(known != 0 && total % known == 0, node, "shape " + to_string(y) + " does not divide " + to_string(x));
-    y[static_cast<std::size_t>(unknown)] = total / known;
-  }
-  require(element_count(y, node.name) == total, node, "shape " + to_string(y) + " does not hold " + to_string(x));
-  return {{in[0]->dtype, y, {}}};
-}
-
-Types transpose(const Node& node, const Inputs& in) {
-  const Shape& x = in[0]->shape;
-  std::vector<std::int64_t> reversed;
-  for (std::size_t i = x.size(); i-- > 0;) reversed.push_back(static_cast<std::int64_t>(i));
-  const auto perm = ints_attribute(node, "perm", reversed);
-  auto sorted = perm;
-  std::sort(sorted.begin(), sorted.end());
-  std::reverse(reversed.begin(), reversed.end());
-  require(sorted == reversed, node, "perm " + to_string(perm) + " is no permutation of the axes of " + to_string(x));
-  Shape y;
-  for (const std::int64_t axis : perm) y.push_back(x[static_cast<std::size_t>(axis)]);
-  return {{in[0]->dtype, y, {}}};
-}
-
-Types squeeze(const Node& node, const Inputs& in) {
-  const Shape& x = in[0]->shape;
-  std::vector<bool> drop(x.size(), false);
-  if (in.size() > 1 && in[1] != nullptr) {
-    for (const std::int64_t axis : integers(node, in, 1)) {
-      const auto a = static_cast<std::size_t>(normal_axis(node, axis, x.size()));
-      require(x[a] == 1, node, "axis " + std::to_string(axis) + " of " + to_string(x) + " is not 1");
-      drop[a] = true;
-    }
-  } else {
-    for (std::size_t i = 0; i < x.size(); ++i) drop[i] = x[i] == 1;
-  }
-  Shape y;
-  for (std::size_t i = 0; i < x.size(); ++i)
-    if (!drop[i]) y.push_back(x[i]);
-  return {{in[0]->dtype, y, {}}};
-}
-
-Types unsqueeze(const Node& node, const Inputs& in) {
-  const Shape& x = in[0]->shape;
-  const auto& axes = integers(node, in, 1);
-  const std::size_t rank = x.size() + axes.size();
-  require(rank <= max_rank, node, "a result of rank " + std::to_string(rank), "at most 8 dimensions are supported");
-  std::vector<bool> added(rank, false);
-  for (const std::int64_t axis : axes) {
-    const auto a = static_cast<std::size_t>(normal_axis(node, axis, rank));
-    require(!added[a], node, "axis " + std::to_string(axis) + " occurs twice");
-    added[a] = true;
-  }
-  Shape y;
-  std::size_t next = 0;
-  for (std::size_t i = 0; i < rank; ++i) y.push_back(added[i] ? 1 : x[next++]);
-  return {{in[0]->dtype, y, {}}};
-}
-
-enum class Type { integer, real, text, integers };
-
-struct Schema {
-  std::size_t min_inputs, max_inputs;
-  std::map<std::string, Type> attributes;
-  Types (*infer)(const Node&, const Inputs&);
-  std::size_t required_inputs = 0;  // the first ones, which may not be omitted; 0: min_inputs
-};
-
-constexpr std::size_t many = 1 << 20;
-
-const std::map<std::string, Schema>& schemas() {
-  const std::map<std::string, Type> windows = {{"auto_pad", Type::text},     {"dilations", Type::integers}, {"kernel_shape", Type::integers},
-                                               {"pads", Type::integers},     {"strides", Type::integers}};
-  const auto with = [&](std::map<std::string, Type> more) {
+const Schemas& schemas() {
+  using enum AttributeType;
+  using Attributes = std::map<std::string, AttributeType>;
+  const Attributes windows = {{"auto_pad", text}, {"dilations", integers}, {"kernel_shape", integers}, {"pads", integers}, {"strides", integers}};
+  const auto with = [&](Attributes more) {
     more.insert(windows.begin(), windows.end());
     return more;
   };
-  static const std::map<std::string, Schema> table = {
-      {"Conv", {2, 3, with({{"group", Type::integer}}), conv}},
-      {"MaxPool", {1, 1, with({{"ceil_mode", Type::integer}, {"storage_order", Type::integer}}), pool}},
-      {"AveragePool", {1, 1, with({{"ceil_mode", Type::integer}, {"count_include_pad", Type::integer}}), pool}},
-      {"GlobalAveragePool", {1, 1, {}, global_pool}},
-      {"GlobalMaxPool", {1, 1, {}, global_pool}},
-      {"LRN", {1, 1, {{"alpha", Type::real}, {"beta", Type::real}, {"bias", Type::real}, {"size", Type::integer}}, lrn}},
-      {"Gemm", {2, 3, {{"alpha", Type::real}, {"beta", Type::real}, {"transA", Type::integer}, {"transB", Type::integer}}, gemm}},
-      {"MatMul", {2, 2, {}, matmul}},
-      {"BatchNormalization", {5, 5, {{"epsilon", Type::real}, {"momentum", Type::real}, {"training_mode", Type::integer}}, batch_norm}},
-      {"Relu", {1, 1, {}, same}},
-      {"Clip", {1, 3, {}, clip}},
-      {"LeakyRelu", {1, 1, {{"alpha", Type::real}}, same}},
-      {"Sigmoid", {1, 1, {}, same}},
-      {"Tanh", {1, 1, {}, same}},
-      {"Softmax", {1, 1, {{"axis", Type::integer}}, softmax}},
-      {"Add", {2, 2, {}, binary}},
-      {"Sub", {2, 2, {}, binary}},
-      {"Mul", {2, 2, {}, binary}},
-      {"Div", {2, 2, {}, binary}},
-      {"Concat", {1, many, {{"axis", Type::integer}}, concat, many}},
-      {"Flatten", {1, 1, {{"axis", Type::integer}}, flatten}},
-      {"Reshape", {2, 2, {{"allowzero", Type::integer}}, reshape}},
-      {"Transpose", {1, 1, {{"perm", Type::integers}}, transpose}},
-      {"Squeeze", {1, 2, {}, squeeze}},
-      {"Unsqueeze", {2, 2, {}, unsqueeze}},
-      {"Identity", {1, 1, {}, same}},
-      {"Dropout", {1, 3, {{"seed", Type::integer}}, same}},
-  };
+  static const Schemas table = [&] {
+    Schemas t;
+    t["Conv"] = {.min_inputs = 2, .max_inputs = 3, .attributes = with({{"group", integer}}), .infer = conv};
+    t["MaxPool"] = {.attributes = with({{"ceil_mode", integer}, {"storage_order", integer}}), .infer = pool};
+    t["AveragePool"] = {.attributes = with({{"ceil_mode", integer}, {"count_include_pad", integer}}), .infer = pool};
+    t["GlobalAveragePool"] = {.infer = global_pool};
+    t["GlobalMaxPool"] = {.infer = global_pool};
+    t["LRN"] = {.attributes = {{"alpha", real}, {"beta", real}, {"bias", real}, {"size", integer}}, .infer = lrn};
+    t["Gemm"] = {.min_inputs = 2, .max_inputs = 3, .attributes = {{"alpha", real}, {"beta", real}, {"transA", integer}, {"transB", integer}}, .infer = gemm};
+    t["MatMul"] = {.min_inputs = 2, .max_inputs = 2, .infer = matmul};
+    t["BatchNormalization"] = {.min_inputs = 5, .max_inputs = 5, .attributes = {{"epsilon", real}, {"momentum", real}, {"training_mode", integer}}, .infer = batch_norm};
+    t["Relu"] = {.infer = same};
+    t["Clip"] = {.max_inputs = 3, .infer = clip};
+    t["LeakyRelu"] = {.attributes = {{"alpha", real}}, .infer = same};
+    t["Sigmoid"] = {.infer = same};
+    t["Tanh"] = {.infer = same};
+    t["Softmax"] = {.attributes = {{"axis", integer}}, .infer = softmax};
+    for (const char* op : {"Add", "Sub", "Mul", "Div"}) t[op] = {.min_inputs = 2, .max_inputs = 2, .infer = binary};
+    t["Dropout"] = {.max_inputs = 3, .attributes = {{"seed", integer}}, .infer = same};
+    add_elementwise(t);
+    add_move(t);
+    add_nn(t);
+    return t;
+  }();
   return table;
 }
 
-bool has_type(const Attribute& value, Type type) {
+bool has_type(const Attribute& value, AttributeType type) {
   switch (type) {
-    case Type::integer:
+    case AttributeType::integer:
       return std::holds_alternative<std::int64_t>(value);
-    case Type::real:
+    case AttributeType::real:
       return std::holds_alternative<double>(value) || std::holds_alternative<std::int64_t>(value);
-    case Type::text:
+    case AttributeType::text:
       return std::holds_alternative<std::string>(value);
-    case Type::integers:
+    case AttributeType::integers:
       return std::holds_alternative<std::vector<std::int64_t>>(value);
+    case AttributeType::reals:
+      return std::holds_alternative<std::vector<double>>(value) || std::holds_alternative<std::vector<std::int64_t>>(value);
   }
   return false;
 }
 
-const char* text(Type type) {
-  constexpr const char* names[] = {"an integer", "a number", "a string", "a list of integers"};
+const char* text(AttributeType type) {
+  constexpr const char* names[] = {"an integer", "a number", "a string", "a list of integers", "a list of numbers"};
   return names[static_cast<int>(type)];
 }
 
@@ -335,7 +276,9 @@ void validate(const Graph& graph, const std::string& place) {
     for (std::size_t i = 0; i < std::min(required, node.inputs.size()); ++i) {
       if (node.inputs[i].empty()) wrong.push_back(where + "input " + std::to_string(i) + " may not be omitted");
     }
-    if (node.outputs.size() != 1) wrong.push_back(where + std::to_string(node.outputs.size()) + " outputs, exactly 1 is supported");
+    if (node.outputs.empty() || node.outputs.size() > s.max_outputs) {
+      wrong.push_back(where + std::to_string(node.outputs.size()) + " outputs, 1 to " + std::to_string(s.max_outputs) + " are allowed");
+    }
     for (const auto& [name, value] : node.attributes) {
       const auto rule = s.attributes.find(name);
       if (rule == s.attributes.end()) {
@@ -352,18 +295,35 @@ void validate(const Graph& graph, const std::string& place) {
   if (!wrong.empty()) throw Error(ErrorCode::format, place, join(wrong, "; "), "the file was not written correctly");
 }
 
+std::optional<std::vector<std::int64_t>> known_integers(const ValueType& type) {
+  if (type.known == nullptr) return std::nullopt;
+  return known_as<std::int64_t>(type);
+}
+
+std::optional<std::vector<double>> known_reals(const ValueType& type) {
+  if (type.known == nullptr) return std::nullopt;
+  if (type.dtype == DType::f32) return converted<float, double>(*type.known);
+  return known_as<double>(type);
+}
+
 bool shape_input(const std::string& op, std::size_t input) noexcept {
-  return input == 1 && (op == "Reshape" || op == "Squeeze" || op == "Unsqueeze");
+  const auto schema = schemas().find(op);
+  if (schema == schemas().end()) return false;
+  const auto& inputs = schema->second.shape_inputs;
+  return std::find(inputs.begin(), inputs.end(), input) != inputs.end();
 }
 
 std::vector<ValueType> infer(const Node& node, const std::vector<const ValueType*>& inputs) {
+  const Schema& schema = schemas().at(node.op);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    if (inputs[i] == nullptr || shape_input(node.op, i) || node.op == "Dropout") continue;
+    if (inputs[i] == nullptr || schema.any_type || shape_input(node.op, i)) continue;
     if (inputs[i]->dtype != DType::f32) {
       fail(node, "input " + std::to_string(i) + " (" + node.inputs[i] + ") is " + name_of(inputs[i]->dtype), "only f32 is computed");
     }
   }
-  auto types = schemas().at(node.op).infer(node, inputs);
+  auto types = schema.infer(node, inputs);
+  require(types.size() >= node.outputs.size(), node, std::to_string(node.outputs.size()) + " outputs, it gives " + std::to_string(types.size()));
+  types.resize(node.outputs.size());
   for (const ValueType& type : types) {
     require(type.shape.size() <= max_rank, node, "a result of shape " + to_string(type.shape), "at most 8 dimensions are supported");
     element_count(type.shape, "node " + node.name + " (" + node.op + ")");
@@ -393,11 +353,25 @@ std::vector<std::int64_t> ints_attribute(const Node& node, const char* name, std
   return found == node.attributes.end() ? std::move(fallback) : std::get<std::vector<std::int64_t>>(found->second);
 }
 
-Window window(const Node& node, const Shape& x, std::int64_t kh, std::int64_t kw) {
+std::vector<double> reals_attribute(const Node& node, const char* name, std::vector<double> fallback) {
+  const auto found = node.attributes.find(name);
+  if (found == node.attributes.end()) return fallback;
+  if (const auto* whole = std::get_if<std::vector<std::int64_t>>(&found->second)) return {whole->begin(), whole->end()};
+  return std::get<std::vector<double>>(found->second);
+}
+
+Shape map_shape(const Shape& shape) {
+  return shape.size() == 3 ? Shape{shape[0], shape[1], 1, shape[2]} : shape;
+}
+
+Window window(const Node& node, const Shape& input, std::int64_t kh, std::int64_t kw) {
+  const Shape x = map_shape(input);
+  const bool line = input.size() == 3;
   constexpr std::int64_t most = 1 << 20;  // far beyond any network; keeps every product below 2^63
   const auto pair = [&](const char* name) {
-    auto values = ints_attribute(node, name, {1, 1});
-    require(values.size() == 2, node, std::string(name) + " " + to_string(values), "two numbers are needed");
+    auto values = ints_attribute(node, name, line ? Shape{1} : Shape{1, 1});
+    require(values.size() == (line ? 1 : 2), node, std::string(name) + " " + to_string(values), line ? "one number is needed" : "two numbers are needed");
+    if (line) values.insert(values.begin(), 1);
     for (const std::int64_t v : values) require(v >= 1 && v <= most, node, std::string(name) + " " + to_string(values), "allowed are 1 to 1048576");
     return values;
   };
@@ -417,8 +391,9 @@ Window window(const Node& node, const Shape& x, std::int64_t kh, std::int64_t kw
     split(x[2], win.stride_h, reach_h, win.pad_top, win.pad_bottom);
     split(x[3], win.stride_w, reach_w, win.pad_left, win.pad_right);
   } else if (automatic == "NOTSET") {
-    const auto pads = ints_attribute(node, "pads", {0, 0, 0, 0});
-    require(pads.size() == 4, node, "pads " + to_string(pads), "four numbers are needed");
+    auto pads = ints_attribute(node, "pads", line ? Shape{0, 0} : Shape{0, 0, 0, 0});
+    require(pads.size() == (line ? 2 : 4), node, "pads " + to_string(pads), line ? "two numbers are needed" : "four numbers are needed");
+    if (line) pads = {0, pads[0], 0, pads[1]};
     for (const std::int64_t p : pads) require(p >= 0 && p <= most, node, "pads " + to_string(pads), "allowed are 0 to 1048576");
     win.pad_top = pads[0];
     win.pad_left = pads[1];
@@ -440,6 +415,16 @@ Window window(const Node& node, const Shape& x, std::int64_t kh, std::int64_t kw
   win.oh = out(x[2], win.pad_top, win.pad_bottom, reach_h, win.stride_h);
   win.ow = out(x[3], win.pad_left, win.pad_right, reach_w, win.stride_w);
   return win;
+}
+
+bool tuned_pool(const Node& node, const Shape& x) {
+  auto kernel = ints_attribute(node, "kernel_shape", {});
+  if (x.size() == 3) kernel.insert(kernel.begin(), 1);
+  require(kernel.size() == 2, node, "kernel_shape " + to_string(ints_attribute(node, "kernel_shape", {})) + " for an input " + to_string(x),
+          "one size for each dimension behind the channels is needed");
+  if (int_attribute(node, "storage_order", 0) != 0) return false;
+  const Window win = window(node, x, kernel[0], kernel[1]);
+  return std::max(win.pad_top, win.pad_bottom) < kernel[0] * win.dilation_h && std::max(win.pad_left, win.pad_right) < kernel[1] * win.dilation_w;
 }
 
 std::int64_t element_count(const Shape& shape, const std::string& place) {

@@ -1,10 +1,12 @@
 #include "plan/builder.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include <bittern/error.h>
 
 #include "ops/plain.h"
+#include "plan/plain.h"
 
 namespace bittern::plan {
 
@@ -13,8 +15,21 @@ using engine::Map;
 
 namespace {
 
-Map planar_map(const Shape& shape) {
+Map planar_map(const Shape& any) {
+  const Shape shape = graph::map_shape(any);
   return shape.size() == 4 ? make_map(shape[0], shape[1], shape[2], shape[3], 1) : Map{};
+}
+
+// Memory is counted in floats whatever the type.
+std::uint64_t floats_of(const graph::ValueType& type) { return (static_cast<std::uint64_t>(bytes_of(type)) + sizeof(float) - 1) / sizeof(float); }
+
+// Integers in their own type; the host is little endian.
+void narrow(const std::vector<std::int64_t>& values, DType type, std::byte* out) {
+  const std::size_t size = size_of(type);
+  for (const std::int64_t value : values) {
+    std::memcpy(out, &value, size);
+    out += size;
+  }
 }
 
 }  // namespace
@@ -68,15 +83,33 @@ Storage Builder::planar(const std::string& value) {
       begin_reorder(value);
       emit_reorder(from, make_planar(value));
     } else {
-      // A constant: decoded once, shared by all plans.
-      const float* data = weights("constant" + key_part(value), count(value), source_.place + ": constant " + value, [&](float* out) {
-        const auto floats = source_.constants->floats(value);
-        std::copy(floats.begin(), floats.end(), out);
-      });
+      const float* data = type(value).known != nullptr && !source_.constants->has(value) ? known(value) : constant(value);
       v.planar = Storage{{Place::Kind::constant, 0, 0, data}, planar_map(shape(value))};
     }
   }
   return *v.planar;
+}
+
+// Decoded once, shared by all plans.
+const float* Builder::constant(const std::string& value) {
+  const graph::ValueType& t = type(value);
+  return weights("constant" + key_part(value), static_cast<std::int64_t>(floats_of(t)), source_.place + ": constant " + value, [&](float* out) {
+    if (t.dtype == DType::f32) {
+      const auto floats = source_.constants->floats(value);
+      std::copy(floats.begin(), floats.end(), out);
+    } else {
+      narrow(source_.constants->integers(value), t.dtype, reinterpret_cast<std::byte*>(out));
+    }
+  });
+}
+
+// Follows from shapes: belongs to this plan.
+const float* Builder::known(const std::string& value) {
+  const std::vector<std::byte>& bytes = *type(value).known;
+  auto buffer = std::make_shared<engine::AlignedBuffer>(std::max<std::size_t>(1, bytes.size()));
+  std::copy(bytes.begin(), bytes.end(), buffer->as<std::byte>());
+  plan_.weights.push_back(std::move(buffer));
+  return plan_.weights.back()->as<float>();
 }
 
 Storage Builder::blocked(const std::string& value) {
@@ -89,7 +122,7 @@ Storage Builder::blocked(const std::string& value) {
 }
 
 Storage Builder::planar_with_halo(const std::string& value, const graph::Window& win) {
-  const Shape& s = shape(value);
+  const Shape s = map_shape(value);
   const Storage from = planar(value);
   begin_reorder(value);
   check_map(s, win.pad_top + win.pad_bottom, win.pad_left + win.pad_right);
@@ -104,14 +137,14 @@ Storage Builder::make_planar(const std::string& value) {
   if (const auto out = output_index_.find(value); out != output_index_.end()) {
     storage.place = {Place::Kind::output, out->second, 0, nullptr};
   } else {
-    storage.place = new_buffer(static_cast<std::uint64_t>(count(value)));
+    storage.place = new_buffer(floats_of(type(value)));
   }
   values_[value].planar = storage;
   return storage;
 }
 
 Storage Builder::make_blocked(const std::string& value) {
-  const Shape& s = shape(value);
+  const Shape s = map_shape(value);
   if (const auto part = in_place_.find(value); part != in_place_.end()) {
     // Lives inside the concatenation, which is allocated when its first part is.
     const std::string& whole = part->second.whole;
@@ -171,7 +204,7 @@ LayerInfo& Builder::layer(const Item& item) {
   return plan_.info.layers.back();
 }
 
-void Builder::emit(std::function<void(const RunContext&)> run, std::initializer_list<Place> uses) {
+void Builder::emit(std::function<void(const RunContext&)> run, std::span<const Place> uses) {
   for (const Place& place : uses) {
     if (place.kind == Place::Kind::arena && place.index >= 0) buffers_[static_cast<std::size_t>(place.index)].last = plan_.steps.size();
   }
@@ -202,10 +235,9 @@ Plan Builder::finish(const std::vector<std::string>& outputs) {
     const Place to{Place::Kind::output, static_cast<int>(i), 0, nullptr};
     begin_conversion("Copy", outputs[i], "strided_copy_f32__scalar", "the output is a view of another value");
     current().layout = "planar -> planar";
-    const std::int64_t floats = count(outputs[i]);
+    const auto bytes = static_cast<std::size_t>(bytes_of(type(outputs[i])));
     emit([=](const RunContext& run) {
-      const std::int64_t sizes[] = {floats}, strides[] = {4};
-      if (floats != 0) engine::strided_copy(sizes, 4, run.read(from.place), strides, run.write(to), strides);
+      if (bytes != 0) std::memcpy(run.write(to), run.read(from.place), bytes);
     }, {from.place, to});
   }
   assign_offsets();

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,7 @@
 
 namespace bittern::plan {
 
-// A value in memory. For rank 4 `map` describes it; other ranks are plain arrays in C order.
+// A value in memory. For ranks 3 (as height 1) and 4 `map` describes it; other ranks are plain arrays in C order.
 struct Storage {
   Place place;
   engine::Map map;
@@ -28,6 +29,8 @@ class Builder {
   const graph::ValueType& type(const std::string& value) const { return types_.at(value); }
   const Shape& shape(const std::string& value) const { return types_.at(value).shape; }
   std::int64_t count(const std::string& value) const;
+  // [n, c, h, w]: a value of rank 3 is a map of height 1.
+  Shape map_shape(const std::string& value) const { return graph::map_shape(shape(value)); }
 
   // The items still to come ask for halos and for concatenation in place: told before lowering starts.
   void ask_halo(const std::string& value, const graph::Window& window);
@@ -58,7 +61,8 @@ class Builder {
   LayerInfo& layer(const Item& item);
   LayerInfo& current() { return plan_.info.layers.back(); }
   // `uses` are all places the step reads or writes.
-  void emit(std::function<void(const RunContext&)> run, std::initializer_list<Place> uses);
+  void emit(std::function<void(const RunContext&)> run, std::span<const Place> uses);
+  void emit(std::function<void(const RunContext&)> run, std::initializer_list<Place> uses) { emit(std::move(run), std::span(uses.begin(), uses.size())); }
 
   Plan finish(const std::vector<std::string>& outputs);
 
@@ -76,6 +80,8 @@ class Builder {
     std::int64_t first_channel = 0;
   };
 
+  const float* constant(const std::string& value);
+  const float* known(const std::string& value);
   Place new_buffer(std::uint64_t floats);
   void check_map(const Shape& shape, std::int64_t rows, std::int64_t columns) const;
   Storage allocate_map(const engine::Map& map);
@@ -102,10 +108,11 @@ inline std::string key_part(const std::string& name) { return " " + std::to_stri
 // "planar", "c16", "c16 halo 1,1,1,1".
 std::string layout_name(const engine::Map& map);
 
-// Emit the steps of one item; in lower_layers.cpp and lower_ops.cpp.
+// Emit the steps of one item; in lower_layers.cpp, lower_ops.cpp and plain.cpp.
 void lower_conv(Builder& builder, const Item& item);
 void lower_gemm(Builder& builder, const Item& item);
 void lower_op(Builder& builder, const Item& item);
+void lower_plain(Builder& builder, const Item& item);
 
 // The kernel of an operator loop: a preferred one if it fits, else the best level's. Fills the layer's kernel and reason.
 const engine::OpKernel& choose_op(Builder& builder, const char* loop);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <optional>
 
 namespace bittern::plan {
@@ -11,19 +12,50 @@ bool is_layer(const std::string& op) { return op == "Conv" || op == "Gemm" || op
 bool is_binary(const std::string& op) { return op == "Add" || op == "Sub" || op == "Mul" || op == "Div"; }
 bool can_clamp(const std::string& op) { return is_layer(op) || is_binary(op) || op == "BatchNormalization"; }
 
+// True if lower_conv, lower_gemm or lower_op have the node; else it runs as a plain operator.
+bool tuned(const graph::Node& node, const Types& types, const Constants& constants) {
+  const auto type = [&](std::size_t i) -> const graph::ValueType& { return types.at(node.inputs[i]); };
+  const auto is_given = [&](std::size_t i) { return i < node.inputs.size() && !node.inputs[i].empty(); };
+  const auto constant = [&](std::size_t i) { return !is_given(i) || constants.has(node.inputs[i]); };
+  const auto f32 = [&](std::size_t i) { return !is_given(i) || type(i).dtype == DType::f32; };
+  const bool map = is_given(0) && (type(0).shape.size() == 3 || type(0).shape.size() == 4);
+  const std::string& op = node.op;
+  if (node.inputs.empty() || node.outputs.size() > 1) return false;
+  if (op == "Identity" || op == "Reshape" || op == "Flatten" || op == "Squeeze" || op == "Unsqueeze") return true;  // views
+  if (op == "Dropout") {
+    return !is_given(2) || (constants.has(node.inputs[2]) && constants.integers(node.inputs[2]) == std::vector<std::int64_t>{0});
+  }
+  for (std::size_t i = 0; i < node.inputs.size(); ++i)
+    if (!f32(i)) return false;
+  if (op == "Conv") return map && constant(1) && constant(2) && graph::element_count(type(1).shape, op) > 0;
+  if (op == "Gemm") return constant(1) && graph::element_count(type(1).shape, op) > 0;
+  if (op == "MatMul") return constant(1) && type(1).shape.size() == 2 && !type(0).shape.empty() && graph::element_count(type(1).shape, op) > 0;
+  if (op == "BatchNormalization") {
+    return constant(1) && constant(2) && constant(3) && constant(4) && graph::int_attribute(node, "training_mode", 0) == 0;
+  }
+  if (op == "MaxPool" || op == "AveragePool") return map && graph::tuned_pool(node, type(0).shape);
+  if (op == "GlobalAveragePool" || op == "GlobalMaxPool" || op == "LRN") return map;
+  if (op == "Clip") return constant(1) && constant(2);
+  const char* const others[] = {"Relu", "LeakyRelu", "Sigmoid", "Tanh", "Softmax", "Add", "Sub", "Mul", "Div", "Concat", "Transpose"};
+  return std::find(std::begin(others), std::end(others), op) != std::end(others);
+}
+
 class Fuser {
  public:
   Fuser(const graph::Graph& graph, const Types& types, const std::set<std::string>& kept, const Constants& constants)
       : types_(types), kept_(kept), constants_(constants) {
     for (const graph::Node& node : graph.nodes) {
+      const auto known = [&](const std::string& output) { return output.empty() || types.at(output).known != nullptr; };
+      if (std::all_of(node.outputs.begin(), node.outputs.end(), known)) continue;
       Item item;
       item.node = &node;
       item.op = node.op;
       item.name = node.name;
       item.inputs = node.inputs;
-      // Only one output is ever used: validate() allows no more.
       item.output = node.outputs[0];
-      if (node.op == "Dropout") item.inputs.resize(1);
+      item.more_outputs.assign(node.outputs.begin() + 1, node.outputs.end());
+      item.plain = !tuned(node, types, constants);
+      if (node.op == "Dropout" && !item.plain) item.inputs.resize(1);
       items_.push_back(std::move(item));
     }
   }
@@ -32,7 +64,7 @@ class Fuser {
     drop_no_ops();
     recount();
     for (std::size_t i = 0; i < items_.size(); ++i) {
-      if (dead_[i]) continue;
+      if (dead_[i] || items_[i].plain) continue;
       if (!fold_channel_affine(i) && !fuse_residual(i) && !join_shuffle(i)) fuse_clamp(i);
     }
     std::vector<Item> result;
@@ -50,7 +82,7 @@ class Fuser {
       for (std::string& input : item.inputs) {
         if (const auto found = stands_for.find(input); found != stands_for.end()) input = found->second;
       }
-      const bool passes = item.op == "Identity" || item.op == "Dropout";
+      const bool passes = (item.op == "Identity" || item.op == "Dropout") && !item.plain;
       if (passes && kept_.count(item.output) != 0 && rename(left, stands_for, item.inputs[0], item.output)) continue;
       if (passes && kept_.count(item.output) == 0) {
         stands_for[item.output] = item.inputs[0];
@@ -86,7 +118,7 @@ class Fuser {
   // The item that makes `value`, if nobody but the asking item sees the value.
   Item* sole_producer(const std::string& value) {
     const auto found = producer_.find(value);
-    if (found == producer_.end() || uses_[value] != 1 || kept_.count(value) != 0) return nullptr;
+    if (found == producer_.end() || uses_[value] != 1 || kept_.count(value) != 0 || items_[found->second].plain) return nullptr;
     return &items_[found->second];
   }
 
@@ -230,7 +262,7 @@ class Fuser {
     Item* first = sole_producer(transpose->inputs[0]);
     if (first == nullptr || first->op != "Reshape") return false;
     const Shape &x = types_.at(first->inputs[0]).shape, &split = types_.at(first->output).shape;
-    if (x.size() != 4 || types_.at(last.output).shape != x || split.size() != 5 || split[1] * split[2] != x[1]) return false;
+    if (x.size() != 4 || types_.at(first->inputs[0]).dtype != DType::f32 || types_.at(last.output).shape != x || split.size() != 5 || split[1] * split[2] != x[1]) return false;
     if (split != Shape{x[0], split[1], split[2], x[2], x[3]}) return false;
     if (graph::ints_attribute(*transpose->node, "perm", {}) != std::vector<std::int64_t>{0, 2, 1, 3, 4}) return false;
     last.op = "ChannelShuffle";

@@ -2,9 +2,11 @@
 // residual and activation move into the epilogue of the layer that feeds them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -20,6 +22,8 @@ struct Item {
   std::string op, name;
   std::vector<std::string> inputs;
   std::string output;
+  std::vector<std::string> more_outputs;  // behind the first; only plain operators have any
+  bool plain = false;                     // no tuned kernel runs it: nothing is fused into it or with it
   std::vector<std::string> fused;
   // Per output channel, applied to weights and bias when they are packed: y = scale * (conv + bias) + shift.
   std::vector<float> scale, shift;
@@ -27,6 +31,12 @@ struct Item {
   std::string residual;     // a value added before the clamp; empty: none
   bool clamped = false;
   float lo = -std::numeric_limits<float>::infinity(), hi = std::numeric_limits<float>::infinity();
+
+  std::vector<std::string> outputs() const {
+    std::vector<std::string> all{output};
+    all.insert(all.end(), more_outputs.begin(), more_outputs.end());
+    return all;
+  }
 };
 
 using Types = std::map<std::string, graph::ValueType>;
@@ -43,9 +53,11 @@ class Constants {
   virtual void release(const std::string& name) const = 0;
   virtual void release(const float* first, std::int64_t count) const = 0;
   virtual std::vector<std::int64_t> integers(const std::string& name) const = 0;
+  // All elements in their own type: f32, integers or booleans.
+  virtual std::shared_ptr<const std::vector<std::byte>> bytes(const std::string& name) const = 0;
 };
 
-// `kept` are values that must exist as they are: outputs and taps.
+// Nodes whose outputs are all known already are left out. `kept` are values that must exist as they are: outputs and taps.
 std::vector<Item> fuse(const graph::Graph& graph, const Types& types, const std::set<std::string>& kept, const Constants& constants);
 
 }  // namespace bittern::plan

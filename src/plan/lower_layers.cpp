@@ -130,7 +130,7 @@ WinogradChoice choose_winograd(const Builder& builder, const ConvShape& shape) {
 }
 
 ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& win) {
-  const Shape &x = builder.shape(item.inputs[0]), &y = builder.shape(item.output);
+  const Shape x = builder.map_shape(item.inputs[0]), y = builder.map_shape(item.output);
   ConvShape s;
   s.n = x[0], s.c = x[1], s.h = x[2], s.w = x[3];
   s.oc = y[1], s.oh = y[2], s.ow = y[3];
@@ -203,7 +203,7 @@ std::string weight_note(const Builder& builder, const Item& item) {
 }  // namespace
 
 void lower_conv(Builder& builder, const Item& item) {
-  const Shape &x = builder.shape(item.inputs[0]), &w = builder.shape(item.inputs[1]);
+  const Shape &x = builder.shape(item.inputs[0]), w = builder.map_shape(item.inputs[1]);
   weight_encoding(builder, item);
   if (has_bias(item) && !builder.source().constants->has(item.inputs[2])) {
     throw Error(ErrorCode::unsupported, place_of(item), "its bias " + item.inputs[2] + " is computed at run time", "only constant biases are supported");

@@ -51,14 +51,16 @@ void lower_view(Builder& builder, const Item& item) {
 
 void lower_pool(Builder& builder, const Item& item) {
   const bool average = item.op == "AveragePool" || item.op == "GlobalAveragePool";
-  const Shape& x = builder.shape(item.inputs[0]);
+  const Shape x = builder.map_shape(item.inputs[0]);
   engine::PoolShape s;
   if (item.op == "GlobalAveragePool" || item.op == "GlobalMaxPool") {
     s.kh = x[2];
     s.kw = x[3];
   } else {
-    const auto kernel = graph::ints_attribute(*item.node, "kernel_shape", {});
-    const graph::Window win = graph::window(*item.node, x, kernel[0], kernel[1]);
+    const Shape& shape = builder.shape(item.inputs[0]);
+    auto kernel = graph::ints_attribute(*item.node, "kernel_shape", {});
+    if (shape.size() == 3) kernel.insert(kernel.begin(), 1);
+    const graph::Window win = graph::window(*item.node, shape, kernel[0], kernel[1]);
     s = {win.kh, win.kw, win.stride_h, win.stride_w, win.dilation_h, win.dilation_w, win.pad_top, win.pad_left, win.pad_bottom, win.pad_right,
          graph::int_attribute(*item.node, "count_include_pad", 0) != 0};
   }
@@ -137,7 +139,7 @@ void lower_binary(Builder& builder, const Item& item) {
   const std::string &a = item.inputs[0], &b = item.inputs[1];
   const Shape &shape_a = builder.shape(a), &shape_b = builder.shape(b), &shape = builder.shape(item.output);
 
-  if (shape_a == shape_b && shape.size() == 4 && (builder.has_blocked(a) || builder.has_blocked(b))) {
+  if (shape_a == shape_b && (shape.size() == 3 || shape.size() == 4) && (builder.has_blocked(a) || builder.has_blocked(b))) {
     const Storage in_a = builder.blocked(a), in_b = builder.blocked(b);
     builder.layer(item);
     const Storage out = builder.make_blocked(item.output);
@@ -299,7 +301,8 @@ void lower_batch_norm(Builder& builder, const Item& item) {
   };
   const std::string what = builder.source().place + ": " + place_of(item);
 
-  if (shape.size() == 4 && channels > 0) {
+  if ((shape.size() == 3 || shape.size() == 4) && channels > 0) {
+    const Shape map = builder.map_shape(item.output);
     const Storage in = builder.blocked(item.inputs[0]);
     builder.layer(item);
     const Storage out = builder.make_blocked(item.output);
@@ -307,7 +310,7 @@ void lower_batch_norm(Builder& builder, const Item& item) {
     builder.current().reason = "no layer before it to fold into";
     builder.current().layout = layout_name(in.map) + " -> " + layout_name(out.map);
     engine::ConvShape s;
-    s.n = shape[0], s.c = s.oc = s.groups = channels, s.h = s.oh = shape[2], s.w = s.ow = shape[3];
+    s.n = map[0], s.c = s.oc = s.groups = channels, s.h = s.oh = map[2], s.w = s.ow = map[3];
     const engine::Depthwise layer(kernel, s, in.map, out.map, Map{});
     const float* packed = builder.weights("scale" + key_part(item.name), layer.packed_elements(), what, [&](float* target) {
       std::vector<float> scale(static_cast<std::size_t>(channels));

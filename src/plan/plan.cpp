@@ -5,6 +5,7 @@
 #include <bittern/error.h>
 
 #include "plan/builder.h"
+#include "plan/plain.h"
 
 namespace bittern::plan {
 namespace {
@@ -13,7 +14,7 @@ namespace {
 void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set<std::string>& kept) {
   std::set<std::string> blocked;
   for (const Item& item : items) {
-    if (item.op == "Conv" || item.op == "MaxPool" || item.op == "AveragePool") blocked.insert(item.output);
+    if (!item.plain && (item.op == "Conv" || item.op == "MaxPool" || item.op == "AveragePool")) blocked.insert(item.output);
   }
   const auto makes_blocked = [&](const std::string& value) { return blocked.count(value) != 0; };
   std::map<std::string, int> concatenated;
@@ -22,7 +23,7 @@ void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set
     for (const std::string& input : item.inputs) ++concatenated[input];
   }
   for (const Item& item : items) {
-    if (item.op != "Concat" || builder.shape(item.output).size() != 4) continue;
+    if (item.op != "Concat" || item.plain || builder.shape(item.output).size() != 4) continue;
     const std::int64_t axis = graph::int_attribute(*item.node, "axis", 0);
     if (axis != 1 && axis != -3) continue;
     // All or nothing: a concatenation that is planar in part would be converted as a whole.
@@ -41,8 +42,8 @@ void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set
     }
   }
   for (const Item& item : items) {
-    if (item.op != "Conv") continue;
-    const Shape& w = builder.shape(item.inputs[1]);
+    if (item.op != "Conv" || item.plain) continue;
+    const Shape w = builder.map_shape(item.inputs[1]);
     builder.ask_halo(item.inputs[0], graph::window(*item.node, builder.shape(item.inputs[0]), w[2], w[3]));
   }
 }
@@ -51,6 +52,7 @@ void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set
 void check_declared(const graph::Graph& graph, const Types& types, const std::string& place) {
   for (const graph::ValueInfo& output : graph.outputs) {
     const Shape& shape = types.at(output.name).shape;
+    if (output.any_shape) continue;
     bool fits = output.shape.size() == shape.size();
     for (std::size_t d = 0; fits && d < shape.size(); ++d) fits = !output.shape[d].symbol.empty() || output.shape[d].value == shape[d];
     if (!fits) {
@@ -64,7 +66,7 @@ void check_declared(const graph::Graph& graph, const Types& types, const std::st
 
 }  // namespace
 
-Types infer_types(const graph::Graph& graph, const Constants& constants, const std::vector<Shape>& inputs) {
+Types infer_types(const graph::Graph& graph, const Constants& constants, const std::vector<Shape>& inputs, const InputValues& values) {
   Types types;
   std::map<std::string, std::int64_t> symbols;
   for (std::size_t i = 0; i < graph.inputs.size(); ++i) {
@@ -84,12 +86,19 @@ Types infer_types(const graph::Graph& graph, const Constants& constants, const s
       }
     }
     graph::element_count(inputs[i], place);
-    types[info.name] = {info.dtype, inputs[i], {}};
+    types[info.name] = {info.dtype, inputs[i], i < values.size() ? values[i] : nullptr};
   }
   for (const auto& [name, encoding] : graph.constants) {
     graph::ValueType type{encoding->real ? DType::f32 : encoding->dtype, encoding->shape, {}};
     types[name] = std::move(type);
   }
+  // Decodes a constant if it is small; true if the value is known then. "" is an omitted input.
+  const auto learn = [&](const std::string& name) {
+    if (name.empty()) return true;
+    graph::ValueType& type = types.at(name);
+    if (type.known == nullptr && constants.has(name) && bytes_of(type) <= most_known_bytes) type.known = constants.bytes(name);
+    return type.known != nullptr;
+  };
   for (const graph::Node& node : graph.nodes) {
     std::vector<const graph::ValueType*> arguments;
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
@@ -97,19 +106,41 @@ Types infer_types(const graph::Graph& graph, const Constants& constants, const s
         arguments.push_back(nullptr);
         continue;
       }
-      graph::ValueType& type = types.at(node.inputs[i]);
-      if (graph::shape_input(node.op, i) && !type.integers && constants.has(node.inputs[i])) type.integers = constants.integers(node.inputs[i]);
-      arguments.push_back(&type);
+      arguments.push_back(&types.at(node.inputs[i]));
+      if (graph::shape_input(node.op, i)) learn(node.inputs[i]);
     }
     auto results = graph::infer(node, arguments);
+    // What follows from shapes is computed now; what follows from constants alone was when the model was loaded.
+    bool all_known = !arguments.empty(), any_computed = false;
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+      if (arguments[i] == nullptr) continue;
+      const bool computed = arguments[i]->known != nullptr && !constants.has(node.inputs[i]);
+      any_computed = any_computed || computed;
+      all_known = all_known && (computed || constants.has(node.inputs[i]));
+    }
+    if (all_known && any_computed && std::all_of(node.inputs.begin(), node.inputs.end(), learn)) evaluate(node, arguments, results);
     for (std::size_t o = 0; o < results.size(); ++o) types[node.outputs[o]] = std::move(results[o]);
   }
   return types;
 }
 
-Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const std::vector<std::string>& taps) {
+std::vector<bool> shape_deciding_inputs(const graph::Graph& graph) {
+  std::set<std::string> needed;
+  for (auto node = graph.nodes.rbegin(); node != graph.nodes.rend(); ++node) {
+    const bool wanted = std::any_of(node->outputs.begin(), node->outputs.end(), [&](const std::string& o) { return needed.count(o) != 0; });
+    for (std::size_t i = 0; i < node->inputs.size(); ++i) {
+      // Shape and Size look at no element.
+      if ((wanted && node->op != "Shape" && node->op != "Size") || graph::shape_input(node->op, i)) needed.insert(node->inputs[i]);
+    }
+  }
+  std::vector<bool> decides;
+  for (const graph::ValueInfo& input : graph.inputs) decides.push_back(needed.count(input.name) != 0);
+  return decides;
+}
+
+Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const InputValues& values, const std::vector<std::string>& taps) {
   const graph::Graph& graph = *source.graph;
-  const Types types = infer_types(graph, *source.constants, inputs);
+  const Types types = infer_types(graph, *source.constants, inputs, values);
   std::vector<std::string> outputs;
   for (const graph::ValueInfo& output : graph.outputs) outputs.push_back(output.name);
   for (const std::string& tap : taps) {
@@ -118,17 +149,13 @@ Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const std
   }
   const std::set<std::string> kept(outputs.begin(), outputs.end());
   check_declared(graph, types, source.place);
-  for (const std::string& output : outputs) {
-    if (types.at(output).dtype != DType::f32) {
-      throw Error(ErrorCode::unsupported, "output " + output, std::string("its type is ") + name_of(types.at(output).dtype), "only f32 is computed");
-    }
-  }
-
   const std::vector<Item> items = fuse(graph, types, kept, *source.constants);
   Builder builder(source, types, outputs);
   look_ahead(builder, items, kept);
   for (const Item& item : items) {
-    if (item.op == "Conv") {
+    if (item.plain) {
+      lower_plain(builder, item);
+    } else if (item.op == "Conv") {
       lower_conv(builder, item);
     } else if (item.op == "Gemm" || item.op == "MatMul") {
       lower_gemm(builder, item);
@@ -138,7 +165,7 @@ Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const std
   }
   Plan plan = builder.finish(outputs);
   for (const std::string& output : outputs) {
-    ValueInfo info{output, DType::f32, {}};
+    ValueInfo info{output, types.at(output).dtype, {}};
     for (const std::int64_t d : types.at(output).shape) info.shape.push_back({d, {}});
     plan.info.outputs.push_back(std::move(info));
   }

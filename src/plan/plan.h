@@ -74,10 +74,16 @@ struct Source {
   std::string place;                                    // for messages
 };
 
-// Types of all values for these input shapes. Throws Error(input) where shapes do not fit.
-Types infer_types(const graph::Graph& graph, const Constants& constants, const std::vector<Shape>& inputs);
+// The elements of inputs that decide shapes; null for other inputs.
+using InputValues = std::vector<std::shared_ptr<const std::vector<std::byte>>>;
+
+// Types of all values for these inputs. Throws Error(input) where shapes do not fit.
+Types infer_types(const graph::Graph& graph, const Constants& constants, const std::vector<Shape>& inputs, const InputValues& values);
+
+// For each input of the network, whether its elements decide shapes.
+std::vector<bool> shape_deciding_inputs(const graph::Graph& graph);
 
 // Throws Error: input, unsupported, resource, format.
-Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const std::vector<std::string>& taps);
+Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const InputValues& values, const std::vector<std::string>& taps);
 
 }  // namespace bittern::plan

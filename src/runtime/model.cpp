@@ -21,14 +21,14 @@ namespace {
 constexpr std::size_t plans_kept = 16;
 
 ValueInfo to_public(const graph::ValueInfo& info) {
-  ValueInfo result{info.name, info.dtype, {}};
+  ValueInfo result{info.name, info.dtype, {}, info.any_shape};
   for (const graph::Dim& dim : info.shape) result.shape.push_back({dim.value, dim.symbol});
   return result;
 }
 
-// Operators whose inputs behind the first must be constants.
-bool has_parameters(const std::string& op) {
-  return op == "Conv" || op == "Gemm" || op == "MatMul" || op == "BatchNormalization" || op == "Clip";
+// Two plans for the same elements, in whichever memory.
+bool same_values(const plan::InputValues& a, const plan::InputValues& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) { return x == y || (x != nullptr && y != nullptr && *x == *y); });
 }
 
 void check_options(const LoadOptions& options) {
@@ -71,16 +71,21 @@ void Model::Impl::load(std::span<const std::byte> bytes) {
   // The checksum has touched every page; packing will touch them again one layer after the other.
   if (file_) file_->release(bytes.data(), bytes.size());
   graph::validate(graph_, place_);
-  for (const auto& info : graph_.inputs) {
-    inputs.push_back(to_public(info));
-    if (info.dtype != DType::f32) {
-      throw Error(ErrorCode::unsupported, place_ + ": input " + info.name, std::string("its type is ") + name_of(info.dtype), "only f32 is computed");
-    }
-  }
+  for (const auto& info : graph_.inputs) inputs.push_back(to_public(info));
   for (const auto& info : graph_.outputs) outputs.push_back(to_public(info));
   for (const auto& [name, encoding] : graph_.constants) budget_.check(format::decode_cost(*encoding), constant_place(name));
   fold_constants();
+  shape_deciding_inputs = plan::shape_deciding_inputs(graph_);
+  any_decides = std::find(shape_deciding_inputs.begin(), shape_deciding_inputs.end(), true) != shape_deciding_inputs.end();
+  for (std::size_t i = 0; i < graph_.inputs.size(); ++i) {
+    const DType type = graph_.inputs[i].dtype;
+    if (type == DType::f16 || type == DType::bf16 || type == DType::f64) {
+      throw Error(ErrorCode::unsupported, place_ + ": input " + graph_.inputs[i].name, std::string("its type is ") + name_of(type),
+                  "f32, integers and booleans are computed");
+    }
+  }
   if (options_.checksum == Checksum::lazy) return;
+  if (any_decides) return check_constants();  // no plan without the elements of an input
 
   // Plan for the likeliest shapes now: mistakes in the file show at load, and the weights are packed.
   bool symbolic = false;
@@ -94,7 +99,7 @@ void Model::Impl::load(std::span<const std::byte> bytes) {
     shapes.push_back(std::move(shape));
   }
   try {
-    plan_for(shapes, {});
+    plan_for(shapes, {}, {});
   } catch (const Error& error) {
     if (error.code() != ErrorCode::input) throw;
     // Symbols may stand for sizes that 1 does not fit; the real ones come with the first input.
@@ -109,13 +114,11 @@ void Model::Impl::fold_constants() {
   graph::Graph part;
   std::vector<graph::Node> rest;
   std::map<std::string, bool> known;
-  for (const auto& [name, encoding] : graph_.constants) known[name] = encoding->real;
+  for (const auto& [name, encoding] : graph_.constants) known[name] = true;
   for (graph::Node& node : graph_.nodes) {
     const bool constant = std::all_of(node.inputs.begin(), node.inputs.end(), [&](const std::string& i) { return i.empty() || known.count(i) != 0; });
-    // Layers take their parameters from the file alone: one with a computed parameter runs with the network.
-    const bool plannable = !has_parameters(node.op) || std::all_of(node.inputs.begin() + 1, node.inputs.end(), [&](const std::string& i) { return i.empty() || has(i); });
-    if (constant && plannable && !node.inputs.empty() && known[node.inputs[0]]) {
-      known[node.outputs[0]] = true;
+    if (constant && !node.inputs.empty()) {
+      for (const std::string& output : node.outputs) known[output] = true;
       part.nodes.push_back(std::move(node));
     } else {
       rest.push_back(std::move(node));
@@ -127,35 +130,46 @@ void Model::Impl::fold_constants() {
   part.constants = graph_.constants;
 
   try {
-    // All of them are outputs, so that each can be tapped.
-    for (const auto& [name, type] : plan::infer_types(part, *this, {})) {
-      if (part.constants.count(name) != 0) continue;
-      part.outputs.push_back({name, DType::f32, {}});
-      for (const std::int64_t d : type.shape) part.outputs.back().shape.push_back({d, {}});
+    // Shapes may hang on values that are computed here, so it goes node by node: each result is a constant for the next.
+    std::vector<graph::Node> nodes = std::move(part.nodes);
+    for (graph::Node& node : nodes) {
+      part.nodes = {std::move(node)};
+      fold(part);
+      part.constants = graph_.constants;
     }
-    const plan::Source source{&part, this, &weights_, &budget_, isa_, &options_.kernels, options_.winograd, place_};
-    const plan::Plan plan = plan::make_plan(source, {}, {});
-    budget_.check(plan.info.arena_bytes, place_);
-    const engine::AlignedBuffer arena(plan.info.arena_bytes);
-    std::vector<void*> results;
-    for (const ValueInfo& info : plan.info.outputs) {
-      auto encoding = std::make_shared<graph::Encoding>();
-      for (const Dimension& d : info.shape) encoding->shape.push_back(d.value);
-      const auto count = static_cast<std::uint64_t>(graph::element_count(encoding->shape, info.name));
-      plan::SharedBuffer buffer = weights_.get("folded" + plan::key_part(info.name), count, constant_place(info.name), [](float*) {});
-      encoding->leaf = {info.name, DType::f32, encoding->shape, buffer->as<const std::byte>(), count * sizeof(float)};
-      results.push_back(buffer->data());
-      folded_.push_back(std::move(buffer));
-      graph_.constants[info.name] = std::move(encoding);
-    }
-    const engine::FlushToZero mode;
-    engine::Team team(1);
-    const plan::RunContext run{arena.as<float>(), plan.buffer_offsets.data(), nullptr, results.data(), &team};
-    for (const plan::Step& step : plan.steps) step.run(run);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::input) throw;
     throw Error(ErrorCode::format, place_ + ": " + error.place(), error.problem(), error.remedy());
   }
+}
+
+void Model::Impl::fold(graph::Graph& part) {
+  part.outputs.clear();
+  const auto types = plan::infer_types(part, *this, {}, {});
+  for (const std::string& name : part.nodes[0].outputs) {
+    part.outputs.push_back({name, types.at(name).dtype, {}, true});
+  }
+  const plan::Source source{&part, this, &weights_, &budget_, isa_, &options_.kernels, options_.winograd, place_};
+  const plan::Plan plan = plan::make_plan(source, {}, {}, {});
+  budget_.check(plan.info.arena_bytes, place_);
+  const engine::AlignedBuffer arena(plan.info.arena_bytes);
+  std::vector<void*> results;
+  for (const ValueInfo& info : plan.info.outputs) {
+    auto encoding = std::make_shared<graph::Encoding>();
+    for (const Dimension& d : info.shape) encoding->shape.push_back(d.value);
+    encoding->real = info.dtype == DType::f32;
+    encoding->dtype = info.dtype;
+    const auto bytes = static_cast<std::uint64_t>(graph::element_count(encoding->shape, info.name)) * size_of(info.dtype);
+    plan::SharedBuffer buffer = weights_.get("folded" + plan::key_part(info.name), (bytes + sizeof(float) - 1) / sizeof(float), constant_place(info.name), [](float*) {});
+    encoding->leaf = {info.name, info.dtype, encoding->shape, buffer->as<const std::byte>(), bytes};
+    results.push_back(buffer->data());
+    folded_.push_back(std::move(buffer));
+    graph_.constants[info.name] = std::move(encoding);
+  }
+  const engine::FlushToZero mode;
+  engine::Team team(1);
+  const plan::RunContext run{arena.as<float>(), plan.buffer_offsets.data(), nullptr, results.data(), &team};
+  for (const plan::Step& step : plan.steps) step.run(run);
 }
 
 // Constants that no plan has decoded yet are looked through too: a damaged file is refused now, not in the middle of work.
@@ -202,19 +216,41 @@ std::vector<std::int64_t> Model::Impl::integers(const std::string& name) const {
   return format::decode_integers(encoding, constant_place(name));
 }
 
-std::shared_ptr<const plan::Plan> Model::Impl::plan_for(const std::vector<Shape>& shapes, const std::vector<std::string>& taps) {
+std::shared_ptr<const std::vector<std::byte>> Model::Impl::bytes(const std::string& name) const {
+  const graph::Encoding& encoding = *graph_.constants.at(name);
+  auto result = std::make_shared<std::vector<std::byte>>();
+  if (encoding.real) {
+    const auto values = floats(name);
+    result->resize(values.size() * sizeof(float));
+    if (!values.empty()) std::memcpy(result->data(), values.data(), result->size());
+    return result;
+  }
+  const std::size_t size = size_of(encoding.dtype);
+  const auto values = integers(name);
+  result->resize(values.size() * size);
+  for (std::size_t i = 0; i < values.size(); ++i) std::memcpy(result->data() + i * size, &values[i], size);  // hosts are little endian
+  return result;
+}
+
+std::shared_ptr<const plan::Plan> Model::Impl::plan_for(const std::vector<Shape>& shapes, const plan::InputValues& values,
+                                                        const std::vector<std::string>& taps) {
+  for (std::size_t i = 0; i < shape_deciding_inputs.size(); ++i) {
+    if (shape_deciding_inputs[i] && (i >= values.size() || values[i] == nullptr)) {
+      throw Error(ErrorCode::input, "input " + inputs[i].name, "its elements decide shapes", "prepare the network with the inputs, not with their shapes alone");
+    }
+  }
   const std::lock_guard lock(mutex_);
   if (options_.checksum == Checksum::lazy) {
     std::call_once(checksum_verified_, [&] { format::verify_checksum(bytes_, place_); });
   }
-  const auto found = std::find_if(plans_.begin(), plans_.end(), [&](const CachedPlan& p) { return p.inputs == shapes && p.taps == taps; });
+  const auto found = std::find_if(plans_.begin(), plans_.end(), [&](const CachedPlan& p) { return p.inputs == shapes && p.taps == taps && same_values(p.values, values); });
   if (found != plans_.end()) {
     plans_.splice(plans_.begin(), plans_, found);
     return plans_.front().plan;
   }
   const plan::Source source{&graph_, this, &weights_, &budget_, isa_, &options_.kernels, options_.winograd, place_};
-  auto plan = std::make_shared<const plan::Plan>(plan::make_plan(source, shapes, taps));
-  plans_.push_front({shapes, taps, plan});
+  auto plan = std::make_shared<const plan::Plan>(plan::make_plan(source, shapes, values, taps));
+  plans_.push_front({shapes, values, taps, plan});
   if (plans_.size() > plans_kept) plans_.pop_back();
   return plan;
 }
@@ -232,6 +268,7 @@ Model Model::from_bytes(std::span<const std::byte> bytes, const std::string& pla
 }
 
 const std::vector<ValueInfo>& Model::inputs() const noexcept { return impl_->inputs; }
+const std::vector<bool>& Model::shape_deciding_inputs() const noexcept { return impl_->shape_deciding_inputs; }
 const std::vector<ValueInfo>& Model::outputs() const noexcept { return impl_->outputs; }
 const std::map<std::string, std::string>& Model::metadata() const noexcept { return impl_->graph().metadata; }
 const std::string& Model::name() const noexcept { return impl_->graph().name; }

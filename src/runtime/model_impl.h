@@ -31,25 +31,31 @@ class Model::Impl final : public plan::Constants {
   void release(const std::string& name) const override;
   void release(const float* first, std::int64_t count) const override;
   std::vector<std::int64_t> integers(const std::string& name) const override;
+  std::shared_ptr<const std::vector<std::byte>> bytes(const std::string& name) const override;
 
-  // The plan for these shapes; made if it is not among the last ones.
-  std::shared_ptr<const plan::Plan> plan_for(const std::vector<Shape>& inputs, const std::vector<std::string>& taps);
+  // The plan for these shapes, and elements of inputs that decide shapes; made if it is not among the last ones.
+  std::shared_ptr<const plan::Plan> plan_for(const std::vector<Shape>& inputs, const plan::InputValues& values, const std::vector<std::string>& taps);
 
   const graph::Graph& graph() const noexcept { return graph_; }
   plan::MemoryBudget& budget() noexcept { return budget_; }
 
   std::vector<ValueInfo> inputs, outputs;
+  std::vector<bool> shape_deciding_inputs;
+  bool any_decides = false;
   std::string isa_name;
 
  private:
   struct CachedPlan {
     std::vector<Shape> inputs;
+    plan::InputValues values;
     std::vector<std::string> taps;
     std::shared_ptr<const plan::Plan> plan;
   };
 
   void load(std::span<const std::byte> bytes);
   void fold_constants();
+  // Computes the one node of `part` and adds its outputs to the constants.
+  void fold(graph::Graph& part);
   void check_constants();
   std::string constant_place(const std::string& name) const { return place_ + ": constant " + name; }
 

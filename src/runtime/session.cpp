@@ -12,6 +12,7 @@
 #include "base/fp_mode.h"
 #include "graph/ops.h"
 #include "ops/plain.h"
+#include "plan/plain.h"
 #include "runtime/model_impl.h"
 
 namespace bittern {
@@ -26,10 +27,11 @@ std::vector<std::int64_t> contiguous_strides(const Shape& shape, std::size_t siz
 }
 
 // C order and aligned: kernels can use the array where it is.
-bool usable_in_place(const void* data, const Shape& shape, const std::vector<std::int64_t>& strides) {
-  if (reinterpret_cast<std::uintptr_t>(data) % alignof(float) != 0) return false;
+bool usable_in_place(const void* data, DType type, const Shape& shape, const std::vector<std::int64_t>& strides) {
+  // Kernels reach elements of 4 bytes at least where they may: odd addresses are copied.
+  if (reinterpret_cast<std::uintptr_t>(data) % std::max(alignof(float), size_of(type)) != 0) return false;
   if (strides.empty()) return true;
-  std::int64_t expected = sizeof(float);
+  auto expected = static_cast<std::int64_t>(size_of(type));
   for (std::size_t i = shape.size(); i-- > 0;) {
     if (shape[i] == 0) return true;
     if (shape[i] != 1 && strides[i] != expected) return false;
@@ -45,7 +47,8 @@ struct Range {
 template <class AnyView>
 Range range_of(const AnyView& view) {
   const auto start = reinterpret_cast<std::uintptr_t>(view.data);
-  std::int64_t low = 0, high = sizeof(float) - 1, step = sizeof(float);
+  const auto size = static_cast<std::int64_t>(size_of(view.dtype));
+  std::int64_t low = 0, high = size - 1, step = size;
   for (std::size_t i = view.shape.size(); i-- > 0;) {
     const std::int64_t reach = (view.shape[i] - 1) * (view.strides.empty() ? step : view.strides[i]);
     (reach < 0 ? low : high) += reach;
@@ -56,12 +59,13 @@ Range range_of(const AnyView& view) {
 
 // `kind` and `name` say which array it is; they are put together only for a message.
 template <class AnyView>
-void check_view(const AnyView& view, const char* kind, const std::string& name, const Shape* wanted) {
+void check_view(const AnyView& view, const char* kind, const std::string& name, DType type, const Shape* wanted) {
   const auto fail = [&](const std::string& problem, const std::string& remedy) {
     throw Error(ErrorCode::input, std::string(kind) + " " + name, problem, remedy);
   };
-  if (view.dtype != DType::f32) {
-    fail(std::string("the array is ") + name_of(view.dtype), "it must be f32: convert it, for example with x.astype(numpy.float32)");
+  if (view.dtype != type) {
+    const std::string hint = type == DType::f32 ? ": convert it, for example with x.astype(numpy.float32)" : "";
+    fail(std::string("the array is ") + name_of(view.dtype), std::string("it must be ") + name_of(type) + hint);
   }
   for (const std::int64_t d : view.shape) {
     if (d < 0) fail("shape " + graph::to_string(view.shape), "sizes cannot be negative");
@@ -88,15 +92,18 @@ class Session::Impl {
   }
   ~Impl() { release(); }
 
-  const plan::Plan& prepare(const std::vector<Shape>& shapes, const std::vector<std::string>& taps) {
-    if (plan_ == nullptr || shapes != shapes_ || taps != taps_) {
+  const plan::Plan& prepare(const std::vector<Shape>& shapes, const std::vector<ConstView>* inputs, const std::vector<std::string>& taps) {
+    if (plan_ == nullptr || shapes != shapes_ || taps != taps_ || (impl().any_decides && (inputs == nullptr || !same_values(*inputs)))) {
       if (shapes.size() != impl().inputs.size()) {
         throw Error(ErrorCode::input, "inputs", std::to_string(shapes.size()) + " given", std::to_string(impl().inputs.size()) + " are needed");
       }
-      auto plan = impl().plan_for(shapes, taps);
+      plan::InputValues values;
+      if (inputs != nullptr && impl().any_decides) values = values_of(*inputs);
+      auto plan = impl().plan_for(shapes, values, taps);
       reserve(plan->info.arena_bytes);
       plan_ = std::move(plan);
       shapes_ = shapes;
+      values_ = std::move(values);
       taps_ = taps;
       output_shapes_.clear();
       for (const ValueInfo& info : plan_->info.outputs) {
@@ -113,18 +120,25 @@ class Session::Impl {
     return *plan_;
   }
 
-  void run(const std::vector<ConstView>& inputs, const std::vector<View>& outputs, const std::vector<std::string>& taps, std::vector<double>* times) {
+  const plan::Plan& prepare(const std::vector<ConstView>& inputs, const std::vector<std::string>& taps) {
     static const std::string none = "beyond the last";
     given_.resize(inputs.size());
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      check_view(inputs[i], "input", i < impl().inputs.size() ? impl().inputs[i].name : none, nullptr);
+      const ValueInfo* info = i < impl().inputs.size() ? &impl().inputs[i] : nullptr;
+      check_view(inputs[i], "input", info != nullptr ? info->name : none, info != nullptr ? info->dtype : inputs[i].dtype, nullptr);
       given_[i].assign(inputs[i].shape.begin(), inputs[i].shape.end());
     }
-    const plan::Plan& plan = prepare(given_, taps);
+    return prepare(given_, &inputs, taps);
+  }
+
+  void run(const std::vector<ConstView>& inputs, const std::vector<View>& outputs, const std::vector<std::string>& taps, std::vector<double>* times) {
+    const plan::Plan& plan = prepare(inputs, taps);
     if (outputs.size() != output_shapes_.size()) {
       throw Error(ErrorCode::input, "outputs", std::to_string(outputs.size()) + " given", std::to_string(output_shapes_.size()) + " are needed");
     }
-    for (std::size_t i = 0; i < outputs.size(); ++i) check_view(outputs[i], "output", plan.info.outputs[i].name, &output_shapes_[i]);
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      check_view(outputs[i], "output", plan.info.outputs[i].name, plan.info.outputs[i].dtype, &output_shapes_[i]);
+    }
     stage(inputs, outputs);
 
     const engine::FlushToZero mode;
@@ -142,15 +156,10 @@ class Session::Impl {
     }
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       if (targets_[i] == outputs[i].data || graph::element_count(outputs[i].shape, "output") == 0) continue;
-      const auto from = contiguous_strides(outputs[i].shape, sizeof(float));
-      engine::strided_copy(outputs[i].shape, sizeof(float), targets_[i], from, outputs[i].data, outputs[i].strides.empty() ? from : outputs[i].strides);
+      const std::size_t size = size_of(outputs[i].dtype);
+      const auto from = contiguous_strides(outputs[i].shape, size);
+      engine::strided_copy(outputs[i].shape, static_cast<int>(size), targets_[i], from, outputs[i].data, outputs[i].strides.empty() ? from : outputs[i].strides);
     }
-  }
-
-  std::vector<Shape> shapes_of(const std::vector<ConstView>& inputs) const {
-    std::vector<Shape> shapes;
-    for (const ConstView& input : inputs) shapes.push_back(input.shape);
-    return shapes;
   }
 
  private:
@@ -179,8 +188,36 @@ class Session::Impl {
     }
   }
 
-  float* staging(engine::AlignedBuffer& buffer, const Shape& shape) {
-    const std::uint64_t bytes = static_cast<std::uint64_t>(graph::element_count(shape, "array")) * sizeof(float);
+  // The elements of inputs that decide shapes, in C order; null for the others.
+  plan::InputValues values_of(const std::vector<ConstView>& inputs) const {
+    plan::InputValues values(inputs.size());
+    for (std::size_t i = 0; i < inputs.size() && i < impl().inputs.size(); ++i) {
+      if (!impl().shape_deciding_inputs[i]) continue;
+      const std::size_t size = size_of(inputs[i].dtype);
+      const auto count = static_cast<std::size_t>(graph::element_count(inputs[i].shape, "input " + impl().inputs[i].name));
+      if (count * size > static_cast<std::size_t>(plan::most_known_bytes)) {
+        throw Error(ErrorCode::unsupported, "input " + impl().inputs[i].name, "its elements decide shapes, and there are " + std::to_string(count),
+                    "at most " + std::to_string(plan::most_known_bytes) + " bytes are supported");
+      }
+      auto bytes = std::make_shared<std::vector<std::byte>>(count * size);
+      const auto to = contiguous_strides(inputs[i].shape, size);
+      if (count != 0) {
+        engine::strided_copy(inputs[i].shape, static_cast<int>(size), inputs[i].data, inputs[i].strides.empty() ? to : inputs[i].strides, bytes->data(), to);
+      }
+      values[i] = std::move(bytes);
+    }
+    return values;
+  }
+
+  // Only for networks that have such inputs: comparing copies them.
+  bool same_values(const std::vector<ConstView>& inputs) const {
+    const plan::InputValues values = values_of(inputs);
+    return std::equal(values.begin(), values.end(), values_.begin(), values_.end(),
+                      [](const auto& a, const auto& b) { return a == b || (a != nullptr && b != nullptr && *a == *b); });
+  }
+
+  void* staging(engine::AlignedBuffer& buffer, DType type, const Shape& shape) {
+    const std::uint64_t bytes = static_cast<std::uint64_t>(graph::element_count(shape, "array")) * size_of(type);
     if (buffer.size() < bytes) {
       engine::AlignedBuffer larger;
       take(larger, bytes);
@@ -188,7 +225,7 @@ class Session::Impl {
       impl().budget().give_back(buffer.size());
       buffer = std::move(larger);
     }
-    return buffer.as<float>();
+    return buffer.data();
   }
 
   // Arrays that kernels cannot use in place are copied; so are outputs that share memory with an input.
@@ -196,17 +233,18 @@ class Session::Impl {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       const ConstView& view = inputs[i];
       sources_[i] = view.data;
-      if (usable_in_place(view.data, view.shape, view.strides)) continue;
-      float* copy = staging(staged_inputs_[i], view.shape);
-      const auto to = contiguous_strides(view.shape, sizeof(float));
-      engine::strided_copy(view.shape, sizeof(float), view.data, view.strides.empty() ? to : view.strides, copy, to);
+      if (usable_in_place(view.data, view.dtype, view.shape, view.strides)) continue;
+      void* copy = staging(staged_inputs_[i], view.dtype, view.shape);
+      const std::size_t size = size_of(view.dtype);
+      const auto to = contiguous_strides(view.shape, size);
+      engine::strided_copy(view.shape, static_cast<int>(size), view.data, view.strides.empty() ? to : view.strides, copy, to);
       sources_[i] = copy;
     }
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       const View& view = outputs[i];
       targets_[i] = view.data;
       if (graph::element_count(view.shape, "output") == 0) continue;
-      bool in_place = usable_in_place(view.data, view.shape, view.strides);
+      bool in_place = usable_in_place(view.data, view.dtype, view.shape, view.strides);
       const Range mine = range_of(view);
       const auto overlaps = [&](const Range& other) { return mine.first <= other.last && other.first <= mine.last; };
       for (const ConstView& input : inputs) {
@@ -217,7 +255,7 @@ class Session::Impl {
           throw Error(ErrorCode::input, "output " + plan_->info.outputs[i].name, "shares memory with output " + plan_->info.outputs[j].name, "give each its own array");
         }
       }
-      if (!in_place) targets_[i] = staging(staged_outputs_[i], view.shape);
+      if (!in_place) targets_[i] = staging(staged_outputs_[i], view.dtype, view.shape);
     }
   }
 
@@ -225,6 +263,7 @@ class Session::Impl {
   int threads_;
   std::shared_ptr<const plan::Plan> plan_;
   std::vector<Shape> shapes_, given_, output_shapes_;
+  plan::InputValues values_;
   std::vector<std::string> taps_;
   engine::AlignedBuffer arena_;
   std::vector<engine::AlignedBuffer> staged_inputs_, staged_outputs_;
@@ -239,8 +278,10 @@ Session& Session::operator=(Session&&) noexcept = default;
 Session::~Session() = default;
 
 const PlanInfo& Session::prepare(const std::vector<Shape>& input_shapes, const std::vector<std::string>& taps) {
-  return impl_->prepare(input_shapes, taps).info;
+  return impl_->prepare(input_shapes, nullptr, taps).info;
 }
+
+const PlanInfo& Session::prepare(const std::vector<ConstView>& inputs, const std::vector<std::string>& taps) { return impl_->prepare(inputs, taps).info; }
 
 void Session::run(const std::vector<ConstView>& inputs, const std::vector<View>& outputs, const std::vector<std::string>& taps) {
   impl_->run(inputs, outputs, taps, nullptr);
@@ -248,14 +289,14 @@ void Session::run(const std::vector<ConstView>& inputs, const std::vector<View>&
 
 std::vector<double> Session::profile(const std::vector<ConstView>& inputs, int runs) {
   if (runs < 1) throw Error(ErrorCode::input, "runs", std::to_string(runs), "at least 1 is needed");
-  const PlanInfo& info = impl_->prepare(impl_->shapes_of(inputs), {}).info;
+  const PlanInfo& info = impl_->prepare(inputs, {}).info;
   std::vector<engine::AlignedBuffer> buffers;
   std::vector<View> outputs;
   for (const ValueInfo& output : info.outputs) {
     Shape shape;
     for (const Dimension& d : output.shape) shape.push_back(d.value);
-    buffers.emplace_back(static_cast<std::size_t>(graph::element_count(shape, "output")) * sizeof(float));
-    outputs.push_back(view(buffers.back().as<float>(), shape));
+    buffers.emplace_back(static_cast<std::size_t>(graph::element_count(shape, "output")) * size_of(output.dtype));
+    outputs.push_back({buffers.back().data(), output.dtype, shape, {}});
   }
   std::vector<std::vector<double>> samples(info.layers.size());
   std::vector<double> times;

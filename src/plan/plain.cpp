@@ -1,0 +1,114 @@
+#include "plan/plain.h"
+
+#include <algorithm>
+
+#include <bittern/error.h>
+
+#include "base/aligned_buffer.h"
+#include "plan/builder.h"
+
+namespace bittern::plan {
+
+Prepare plain_operator(const std::string& op) {
+  static const PlainOperators operators = [] {
+    PlainOperators all;
+    add_plain_elementwise(all);
+    add_plain_move(all);
+    add_plain_nn(all);
+    return all;
+  }();
+  const auto found = operators.find(op);
+  return found == operators.end() ? nullptr : found->second;
+}
+
+std::int64_t bytes_of(const graph::ValueType& type) {
+  return graph::element_count(type.shape, "a value") * static_cast<std::int64_t>(size_of(type.dtype));
+}
+
+void evaluate(const graph::Node& node, const std::vector<const graph::ValueType*>& inputs, std::vector<graph::ValueType>& outputs) {
+  const Prepare prepare = plain_operator(node.op);
+  if (prepare == nullptr) return;
+  std::int64_t bytes = 0;
+  for (const graph::ValueType& type : outputs) bytes += bytes_of(type);
+  if (bytes > most_known_bytes) return;
+  const PlainKernel kernel = prepare({node, inputs, outputs});
+  if (kernel.scratch_bytes > static_cast<std::uint64_t>(most_known_bytes)) return;
+
+  std::vector<engine::AlignedBuffer> arrays;  // aligned for any type, unlike a vector of bytes
+  std::vector<const void*> in;
+  std::vector<void*> out;
+  for (const graph::ValueType* input : inputs) {
+    if (input == nullptr) {
+      in.push_back(nullptr);
+      continue;
+    }
+    arrays.emplace_back(std::max<std::size_t>(1, input->known->size()));
+    std::copy(input->known->begin(), input->known->end(), arrays.back().as<std::byte>());
+    in.push_back(arrays.back().data());
+  }
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    arrays.emplace_back(std::max<std::size_t>(1, static_cast<std::size_t>(bytes_of(outputs[i]))));
+    out.push_back(node.outputs[i].empty() ? nullptr : arrays.back().data());
+  }
+  const engine::AlignedBuffer scratch(std::max<std::uint64_t>(1, kernel.scratch_bytes));
+  engine::Team team(1);
+  kernel.run({in.data(), out.data(), scratch.as<std::byte>(), &team});
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    if (out[i] == nullptr) continue;
+    const auto* data = static_cast<const std::byte*>(out[i]);
+    outputs[i].known = std::make_shared<const std::vector<std::byte>>(data, data + bytes_of(outputs[i]));
+  }
+}
+
+void lower_plain(Builder& builder, const Item& item) {
+  const Prepare prepare = plain_operator(item.op);
+  if (prepare == nullptr) {
+    throw Error(ErrorCode::unsupported, "node " + item.name + " (" + item.op + ")", "no kernel runs it with these inputs",
+                "weights computed at run time and types other than f32 are supported by few operators");
+  }
+  graph::Node node = *item.node;
+  node.inputs = item.inputs;
+  node.outputs = item.outputs();
+  std::vector<const graph::ValueType*> inputs;
+  std::vector<Place> in, out;
+  for (const std::string& name : node.inputs) {
+    inputs.push_back(name.empty() ? nullptr : &builder.type(name));
+    in.push_back(name.empty() ? Place{} : builder.planar(name).place);
+  }
+  std::vector<graph::ValueType> outputs;
+  for (const std::string& name : node.outputs) outputs.push_back(name.empty() ? graph::ValueType{} : builder.type(name));
+  builder.layer(item);
+  std::vector<Place> uses;
+  for (std::size_t i = 0; i < in.size(); ++i)
+    if (inputs[i] != nullptr) uses.push_back(in[i]);
+  for (const std::string& name : node.outputs) {
+    out.push_back(name.empty() ? Place{} : builder.make_planar(name).place);
+    if (!name.empty()) uses.push_back(out.back());
+  }
+  const PlainKernel kernel = prepare({node, inputs, outputs});
+  // The tables of addresses stand in front of the kernel's own scratch memory: runs allocate nothing, and plans are shared.
+  constexpr std::size_t line = engine::buffer_alignment;
+  const std::size_t tables = ((in.size() + out.size()) * sizeof(void*) + line - 1) / line * line;
+  const Place scratch = builder.scratch(static_cast<std::int64_t>((tables + kernel.scratch_bytes + sizeof(float) - 1) / sizeof(float)));
+  uses.push_back(scratch);
+  LayerInfo& info = builder.current();
+  info.kernel = "plain";
+  info.isa = "scalar";
+  info.layout = "planar -> planar";
+  info.reason = "portable code on plain arrays";
+  info.macs = kernel.macs;
+
+  std::vector<bool> has_input, has_output;
+  for (const graph::ValueType* input : inputs) has_input.push_back(input != nullptr);
+  for (const std::string& name : node.outputs) has_output.push_back(!name.empty());
+  builder.emit([=, run_kernel = kernel.run](const RunContext& run) {
+    auto* memory = reinterpret_cast<std::byte*>(run.write(scratch));
+    auto** sources = reinterpret_cast<const void**>(memory);
+    auto** targets = reinterpret_cast<void**>(memory) + in.size();
+    for (std::size_t i = 0; i < in.size(); ++i) sources[i] = has_input[i] ? run.read(in[i]) : nullptr;
+    for (std::size_t i = 0; i < out.size(); ++i) targets[i] = has_output[i] ? run.write(out[i]) : nullptr;
+    run_kernel({sources, targets, memory + tables, run.team});
+  }, uses);
+}
+
+}  // namespace bittern::plan

@@ -1,0 +1,60 @@
+// Operators on plain arrays of any element type, in C order: whatever no tuned kernel runs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "graph/ops.h"
+
+namespace bittern::plan {
+
+// The arrays of one run. All are in C order, aligned to their element's size at least, and do not overlap.
+struct PlainArrays {
+  const void* const* in;   // one per input of the node; null where omitted
+  void* const* out;        // one per output of the node; null where omitted
+  std::byte* scratch;      // `scratch_bytes`, aligned to cache lines, uninitialised
+  engine::Team* team;
+};
+
+// What an operator is for given types and attributes, all arithmetic on shapes done. `run` allocates nothing, throws
+// nothing and writes every element of every output.
+struct PlainKernel {
+  std::function<void(const PlainArrays&)> run;
+  std::uint64_t scratch_bytes = 0;
+  double macs = 0;  // multiplications with weights, for reports
+};
+
+// What is known when an operator is prepared; the types of outputs are those that graph::infer gave.
+struct PlainNode {
+  const graph::Node& node;
+  const std::vector<const graph::ValueType*>& inputs;  // null where omitted
+  const std::vector<graph::ValueType>& outputs;
+};
+
+using Prepare = PlainKernel (*)(const PlainNode&);
+using PlainOperators = std::map<std::string, Prepare>;
+
+// One function per family, as in graph/schema.h; in plain_elementwise.cpp, plain_move.cpp, plain_nn.cpp.
+void add_plain_elementwise(PlainOperators& operators);
+void add_plain_move(PlainOperators& operators);
+void add_plain_nn(PlainOperators& operators);
+
+// Null if the operator has none.
+Prepare plain_operator(const std::string& op);
+
+// The outputs' elements of a node all of whose inputs are known. Sets `known` of the outputs; does nothing if the operator
+// has no plain form or arrays are large.
+void evaluate(const graph::Node& node, const std::vector<const graph::ValueType*>& inputs, std::vector<graph::ValueType>& outputs);
+
+// Known elements beyond so many bytes are not worth a plan of their own.
+inline constexpr std::int64_t most_known_bytes = 1 << 18;
+
+// Bytes of all elements.
+std::int64_t bytes_of(const graph::ValueType& type);
+
+}  // namespace bittern::plan
