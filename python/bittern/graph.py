@@ -15,6 +15,13 @@ from bittern.errors import InputError
 from bittern.operators import OPERATORS, Attribute, check_attributes, supported
 
 DTYPES = ("f32", "f16", "bf16", "f64", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool")
+NUMPY_TYPES = {
+    "f32": "float32",
+    "f16": "float16",
+    "f64": "float64",
+    **{f"{kind[0]}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    "bool": "bool",
+}
 
 
 @dataclass(frozen=True)

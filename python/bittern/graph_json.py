@@ -44,7 +44,9 @@ def read_graph(network: Network, graph: Any, leaves: Mapping[str, Leaf], place: 
     _expect_keys(graph, keys, {"name", "constants", "metadata"}, f"{place}: graph")
     network.name = _text(graph.get("name", ""), f"{place}: graph: name")
     network.inputs = [_info_from_json(info, f"{place}: inputs[{i}]") for i, info in _items(graph, "inputs", place)]
-    network.outputs = [_info_from_json(info, f"{place}: outputs[{i}]", {"shape"}) for i, info in _items(graph, "outputs", place)]
+    network.outputs = [
+        _info_from_json(info, f"{place}: outputs[{i}]", {"shape"}) for i, info in _items(graph, "outputs", place)
+    ]
     network.nodes = [_node_from_json(node, f"{place}: nodes[{i}]") for i, node in _items(graph, "nodes", place)]
     metadata = graph.get("metadata", {})
     if not isinstance(metadata, dict):

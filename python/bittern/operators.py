@@ -65,8 +65,8 @@ Clip | 1-3 | 0
 Dropout | 1-3 | 0 bool?
 Softmax LogSoftmax Hardmax | 1 | 0 | axis:int=-1
 CumSum | 2 | 0 | exclusive:int=0 reverse:int=0
-ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean | 1-2 | 0 | keepdims:int=1 noop_with_empty_axes:int=0
-ReduceMin ReduceProd ReduceSum ReduceSumSquare | 1-2 | 0 | keepdims:int=1 noop_with_empty_axes:int=0
+ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare \
+    | 1-2 | 0 | keepdims:int=1 noop_with_empty_axes:int=0
 ArgMax ArgMin | 1 | i64 | axis:int=0 keepdims:int=1 select_last_index:int=0
 TopK | 2 | 0 i64 | axis:int=-1 largest:int=1 sorted:int=1
 
@@ -80,9 +80,9 @@ Squeeze | 1-2 | 0
 Unsqueeze Expand Tile | 2 | 0
 Transpose | 1 | 0 | perm:ints
 DepthToSpace SpaceToDepth | 1 | 0 | blocksize:int! mode:string=DCR
-Resize | 1-4 | 0 | antialias:int=0 axes:ints coordinate_transformation_mode:string=half_pixel cubic_coeff_a:float=-0.75 \
-    exclude_outside:int=0 extrapolation_value:float=0 keep_aspect_ratio_policy:string=stretch mode:string=nearest \
-    nearest_mode:string=round_prefer_floor
+Resize | 1-4 | 0 | antialias:int=0 axes:ints coordinate_transformation_mode:string=half_pixel \
+    cubic_coeff_a:float=-0.75 exclude_outside:int=0 extrapolation_value:float=0 \
+    keep_aspect_ratio_policy:string=stretch mode:string=nearest nearest_mode:string=round_prefer_floor
 Gather GatherElements | 2 | 0 | axis:int=0
 GatherND | 2 | 0 | batch_dims:int=0
 ScatterElements | 3 | 0 | axis:int=0 reduction:string=none
@@ -138,7 +138,10 @@ _ONLY: dict[str, dict[str, tuple[Any, ...]]] = {
     "Resize": {"mode": ("nearest", "linear", "cubic")},
     "SpaceToDepth": {"mode": ("DCR", "CRD")},
 }
-_WEIGHTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1,), "MatMul": (1,), "LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2)}  # fmt: skip
+_WEIGHTS = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), (1,)),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), (1, 2)),
+}
 _NUMBERS = {"int": int, "float": float}
 
 
@@ -154,7 +157,7 @@ def _read_attribute(text: str) -> tuple[str, tuple[str, Any], bool]:
 
 def _read_table() -> dict[str, Operator]:
     table: dict[str, Operator] = {}
-    for line in _TABLE.replace("\\\n", " ").strip().splitlines():
+    for line in _TABLE.strip().splitlines():
         if not line:
             continue
         names, inputs, outputs, attributes, *_ = [part.strip() for part in f"{line}|".split("|")]
