@@ -123,7 +123,7 @@ class _Importer:
         for entry in self.model.opset_import:
             if entry.domain in ("", "ai.onnx"):
                 self.opset = entry.version
-        if not OLDEST <= self.opset <= NEWEST:
+        if not (OLDEST <= self.opset <= NEWEST or self._is_as_in_oldest()):
             raise UnsupportedError(
                 self.place,
                 f"is of opset {self.opset}, supported are {OLDEST} to {NEWEST}",
@@ -131,6 +131,20 @@ class _Importer:
             )
         if self.graph.sparse_initializer:
             self._refuse("sparse initializers are not supported", self.graph.sparse_initializer[0].values.name)
+
+    def _is_as_in_oldest(self) -> bool:
+        """True for an older model whose operators have not changed until the oldest opset that is supported."""
+        import onnx
+
+        def since(node: NodeProto, opset: int) -> int | None:
+            try:
+                return int(onnx.defs.get_schema(node.op_type, opset).since_version)
+            except onnx.defs.SchemaError:
+                return None
+
+        return 0 < self.opset < OLDEST and all(
+            since(node, self.opset) == since(node, OLDEST) is not None for node in self.graph.node
+        )
 
     def _unique_names(self) -> list[str]:
         """A name for every node: its own, else operator and number."""
