@@ -207,9 +207,9 @@ def shape_of(op: str, shapes: list[Shape], constants: dict[int, Any] | None = No
         else:
             net.add_input(names[-1], shape)
     net.add_node(op, names, ["y"], **attributes)
-    shape = infer_shapes(net)["y"].shape
-    assert shape is not None
-    return shape
+    inferred = infer_shapes(net)["y"].shape
+    assert inferred is not None
+    return inferred
 
 
 def weight(*shape: int) -> dict[int, Any]:
@@ -314,7 +314,7 @@ def test_types_and_several_outputs() -> None:
         net.add_constant(name, array)
     net.add_node("TopK", ["x", "k"], ["top", "where"])
     net.add_node("Split", ["i"], ["a", "b", "c", "d"], axis=1)
-    net.add_node("Less", ["i", "a"], ["less"])
+    net.add_node("Less", ["i", "i"], ["less"])
     net.add_node("Cast", ["x"], ["cast"], to="u8")
     net.add_node("CastLike", ["x", "i"], ["like"])
     net.add_node("Shape", ["x"], ["sizes"], start=1)
@@ -322,7 +322,7 @@ def test_types_and_several_outputs() -> None:
     net.add_node("Reshape", ["x", "any"], ["two"])
     net.add_node("Squeeze", ["x", "any"], ["unknown"])
     net.add_node("Relu", ["unknown"], ["after"])
-    net.add_node("Where", ["less", "i", "a"], ["chosen"])
+    net.add_node("Where", ["less", "i", "i"], ["chosen"])
     net.add_node("NonZero", ["x"], ["places"])
     net.add_node("Range", ["k", "k", "k"], ["range"])
     net.add_node("MaxPool", ["after"], ["pooled", "indices"], kernel_shape=[2])

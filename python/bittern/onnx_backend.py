@@ -22,6 +22,7 @@ from bittern.errors import Error, InputError, UnsupportedError
 from bittern.importers import convert
 from bittern.model import Model, load
 from bittern.operators import OPERATORS
+from bittern.system import cpu
 
 try:
     import onnx
@@ -183,7 +184,7 @@ def _node_exclusion(node: NodeProto) -> str:
         return "training mode"
     if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
         return "training mode"
-    if "kernel_shape" in attributes and len(attributes["kernel_shape"].ints) > 2:
+    if "kernel_shape" in attributes and len(attributes["kernel_shape"].ints) > 3:
         return f"windows of {len(attributes['kernel_shape'].ints)} dimensions"
     return ""
 
@@ -232,6 +233,12 @@ def run_cases(cases: Iterable[Any], isa: str | None = None) -> list[CaseResult]:
     return [run_case(case, isa) for case in cases]
 
 
+def _check_isa(isa: str) -> None:
+    usable = cpu().isa_levels_usable
+    if isa not in usable:
+        raise InputError(f"--isa {isa}", "is no level of this build and CPU", f"use one of {', '.join(usable)}")
+
+
 def report(results: Sequence[CaseResult]) -> str:
     """Failures, exclusions by reason with an example, and counts."""
     lines = [f"failed    {result.name}: {result.reason}" for result in results if result.outcome == "failed"]
@@ -264,8 +271,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except re.error as error:
         print(f"bittern: --filter {arguments.filter}: is no regular expression ({error})", file=sys.stderr)
         return 2
-    cases = [case for case in node_cases() if pattern.search(case.name)]
     try:
+        if arguments.isa is not None:
+            _check_isa(arguments.isa)
+        cases = [case for case in node_cases() if pattern.search(case.name)]
         if arguments.list:
             reasons = {case.name: exclusion(case.model) for case in cases}
             results = [

@@ -322,7 +322,7 @@ class _Importer:
         weight = self.constant(step.inputs[1]) if len(step.inputs) > 1 else None
         kernel = step.attributes.get("kernel_shape", [1] if weight is None else weight.shape[2:])
         rank = len(kernel) if isinstance(kernel, (list, tuple)) else 1
-        return [] if rank in (1, 2) else [f"{step.op} in {rank} dimensions is not supported (supported: 1 and 2)"]
+        return [] if rank in (1, 2, 3) else [f"{step.op} in {rank} dimensions is not supported (supported: 1 to 3)"]
 
     def _add_constant_node(self, node: NodeProto, name: str) -> None:
         values = _attributes(node)
