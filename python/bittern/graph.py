@@ -50,7 +50,7 @@ class Node:
 def unsupported(node: Node) -> list[str]:
     """Why this node's operator or attributes cannot be served."""
     if node.op not in OPERATORS:
-        return [f"operator {node.op!r} is not supported (supported: {supported()})"]
+        return [f"operator {node.op!r} is not supported ({supported()})"]
     return check_attributes(node.op, node.attributes)
 
 

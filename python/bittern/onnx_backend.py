@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bittern.errors import Error, InputError, UnsupportedError
 from bittern.importers import convert
+from bittern.importers.onnx_functions import inlined, missing_operators
 from bittern.model import Model, load
 from bittern.operators import OPERATORS
 from bittern.system import cpu
@@ -32,9 +33,6 @@ except ImportError:  # pragma: no cover
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
-
-IMPORTED = ("Constant", "Scatter", "Upsample")
-"""Operators that become others at import."""
 
 
 class BitternRep(onnx.backend.base.BackendRep):  # type: ignore[misc,unused-ignore]
@@ -128,13 +126,15 @@ def node_cases() -> list[Any]:
 
 def exclusion(model: ModelProto) -> str:
     """Why a model is not within what bittern is for; empty if it is. Computed from the model alone."""
-    kinds = sorted({kind for kind in _kinds(model.graph) if kind})
-    if kinds:
-        return kinds[0]
+    for made_of in (model, inlined(model, "model")):
+        kinds = sorted({kind for kind in _kinds(made_of.graph) if kind})
+        if kinds:
+            return kinds[0]
+    model = made_of
     domains = sorted({node.domain for node in model.graph.node if node.domain not in ("", "ai.onnx")})
     if domains:
         return f"operators of domain {domains[0]}"
-    operators = sorted({node.op_type for node in model.graph.node} - set(OPERATORS) - set(IMPORTED))
+    operators = sorted(missing_operators(model))
     if operators:
         return f"operator {operators[0]}"
     return next(filter(None, (_node_exclusion(node) for node in model.graph.node)), "")

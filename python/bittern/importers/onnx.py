@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bittern.encodings import Dense
 from bittern.errors import FormatError, InputError, UnsupportedError
 from bittern.graph import ValueInfo, joined
+from bittern.importers.onnx_functions import inlined
 from bittern.importers.onnx_hints import Hints
 from bittern.importers.onnx_operators import SPECIAL, Context, Step, Unsupported, translate, type_name
 from bittern.network import Network, read_source, unique
@@ -34,19 +35,7 @@ def import_onnx(source: str | os.PathLike[str] | bytes | ModelProto) -> Network:
     model = read_model(source)
     named = isinstance(source, (str, os.PathLike))
     place = os.fspath(source) if isinstance(source, (str, os.PathLike)) else model.graph.name or "model"
-    return _Importer(_inlined(model, place), place if named else model.graph.name or "model").run()
-
-
-def _inlined(model: ModelProto, place: str) -> ModelProto:
-    """The model without functions of its own."""
-    if not model.functions:
-        return model
-    import onnx.inliner
-
-    try:
-        return onnx.inliner.inline_local_functions(model, convert_version=True)
-    except Exception as error:  # its errors have no common base of their own
-        raise FormatError(place, f"its functions cannot be inlined ({_line(error)})") from None
+    return _Importer(inlined(model, place), place if named else model.graph.name or "model").run()
 
 
 def read_model(source: str | os.PathLike[str] | bytes | ModelProto) -> ModelProto:
@@ -176,7 +165,7 @@ class _Importer:
             rest = f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
             problems.append(f"{reason} ({shown}{rest})")
         if any(reason.startswith("operator") for reason in self.reasons):
-            problems.append(f"supported operators: {supported()}")
+            problems.append(supported())
         raise UnsupportedError(self.place, joined(problems, 40), _REMEDY)
 
     # Values
