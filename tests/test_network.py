@@ -294,7 +294,7 @@ def test_every_operator_has_a_shape() -> None:
 
     names = """
         Abs Acos Acosh Asin Asinh Atan Atanh BatchNormalization BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh CumSum
-        Elu Erf Exp EyeLike Floor Gelu GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization
+        Dropout Elu Erf Exp EyeLike Floor Gelu GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization
         IsInf IsNaN LRN LeakyRelu Log LogSoftmax LpNormalization MeanVarianceNormalization Mish Neg Not RMSNormalization
         Reciprocal Relu ReverseSequence Round ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Sinh Softmax
         Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu Trilu
@@ -364,7 +364,7 @@ def test_number_of_outputs_is_checked() -> None:
         ("Relu", ["x"], ["a", "b"], "Relu has 1 output, found 2"),
         ("TopK", ["x", "k"], ["a"], "TopK has 2 outputs, found 1"),
         ("Split", ["x"], [], "Split has 1 or more outputs, found 0"),
-        ("Dropout", ["x"], ["a", "b", "c"], "Dropout has 1 to 2 outputs, found 3"),
+        ("LayerNormalization", ["x", "x"], [*"abcd"], "LayerNormalization has 1 to 3 outputs, found 4"),
     ]:
         with pytest.raises(InputError, match=problem):
             net.add_node(op, inputs, outputs)
