@@ -127,11 +127,14 @@ struct Remainder {
   }
 };
 
-// With the sign of the divisor, as in Python. Integers.
+// With the sign of the divisor, as in Python.
 struct Modulo {
   template <class T>
-  constexpr T operator()(T a, T b) const noexcept {
+  T operator()(T a, T b) const noexcept {
     const T rest = Remainder{}(a, b);
+    if constexpr (std::is_floating_point_v<T>) {
+      if (rest == T{0}) return std::copysign(rest, b);
+    }
     if constexpr (std::is_signed_v<T>) {
       if (rest != 0 && (rest < 0) != (b < 0)) return static_cast<T>(rest + b);
     }
@@ -196,18 +199,24 @@ struct BitXor {
   }
 };
 
-// The amount is taken modulo the number of bits.
+// A negative amount, and one of all bits or more, shifts everything out; as in NumPy.
+template <class T>
+constexpr bool shifts_all(T amount) noexcept {
+  return static_cast<std::make_unsigned_t<T>>(amount) >= sizeof(T) * 8;
+}
+
 struct ShiftLeft {
   template <class T>
   constexpr T operator()(T a, T b) const noexcept {
-    return static_cast<T>(modular(a) << (modular(b) & (sizeof(T) * 8 - 1)));
+    return shifts_all(b) ? T{0} : static_cast<T>(modular(a) << modular(b));
   }
 };
 
 struct ShiftRight {
   template <class T>
   constexpr T operator()(T a, T b) const noexcept {
-    return static_cast<T>(a >> (modular(b) & (sizeof(T) * 8 - 1)));
+    if (shifts_all(b)) return static_cast<T>(a < T{0} ? -1 : 0);
+    return static_cast<T>(a >> modular(b));
   }
 };
 

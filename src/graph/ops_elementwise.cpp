@@ -104,11 +104,6 @@ Types power(const Node& node, const Inputs& in) {
   return {{base, broadcast_shape(in[0]->shape, in[1]->shape, place(node)), {}}};
 }
 
-Types mod(const Node& node, const Inputs& in) {
-  require(in[0]->dtype != DType::f32 || int_attribute(node, "fmod", 0) != 0, node, "f32 without fmod", "set the attribute fmod to 1");
-  return of_numbers(node, in);
-}
-
 Types prelu(const Node& node, const Inputs& in) {
   const Types y = of_numbers(node, in);
   require(y[0].shape == in[0]->shape, node, "slope " + to_string(in[1]->shape) + " for an input " + to_string(in[0]->shape),
@@ -232,7 +227,7 @@ void add_elementwise(Schemas& t) {
   }
   t["Mean"] = {.max_inputs = many_inputs, .infer = broadcast, .required_inputs = many_inputs};
   t["Pow"] = {.min_inputs = 2, .max_inputs = 2, .infer = power, .any_type = true};
-  t["Mod"] = {.min_inputs = 2, .max_inputs = 2, .attributes = {{"fmod", integer}}, .infer = mod, .any_type = true};
+  t["Mod"] = {.min_inputs = 2, .max_inputs = 2, .attributes = {{"fmod", integer}}, .infer = of_numbers, .any_type = true};
   t["PRelu"] = {.min_inputs = 2, .max_inputs = 2, .infer = prelu, .any_type = true};
   t["BitShift"] = {.min_inputs = 2, .max_inputs = 2, .attributes = {{"direction", text}}, .infer = shift, .any_type = true};
   for (const char* op : {"BitwiseAnd", "BitwiseOr", "BitwiseXor"}) t[op] = {.min_inputs = 2, .max_inputs = 2, .infer = of_integers, .any_type = true};

@@ -67,7 +67,7 @@ PlainKernel prepare_equal(const PlainNode& node) {
 }
 
 PlainKernel prepare_mod(const PlainNode& node) {
-  return graph::int_attribute(node.node, "fmod", 0) != 0 ? of_numbers<engine::Remainder>(node) : of_integers<engine::Modulo>(node);
+  return graph::int_attribute(node.node, "fmod", 0) != 0 ? of_numbers<engine::Remainder>(node) : of_numbers<engine::Modulo>(node);
 }
 
 PlainKernel prepare_shift(const PlainNode& node) {
