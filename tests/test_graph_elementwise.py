@@ -297,7 +297,7 @@ def test_any_byte_is_true() -> None:
 
 def test_axes_from_arithmetic() -> None:
     """Axes that follow from constants by arithmetic on integers are known when the network is planned."""
-    constants = {"one": np.array([1], np.int64), "three": np.array([3.7], np.float32)}
+    constants: dict[str, Array] = {"one": np.array([1], np.int64), "three": np.array([3.7], np.float32)}
     nodes = [
         ("Cast", ["three"], "whole", {"to": "i64"}),
         ("Sub", ["whole", "one"], "two", {}),
