@@ -208,8 +208,7 @@ void RecurrentLayer::lstm_row(std::int64_t d, const float* peepholes, float* gat
     clip(out, n);
     activate(d, 0, out, n);
   }
-  copy(cell, c, n);
-  clip(cell, n);
+  copy(cell, c, n);  // not clipped: other runtimes clip sums of products only
   activate(d, 2, cell, n);
   for (std::int64_t i = 0; i < n; ++i) h[i] = out[i] * cell[i];
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/isa.h"
@@ -26,7 +27,7 @@ struct RecurrentShape {
   std::int64_t steps = 0, batch = 0, input = 0, hidden = 0, directions = 1;
   bool reverse = false;      // the only direction runs from the end
   bool batch_first = false;  // x, y and states begin with the batch
-  float clip = 0;            // bound of what goes into activations; 0 for none
+  float clip = 0;            // bound of the sums that go into f and g; 0 for none
   bool linear_before_reset = false, input_forget = false;
   std::vector<ActivationFunction> activations;  // f, g, h of the first direction, then of the second
 
@@ -56,6 +57,9 @@ class RecurrentLayer {
   const GemmKernel& kernel() const noexcept { return step_.kernel(); }
   std::int64_t packed_w() const noexcept { return shape_.directions * inputs_.packed_floats(); }
   std::int64_t packed_r() const noexcept { return shape_.directions * packed_step(); }
+  // What distinguishes packed weights: tiles are chosen by the number of rows, which differs between plans of a model.
+  std::string form_w() const { return inputs_.kernel().name; }
+  std::string form_r() const { return std::string(step_.kernel().name) + (second_ ? std::string(" ") + second_->kernel().name : ""); }
   void pack_w(const float* w, float* packed) const;
   void pack_r(const float* r, float* packed) const;
   std::int64_t scratch_floats() const noexcept { return shape_.directions * scratch_; }

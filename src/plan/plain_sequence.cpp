@@ -11,12 +11,11 @@ namespace {
 
 PlainKernel prepare_recurrent(const PlainNode& node) {
   const auto layer = std::make_shared<const engine::RecurrentLayer>(graph::recurrent_of(node.node, node.inputs), node.isa);
-  const std::string form = std::string("recurrent ") + layer->kernel().name;
-  const auto pack = [&](std::size_t input, std::int64_t floats, const std::function<void(const float*, float*)>& fill) {
-    return node.pack ? node.pack(input, form, floats, fill) : nullptr;
+  const auto pack = [&](std::size_t input, const std::string& form, std::int64_t floats, const std::function<void(const float*, float*)>& fill) {
+    return node.pack ? node.pack(input, "recurrent " + form, floats, fill) : nullptr;
   };
-  const float* w = pack(1, layer->packed_w(), [&](const float* from, float* to) { layer->pack_w(from, to); });
-  const float* r = pack(2, layer->packed_r(), [&](const float* from, float* to) { layer->pack_r(from, to); });
+  const float* w = pack(1, layer->form_w(), layer->packed_w(), [&](const float* from, float* to) { layer->pack_w(from, to); });
+  const float* r = pack(2, layer->form_r(), layer->packed_r(), [&](const float* from, float* to) { layer->pack_r(from, to); });
   // Weights computed at run time are packed in each run.
   const std::int64_t w_at = layer->scratch_floats(), r_at = w_at + (w == nullptr ? layer->packed_w() : 0);
   const std::int64_t scratch = r_at + (r == nullptr ? layer->packed_r() : 0);
