@@ -1,4 +1,4 @@
-"""Recurrent layers, products of computed matrices, normalisations over axes: values, refusals, independence of threads."""
+"""Recurrent layers, products of computed matrices, normalisations over axes: values, refusals, threads."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -74,14 +74,26 @@ def close(actual: Array, expected: Array, bound: float = 2e-5) -> None:
     np.testing.assert_allclose(actual, expected.astype(np.float32), rtol=bound, atol=bound)
 
 
+def whole(rng: np.random.Generator, dtype: type, shape: Sequence[int], least: int = -4, end: int = 5) -> Array:
+    """Whole numbers small enough for exact sums."""
+    values: Array = rng.integers(least, end, tuple(shape)).astype(dtype)
+    return values
+
+
 def random_layer(
     rng: np.random.Generator, op: str, direction: str
 ) -> tuple[Recurrent, list[Array | None], dict[str, Any]]:
     """A layer with some of its options, lengths out of range among them."""
     directions, gates = 2 if direction == "bidirectional" else 1, GATES[op]
     steps, batch, inputs, hidden = (int(rng.integers(1, most)) for most in (8, 5, 24, 40))
-    some = lambda array: array if rng.random() < 0.6 else None  # noqa: E731
-    half = lambda *shape: floats(rng, *shape) * np.float32(0.5)  # noqa: E731
+
+    def some(array: Array) -> Array | None:
+        return array if rng.random() < 0.6 else None
+
+    def half(*shape: int) -> Array:
+        halves: Array = floats(rng, *shape) * np.float32(0.5)
+        return halves
+
     arrays: list[Array | None] = [
         half(steps, batch, inputs),
         half(directions, gates * hidden, inputs),
@@ -199,8 +211,8 @@ def test_empty_sequences(steps: int, batch: int, isa: str, rng: np.random.Genera
     assert_equal(y_h, h, "state")
 
 
-def test_the_file_s_networks(shared_data: Any, isa: str) -> None:
-    """The GRU layer of the published keyword spotter recognises what it did where it comes from."""
+def test_published_keyword_spotter(shared_data: Any, isa: str) -> None:
+    """Its GRU and its last layer give the logits that another runtime gave."""
     onnx = pytest.importorskip("onnx")
     graph = onnx.load(shared_data / "ml_kws" / "GRU_S.onnx").graph
     values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
@@ -234,15 +246,16 @@ def test_matmul(dtype: type, isa: str) -> None:
         ((2, 1, 7, 33), (1, 5, 33, 19)),
         ((9, 70, 17), (9, 17, 65)),
         ((70, 17), (17, 65)),
+        ((5,), (5, 5000)),
+        ((3, 1, 5), (3, 5, 2100)),
         ((2, 0, 4), (4, 5)),
         ((2, 3, 0), (0, 5)),
+        ((2, 1, 0), (2, 0, 5)),
         ((0, 3, 4), (1, 4, 5)),
     ]
     for left, right in cases:
-        a, b = (
-            rng.integers(0 if dtype in (np.uint32, np.uint64) else -9, 9, shape).astype(dtype)
-            for shape in (left, right)
-        )
+        least = 0 if dtype in (np.uint32, np.uint64) else -9
+        a, b = (whole(rng, dtype, shape, least, 9) for shape in (left, right))
         for constant in (False, True) if dtype != np.uint64 else (False,):
             results = [run("MatMul", [a, b], constant=constant, isa=isa, threads=threads)[0] for threads in (1, 3)]
             for result in results:
@@ -263,10 +276,9 @@ def test_gemm(dtype: type, isa: str) -> None:
     for ta in (0, 1):
         for tb in (0, 1):
             for shape in [None, (), (1,), (n,), (m, 1), (1, n), (m, n)]:
-                a, b = (
-                    rng.integers(-4, 5, s).astype(dtype) for s in ((k, m) if ta else (m, k), (n, k) if tb else (k, n))
-                )
-                c = None if shape is None else rng.integers(-4, 5, shape).astype(dtype)
+                a = whole(rng, dtype, (k, m) if ta else (m, k))
+                b = whole(rng, dtype, (n, k) if tb else (k, n))
+                c = None if shape is None else whole(rng, dtype, shape)
                 expected = 2 * ((a.T if ta else a) @ (b.T if tb else b)) + (0 if c is None else -3 * c)
                 arrays = [a, b] if c is None else [a, b, c]
                 (y,) = run("Gemm", arrays, isa=isa, transA=ta, transB=tb, alpha=2.0, beta=-3.0)
@@ -313,7 +325,11 @@ def test_channel_normalisations(isa: str, rng: np.random.Generator) -> None:
     """Instance and group normalisation."""
     x, scale, bias = floats(rng, 2, 6, 5, 7), floats(rng, 6), floats(rng, 6)
     wide = x.astype(np.float64)
-    for op, groups, attributes in [("InstanceNormalization", 6, {}), ("GroupNormalization", 3, {"num_groups": 3})]:
+    cases: list[tuple[str, int, dict[str, Any]]] = [
+        ("InstanceNormalization", 6, {}),
+        ("GroupNormalization", 3, {"num_groups": 3}),
+    ]
+    for op, groups, attributes in cases:
         rows = wide.reshape(2, groups, -1)
         rows = (rows - rows.mean(-1, keepdims=True)) / np.sqrt(rows.var(-1, keepdims=True) + 1e-5)
         expected = rows.reshape(x.shape) * scale.reshape(6, 1, 1) + bias.reshape(6, 1, 1)

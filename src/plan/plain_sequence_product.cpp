@@ -4,7 +4,6 @@
 #include <memory>
 #include <type_traits>
 
-#include "base/transpose.h"
 #include "gemm/product.h"
 #include "plan/plain_sequence.h"
 
@@ -76,37 +75,48 @@ auto for_factor(DType type, const F& f) {
   }
 }
 
-// y = x B, B stored as k x n, or as n x k if `rows`. Integers wrap around, which is the same with and without a sign.
+// Columns [first, last) of a row y = x B, B stored as k x n. Integers wrap around, which is the same with and without a sign.
 template <class T>
-void multiply(const T* x, const T* b, T* y, std::int64_t m, std::int64_t k, std::int64_t n, bool rows = false) {
-  std::fill(y, y + m * n, T{});
-  for (std::int64_t i = 0; i < m; ++i) {
-    for (std::int64_t j = 0; j < k; ++j) {
-      const T factor = x[i * k + j];
-      T* row = y + i * n;
-      if (rows) {
-        for (std::int64_t o = 0; o < n; ++o) row[o] += factor * b[o * k + j];
-      } else {
-        for (std::int64_t o = 0; o < n; ++o) row[o] += factor * b[j * n + o];
-      }
-    }
+void multiply_row(const T* x, const T* b, T* y, std::int64_t k, std::int64_t n, std::int64_t first, std::int64_t last) {
+  std::fill(y + first, y + last, T{});
+  for (std::int64_t j = 0; j < k; ++j) {
+    const T factor = x[j];
+    const T* row = b + j * n;
+    for (std::int64_t o = first; o < last; ++o) y[o] += factor * row[o];
   }
 }
 
 template <class T>
 PlainKernel multiply_pairs(Pairs pairs) {
+  constexpr std::int64_t stretch = 1024;
+  const std::int64_t stretches = (pairs.n + stretch - 1) / stretch;
   PlainKernel kernel;
-  kernel.run = [p = std::move(pairs)](const PlainArrays& arrays) {
+  kernel.run = [p = std::move(pairs), stretches](const PlainArrays& arrays) {
     const T *a = static_cast<const T*>(arrays.in[0]), *b = static_cast<const T*>(arrays.in[1]);
     T* y = static_cast<T*>(arrays.out[0]);
-    // Tasks are rows of A.
-    arrays.team->run(static_cast<std::size_t>(p.count * p.m), [&](std::size_t task) {
-      const auto index = static_cast<std::int64_t>(task);
+    arrays.team->run(static_cast<std::size_t>(p.count * p.m * stretches), [&](std::size_t task) {
+      const std::int64_t index = static_cast<std::int64_t>(task) / stretches, first = static_cast<std::int64_t>(task) % stretches * stretch;
       const std::int64_t pair = index / p.m, row = index % p.m;
-      multiply(a + (p.a(pair) * p.m + row) * p.k, b + p.b(pair) * p.k * p.n, y + index * p.n, 1, p.k, p.n);
+      multiply_row(a + (p.a(pair) * p.m + row) * p.k, b + p.b(pair) * p.k * p.n, y + index * p.n, p.k, p.n, first, std::min(p.n, first + stretch));
     });
   };
   return kernel;
+}
+
+// All of y = x B, B stored as k x n, or as n x k if `rows`.
+template <class T>
+void multiply(const T* x, const T* b, T* y, std::int64_t m, std::int64_t k, std::int64_t n, bool rows) {
+  for (std::int64_t i = 0; i < m; ++i) {
+    if (!rows) {
+      multiply_row(x + i * k, b, y + i * n, k, n, 0, n);
+      continue;
+    }
+    for (std::int64_t o = 0; o < n; ++o) {
+      T sum{};
+      for (std::int64_t j = 0; j < k; ++j) sum += x[i * k + j] * b[o * k + j];
+      y[i * n + o] = sum;
+    }
+  }
 }
 
 PlainKernel zeros(std::int64_t bytes) {

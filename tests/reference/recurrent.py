@@ -92,7 +92,7 @@ class Recurrent:
 
 
 def recurrent(layer: Recurrent, inputs: Sequence[Array | None]) -> tuple[Array, Array, Array]:
-    """Y, Y_h and Y_c (zeros without cell state) for inputs in ONNX's order and layout 0; lengths are clamped to 0..steps."""
+    """Y, Y_h and Y_c (zeros without cell state) for inputs in ONNX's order, layout 0; lengths are clamped."""
     wide = [None if a is None else a.astype(np.int64 if i == 4 else np.float64) for i, a in enumerate(inputs)]
     x, w, r, bias, lengths, initial_h, initial_c, peepholes = wide + [None] * (8 - len(wide))
     assert x is not None and w is not None and r is not None
