@@ -33,7 +33,8 @@ struct PlainKernel {
 };
 
 // Makes a constant input of f32 in the form that a kernel wants, once per model: fill(values, target) writes `floats` numbers.
-// Null if the input is no constant; else `run` finds null in place of the input.
+// `form` names the layout, the tile included: plans for other shapes share what has the same form. Null if the input is no
+// constant; else `run` finds null in place of the input.
 using Pack = std::function<const float*(std::size_t input, const std::string& form, std::int64_t floats,
                                         const std::function<void(const float*, float*)>& fill)>;
 
@@ -49,10 +50,11 @@ struct PlainNode {
 using Prepare = PlainKernel (*)(const PlainNode&);
 using PlainOperators = std::map<std::string, Prepare>;
 
-// One function per family, as in graph/schema.h; in plain_elementwise.cpp, plain_move.cpp, plain_nn.cpp.
+// One function per family, as in graph/schema.h; in plain_elementwise.cpp, plain_move.cpp, plain_nn.cpp, plain_sequence.cpp.
 void add_plain_elementwise(PlainOperators& operators);
 void add_plain_move(PlainOperators& operators);
 void add_plain_nn(PlainOperators& operators);
+void add_plain_sequence(PlainOperators& operators);
 
 // Null if the operator has none.
 Prepare plain_operator(const std::string& op);
