@@ -40,7 +40,7 @@ def test_another_runtime_agrees(name: str, recipe: str | None, shared_data: Path
     model = bittern.load(path)
     rng = np.random.default_rng(seed_of(name))
     feeds = {
-        info.name: rng.standard_normal([d if isinstance(d, int) else 1 for d in info.shape]).astype(np.float32)
+        info.name: rng.standard_normal([d if isinstance(d, int) else 1 for d in info.shape or ()]).astype(np.float32)
         for info in model.inputs
     }
     expected = answers(bittern.Network.load(path).to_onnx().SerializeToString(), feeds)

@@ -207,7 +207,9 @@ def shape_of(op: str, shapes: list[Shape], constants: dict[int, Any] | None = No
         else:
             net.add_input(names[-1], shape)
     net.add_node(op, names, ["y"], **attributes)
-    return infer_shapes(net)["y"].shape
+    inferred = infer_shapes(net)["y"].shape
+    assert inferred is not None
+    return inferred
 
 
 def weight(*shape: int) -> dict[int, Any]:
@@ -267,7 +269,8 @@ def test_unknown_sizes_get_symbols_of_their_own() -> None:
     [
         ("Conv", [(1, 3, 9, 9), ()], weight(8, 4, 3, 3), {}, "3 channels"),
         ("Conv", [(1, 3, 2, 2), ()], weight(8, 3, 3, 3), {}, "does not fit"),
-        ("Conv", [(1, 3, 9), ()], weight(8, 3, 3, 3), {}, "4 dimensions"),
+        ("Conv", [(1, 3, 9), ()], weight(8, 3, 3, 3), {}, "3 dimensions"),
+        ("Conv", [(1, 3), ()], weight(8, 3, 3, 3), {}, "4 dimensions"),
         ("Gemm", [(1, 5), ()], weight(4, 6), {"transB": 1}, "do not multiply"),
         ("MatMul", [(1, 5), ()], weight(6, 4), {}, "do not multiply"),
         ("Add", [(2, 3), (2, 4)], None, {}, "do not broadcast"),
@@ -286,19 +289,82 @@ def test_shapes_that_do_not_fit(
 
 
 def test_every_operator_has_a_shape() -> None:
-    """Operators without a rule of their own keep the shape of their input."""
-    same = {
-        "BatchNormalization",
-        "Clip",
-        "Dropout",
-        "Identity",
-        "LRN",
-        "LeakyRelu",
-        "Relu",
-        "Sigmoid",
-        "Softmax",
-        "Tanh",
-    }
-    from bittern.shapes import _RULES
+    """Operators without a rule of their own keep the shape of their first input."""
+    from bittern.shape_rules import RULES
 
-    assert set(_RULES) | same == set(OPERATORS)
+    names = """
+        Abs Acos Acosh Asin Asinh Atan Atanh BatchNormalization BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh CumSum
+        Elu Erf Exp EyeLike Floor Gelu GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization
+        IsInf IsNaN LRN LeakyRelu Log LogSoftmax LpNormalization MeanVarianceNormalization Mish Neg Not RMSNormalization
+        Reciprocal Relu ReverseSequence Round ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Sinh Softmax
+        Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu Trilu
+    """
+    same = set(names.split())
+    assert not set(RULES) & same
+    assert set(RULES) | same == set(OPERATORS)
+
+
+def test_types_and_several_outputs() -> None:
+    """The element types and shapes of all outputs of operators that are not plain floats."""
+    net = Network("types")
+    net.add_input("x", ("N", 6))
+    net.add_input("i", ("N", 6), "i32")
+    net.add_input("any", (2,), "i64")
+    for name, array in {"k": ints(2)[1], "one": np.ones(1, np.int32)}.items():
+        net.add_constant(name, array)
+    net.add_node("TopK", ["x", "k"], ["top", "where"])
+    net.add_node("Split", ["i"], ["a", "b", "c", "d"], axis=1)
+    net.add_node("Less", ["i", "i"], ["less"])
+    net.add_node("Cast", ["x"], ["cast"], to="u8")
+    net.add_node("CastLike", ["x", "i"], ["like"])
+    net.add_node("Shape", ["x"], ["sizes"], start=1)
+    net.add_node("ConstantOfShape", ["sizes", "one"], ["ones"])
+    net.add_node("Reshape", ["x", "any"], ["two"])
+    net.add_node("Squeeze", ["x", "any"], ["unknown"])
+    net.add_node("Relu", ["unknown"], ["after"])
+    net.add_node("Where", ["less", "i", "i"], ["chosen"])
+    net.add_node("NonZero", ["x"], ["places"])
+    net.add_node("Range", ["k", "k", "k"], ["range"])
+    net.add_node("MaxPool", ["after"], ["pooled", "indices"], kernel_shape=[2])
+    values = infer_shapes(net)
+    expected: dict[str, tuple[Shape | None, str]] = {
+        "top": (("N", 2), "f32"),
+        "where": (("N", 2), "i64"),
+        "a": (("N", 2), "i32"),
+        "c": (("N", 2), "i32"),
+        "d": (("N", 0), "i32"),
+        "cast": (("N", 6), "u8"),
+        "like": (("N", 6), "i32"),
+        "sizes": ((1,), "i64"),
+        "ones": (("ones_0",), "i32"),
+        "two": (("two_0", "two_1"), "f32"),
+        "unknown": (None, "f32"),
+        "after": (None, "f32"),
+        "chosen": (("N", 6), "i32"),
+        "places": ((2, "places_1"), "i64"),
+        "range": ((0,), "i64"),
+        "pooled": (None, "f32"),
+        "indices": (None, "i64"),
+    }
+    net.set_outputs(["unknown", "two"])
+    assert net.outputs[0].shape is None
+    for name, (shape, dtype) in expected.items():
+        assert (values[name].shape, values[name].dtype) == (shape, dtype), name
+    assert values["less"].dtype == "bool"
+    read = Network.load(net.to_bytes())
+    assert [info.shape for info in read.outputs] == [None, ("two_0", "two_1")]
+    assert read.to_bytes() == net.to_bytes()
+
+
+def test_number_of_outputs_is_checked() -> None:
+    net = Network("outputs")
+    net.add_input("x", (4,))
+    net.add_constant("k", ints(2)[1])
+    for op, inputs, outputs, problem in [
+        ("Relu", ["x"], ["a", "b"], "Relu has 1 output, found 2"),
+        ("TopK", ["x", "k"], ["a"], "TopK has 2 outputs, found 1"),
+        ("Split", ["x"], [], "Split has 1 or more outputs, found 0"),
+        ("Dropout", ["x"], ["a", "b", "c"], "Dropout has 1 to 2 outputs, found 3"),
+    ]:
+        with pytest.raises(InputError, match=problem):
+            net.add_node(op, inputs, outputs)

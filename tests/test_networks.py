@@ -174,3 +174,64 @@ def test_verify_against_the_source(squeezenet: bytes, shared_data: Path) -> None
     report = bittern.verify(bittern.load(squeezenet), against=shared_data / "squeezenet_dc" / "squeezenet_dc.onnx")
     assert report.ok and report.max_error <= tolerances.SQUEEZENET
     assert "onnxruntime" in report.oracle and report.first_drift is None
+
+
+# Networks of integers and of recurrent layers
+
+
+@THREADS
+def test_binary_digits(shared_data: Path, isa: str, threads: int) -> None:
+    """A binary network in float form: its sums are integers, so they are exact."""
+    folder = shared_data / "bnn_pynq"
+    images = np.load(shared_data / "mnist" / "mnist_test_1000.npz")
+    expected = np.load(folder / "expected_mnist_lfcW1A1_1000.npz")
+    model = bittern.load(bittern.convert(folder / "mnist_lfcW1A1.onnx"), isa=isa, threads=threads)
+    x = np.where(images["images"].reshape(1000, 784) >= 128, 1, -1).astype(np.float32)
+    result = model.run({"input": x})
+    assert_same_bits(result["acc"], expected["acc"].astype(np.float32))
+    assert_within(result["margin"], expected["margin"], 0.0)
+    assert np.array_equal(result["margin"].argmax(1), expected["pred"])
+    assert int((expected["pred"] == images["labels"]).sum()) == 987
+
+
+@THREADS
+def test_binary_photos(shared_data: Path, isa: str, threads: int) -> None:
+    folder = shared_data / "bnn_pynq"
+    photos, expected = np.load(folder / "photos32.npz"), np.load(folder / "expected_cifar10_cnvW1A1.npz")
+    model = bittern.load(bittern.convert(folder / "cifar10_cnvW1A1.onnx"), isa=isa, threads=threads)
+    for images, sums in ((photos["images"], "acc_photos"), (expected["random_images"], "acc_random")):
+        scaled = np.floor((images / 255 * 2 - 1) * 128 + 0.5)
+        x = np.clip(scaled, -128, 127).transpose(0, 3, 1, 2).astype(np.float32)
+        assert_same_bits(output(model, np.ascontiguousarray(x)), expected[sums].astype(np.float32))
+    assert np.array_equal(expected["acc_photos"].argmax(1), photos["labels"])
+
+
+@THREADS
+def test_keyword_spotter(shared_data: Path, isa: str, threads: int) -> None:
+    expected = np.load(shared_data / "ml_kws" / "expected_GRU_S.npz")
+    model = bittern.load(bittern.convert(shared_data / "ml_kws" / "GRU_S.onnx"), isa=isa, threads=threads)
+    logits = output(model, expected["mfcc"])
+    assert_within(logits, expected["logits"], tolerances.KEYWORDS)
+    assert [str(expected["labels"][row]) for row in logits[:2].argmax(1)] == ["yes", "no"]
+
+
+@THREADS
+def test_noise_suppressor(shared_data: Path, isa: str, threads: int) -> None:
+    """Three recurrent layers in one graph, and a sequence of any length."""
+    expected = np.load(shared_data / "rnnoise" / "expected_mp.npz")
+    model = bittern.load(bittern.convert(shared_data / "rnnoise" / "mp.onnx"), isa=isa, threads=threads)
+    for frames in (200, 31, 1):
+        result = model.run({"features": expected["features"][:frames, None]})
+        for name in ("gains", "vad"):
+            assert_within(result[name][:, 0], expected[name][:frames], tolerances.NOISE_SUPPRESSOR)
+
+
+@pytest.mark.parametrize("name", ["mnist_lfcW1A1", "cifar10_cnvW1A1"])
+def test_binary_networks_there_and_back(shared_data: Path, name: str) -> None:
+    """Exported to ONNX and imported again: the same nodes, types and constants."""
+    network = bittern.convert(shared_data / "bnn_pynq" / f"{name}.onnx")
+    again = bittern.convert(network.to_onnx())
+    assert [(node.op, node.attributes) for node in again.nodes] == [(n.op, n.attributes) for n in network.nodes]
+    assert again.outputs == network.outputs
+    for key, encoding in network.constants.items():
+        assert_same_bits(again.constants[key].decode(), encoding.decode(), key)

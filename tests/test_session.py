@@ -34,9 +34,9 @@ def pair() -> bittern.Model:
 
 def test_what_the_model_says_of_itself(model: bittern.Model) -> None:
     (value,) = model.inputs
-    assert (value.name, tuple(value.shape), value.dtype) == ("image", ("N", 1, 8, 8), "f32")
+    assert (value.name, value.shape, value.dtype) == ("image", ("N", 1, 8, 8), "f32")
     (value,) = model.outputs
-    assert (value.name, tuple(value.shape), value.dtype) == ("scores", ("N", 10), "f32")
+    assert (value.name, value.shape, value.dtype) == ("scores", ("N", 10), "f32")
 
 
 def test_ways_to_call(model: bittern.Model, pair: bittern.Model, image: Array) -> None:

@@ -36,6 +36,8 @@ SQUEEZENET = 1e-4
 RESNET8 = 1e-5
 AUTOENCODER = 1e-2
 FACE_DETECTOR = 1e-4
+KEYWORDS = 1e-4
+NOISE_SUPPRESSOR = 1e-4
 """Stated with the expected outputs of these networks (absolute)."""
 
 

@@ -46,7 +46,7 @@ class Value(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def shape(self) -> Sequence[int | str]: ...
+    def shape(self) -> Sequence[int | str] | None: ...
     @property
     def dtype(self) -> str: ...
 
@@ -150,7 +150,7 @@ def random_feeds(
 def _random(
     value: Value, shapes: Mapping[str, tuple[int, ...]], preprocess: str | None, rng: np.random.Generator
 ) -> NDArray[Any]:
-    declared = value.shape
+    declared = value.shape or ()
     shape = shapes.get(value.name, tuple(size if isinstance(size, int) else 1 for size in declared))
     if len(shape) != len(declared) or any(
         isinstance(size, int) and size != given for size, given in zip(declared, shape, strict=True)

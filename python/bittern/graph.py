@@ -15,14 +15,24 @@ from bittern.errors import InputError
 from bittern.operators import OPERATORS, Attribute, check_attributes, supported
 
 DTYPES = ("f32", "f16", "bf16", "f64", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool")
+NUMPY_TYPES = {
+    "f32": "float32",
+    "f16": "float16",
+    "f64": "float64",
+    **{f"{kind[0]}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    "bool": "bool",
+}
 
 
 @dataclass(frozen=True)
 class ValueInfo:
-    """An input or output: its name, its shape (sizes, or symbols that stand for one), its element type."""
+    """An input or output: its name, its shape (sizes, or symbols that stand for one), its element type.
+
+    The shape of an output is None where even its number of dimensions depends on what the inputs are.
+    """
 
     name: str
-    shape: tuple[int | str, ...]
+    shape: tuple[int | str, ...] | None
     dtype: str = "f32"
 
 
@@ -40,7 +50,7 @@ class Node:
 def unsupported(node: Node) -> list[str]:
     """Why this node's operator or attributes cannot be served."""
     if node.op not in OPERATORS:
-        return [f"operator {node.op!r} is not supported (supported: {supported()})"]
+        return [f"operator {node.op!r} is not supported ({supported()})"]
     return check_attributes(node.op, node.attributes)
 
 
@@ -63,8 +73,11 @@ def node_problems(node: Node, known: Collection[str]) -> list[str]:
                 problems.append(f"input {index} of {node.op} cannot be left out")
         elif name not in known:
             problems.append(f"input {name!r} is not defined before it is used")
-    if len(node.outputs) != 1:
-        problems.append(f"{node.op} has 1 output, found {len(node.outputs)}")
+    least, most_of = shape.least_outputs, shape.most_outputs
+    if len(node.outputs) < least or (most_of is not None and len(node.outputs) > most_of):
+        up_to = "" if most_of == least else " or more" if most_of is None else f" to {most_of}"
+        word = "output" if most_of == 1 else "outputs"
+        problems.append(f"{node.op} has {least}{up_to} {word}, found {len(node.outputs)}")
     return problems
 
 
@@ -73,7 +86,7 @@ def info_problems(info: ValueInfo) -> list[str]:
     problems = (
         [] if info.dtype in DTYPES else [f"element type {info.dtype!r} is unknown, known are {', '.join(DTYPES)}"]
     )
-    for size in info.shape:
+    for size in info.shape or ():
         if isinstance(size, str):
             if not size or not is_text(size):
                 problems.append("a symbol for a dimension must be a non-empty text")
@@ -82,11 +95,13 @@ def info_problems(info: ValueInfo) -> list[str]:
     return problems
 
 
-def value_info(name: str, shape: Sequence[int | str], dtype: str) -> ValueInfo:
-    """A checked ValueInfo. Raises InputError."""
+def value_info(name: str, shape: Sequence[int | str] | None, dtype: str) -> ValueInfo:
+    """A checked ValueInfo; ``shape`` None: not known. Raises InputError."""
     if isinstance(shape, str):
         raise InputError(f"value {name!r}", f"shape is {shape!r}, expected a list of dimensions")
-    dimensions = tuple(size if isinstance(size, (str, bool)) else _plain_size(name, size) for size in shape)
+    dimensions = None
+    if shape is not None:
+        dimensions = tuple(size if isinstance(size, (str, bool)) else _plain_size(name, size) for size in shape)
     info = ValueInfo(name, dimensions, dtype)
     if problems := info_problems(info):
         raise InputError(f"value {name!r}", "; ".join(problems))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bittern.container import Leaf, is_size
@@ -34,7 +34,8 @@ def write_graph(network: Network, constants: Mapping[str, Any]) -> dict[str, Any
 
 
 def _info_to_json(info: ValueInfo) -> dict[str, Any]:
-    return {"name": info.name, "dtype": info.dtype, "shape": list(info.shape)}
+    entry: dict[str, Any] = {"name": info.name, "dtype": info.dtype}
+    return entry if info.shape is None else entry | {"shape": list(info.shape)}
 
 
 def read_graph(network: Network, graph: Any, leaves: Mapping[str, Leaf], place: str) -> None:
@@ -43,7 +44,9 @@ def read_graph(network: Network, graph: Any, leaves: Mapping[str, Leaf], place: 
     _expect_keys(graph, keys, {"name", "constants", "metadata"}, f"{place}: graph")
     network.name = _text(graph.get("name", ""), f"{place}: graph: name")
     network.inputs = [_info_from_json(info, f"{place}: inputs[{i}]") for i, info in _items(graph, "inputs", place)]
-    network.outputs = [_info_from_json(info, f"{place}: outputs[{i}]") for i, info in _items(graph, "outputs", place)]
+    network.outputs = [
+        _info_from_json(info, f"{place}: outputs[{i}]", {"shape"}) for i, info in _items(graph, "outputs", place)
+    ]
     network.nodes = [_node_from_json(node, f"{place}: nodes[{i}]") for i, node in _items(graph, "nodes", place)]
     metadata = graph.get("metadata", {})
     if not isinstance(metadata, dict):
@@ -90,12 +93,15 @@ def _text(value: Any, place: str) -> str:
     return value
 
 
-def _info_from_json(value: Any, place: str) -> ValueInfo:
-    _expect_keys(value, {"name", "dtype", "shape"}, set(), place)
+def _info_from_json(value: Any, place: str, optional: Collection[str] = ()) -> ValueInfo:
+    _expect_keys(value, {"name", "dtype", "shape"}, set(optional), place)
+    name, dtype = _text(value["name"], place), _text(value["dtype"], place)
+    if "shape" not in value:
+        return ValueInfo(name, None, dtype)
     shape = value["shape"]
     if not isinstance(shape, list) or not all(isinstance(size, str) or is_size(size) for size in shape):
         raise FormatError(place, "shape is not a list of sizes and symbols")
-    return ValueInfo(_text(value["name"], place), tuple(shape), _text(value["dtype"], place))
+    return ValueInfo(name, tuple(shape), dtype)
 
 
 def _node_from_json(value: Any, place: str) -> Node:

@@ -272,7 +272,7 @@ class KernelBench:
             copies = min(_MOST_COPIES, _COLD * last // (shape.weights * _FLOAT) + 1)
         network = one_layer(shape, self.batch, copies)
         file = network.to_bytes()
-        inputs = _inputs([info.shape for info in network.inputs])
+        inputs = _inputs([info.shape or () for info in network.inputs])
         # Every model holds its file and the packed weights. Where they would fill the memory, they come one by one.
         one_by_one = 2 * len(file) * len(self._kernels) > cpu().memory_granted / 3
         candidates = []

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bittern import _native
 from bittern.errors import InputError
-from bittern.graph import ValueInfo
+from bittern.graph import NUMPY_TYPES, ValueInfo
 from bittern.network import Network
 from bittern.plan import Layer, LayerTime, Plan, Profile
 
@@ -26,6 +26,8 @@ class Model:
         self._native = native
         self.inputs = [ValueInfo(*info) for info in native.inputs]
         self.outputs = [ValueInfo(*info) for info in native.outputs]
+        decides = zip(self.inputs, native.shape_deciding_inputs, strict=True)
+        self._deciding = [info.name for info, decided in decides if decided]
 
     @property
     def name(self) -> str:
@@ -41,6 +43,11 @@ class Model:
     def metadata(self) -> dict[str, str]:
         """What the file says about itself: preprocessing, labels, provenance."""
         return self._native.metadata
+
+    @property
+    def shape_deciding_inputs(self) -> list[str]:
+        """Names of the inputs whose elements decide shapes: a plan is for these elements."""
+        return list(self._deciding)
 
     @property
     def values(self) -> list[str]:
@@ -62,18 +69,19 @@ class Model:
         return self._native.constant(_texts([name], "constant")[0])
 
     def __call__(
-        self, *args: Any, out: NDArray[np.float32] | Mapping[str, NDArray[np.float32]] | None = None, **named: Any
-    ) -> NDArray[np.float32] | dict[str, NDArray[np.float32]]:
+        self, *args: Any, out: NDArray[Any] | Mapping[str, NDArray[Any]] | None = None, **named: Any
+    ) -> NDArray[Any] | dict[str, NDArray[Any]]:
         """Run on arrays given in the order of ``inputs`` or by name.
 
-        Arrays are float32, NumPy or anything with DLPack or the buffer protocol; strided ones are copied. ``out`` takes
+        Arrays are of the inputs' element types, NumPy or anything with DLPack or the buffer protocol; strided ones are
+        copied. Numbers and lists without a type of their own are taken in the input's. ``out`` takes
         the result: one array, or a dict by name. Returns the array of a single output, else a dict by name.
         Raises InputError where a name, shape or type does not fit.
         """
         results = self._run(self._feeds(args, named), self._out_arrays(out), [])
         return results[self.outputs[0].name] if len(self.outputs) == 1 else results
 
-    def run(self, feeds: Mapping[str, Any], *, taps: Sequence[str] = ()) -> dict[str, NDArray[np.float32]]:
+    def run(self, feeds: Mapping[str, Any], *, taps: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
         """Run on arrays by name; returns the outputs and the values named in ``taps``, always by name.
 
         Taps are values inside the unfused network, for example what a Conv gives before its Relu.
@@ -85,27 +93,48 @@ class Model:
 
     @property
     def plan(self) -> Plan:
-        """How each layer runs here; free sizes count as 1. See :meth:`plan_for`."""
+        """How each layer runs here; free sizes count as 1. See :meth:`plan_for`, also for what it raises: InputError if
+        elements of an input decide shapes.
+        """
         return self.plan_for({})
 
-    def plan_for(self, shapes: Mapping[str, Sequence[int]]) -> Plan:
+    def plan_for(self, shapes: Mapping[str, Sequence[int] | NDArray[Any]]) -> Plan:
         """The plan for the given input shapes by name; inputs left out keep their declared sizes, free ones 1.
 
-        Raises InputError where a name or shape does not fit, ResourceError where the plan would take too much memory.
+        For an input in ``shape_deciding_inputs`` give a NumPy array, as for ``run``, in place of a shape: the plan is
+        for its elements. Of other inputs' arrays only the shape counts.
+
+        Raises InputError where a name, shape or array does not fit or elements that decide shapes are not given,
+        ResourceError where the plan would take too much memory.
         """
         if not isinstance(shapes, Mapping):
             raise InputError("shapes", f"a {type(shapes).__name__}", "give a dict of shapes by input name")
         unknown = set(shapes) - {info.name for info in self.inputs}
         if unknown:
             raise InputError(f"input {min(map(str, unknown))}", "the network has no such input", self._input_names())
+        missing = [name for name in self._deciding if not isinstance(shapes.get(name), np.ndarray)]
+        if missing:
+            remedy = f"give an array for it: model.plan_for({{{missing[0]!r}: numpy.array(...)}})"
+            raise InputError(
+                f"input {missing[0]}", "its elements decide shapes, so there is no plan without them", remedy
+            )
         wanted = []
         for info in self.inputs:
-            default = [size if isinstance(size, int) else 1 for size in info.shape]
+            default = [size if isinstance(size, int) else 1 for size in info.shape or ()]
             shape = shapes.get(info.name, default)
+            shape = shape.shape if isinstance(shape, np.ndarray) else shape
             if not isinstance(shape, Iterable):
                 raise InputError(f"input {info.name}", f"the shape {shape!r}", "give one size per dimension")
             wanted.append([_integer(size, f"input {info.name}", 2**63 - 1) for size in shape])
-        return _plan(self._native.plan(wanted, [], []))
+        if not self._deciding:
+            return _plan(self._native.plan(wanted, [], []))
+        arrays = []
+        for info, sizes in zip(self.inputs, wanted, strict=True):
+            given = shapes[info.name] if info.name in self._deciding else None
+            # Of other inputs nobody reads an element: one is enough for all.
+            filler = np.broadcast_to(np.zeros((), NUMPY_TYPES[info.dtype]), sizes)
+            arrays.append(given if isinstance(given, np.ndarray) else filler)
+        return _plan(self._native.plan([], arrays, []))
 
     def profile(self, *args: Any, runs: int = 10, **named: Any) -> Profile:
         """Time every layer on the given inputs: the median of ``runs`` runs, after one that is not counted.
@@ -126,7 +155,7 @@ class Model:
 
     def __repr__(self) -> str:
         def text(infos: list[ValueInfo]) -> str:
-            return ", ".join(f"{i.name} {'x'.join(map(str, i.shape))}" for i in infos)
+            return ", ".join(f"{i.name} {'?' if i.shape is None else 'x'.join(map(str, i.shape))}" for i in infos)
 
         return f"<bittern.Model {self.name}: {text(self.inputs)} -> {text(self.outputs)}, {self.isa}>"
 
@@ -151,7 +180,7 @@ class Model:
         missing = [name for name in names if name not in feeds]
         if missing:
             raise InputError(f"input {missing[0]}", "missing", self._input_names())
-        return [_as_array(feeds[name], name) for name in names]
+        return [_as_array(feeds[info.name], info) for info in self.inputs]
 
     def _out_arrays(self, out: Any) -> list[NDArray[Any] | None]:
         if out is None:
@@ -173,7 +202,7 @@ class Model:
 
     def _run(
         self, feeds: Mapping[str, Any], outputs: list[NDArray[Any] | None], taps: list[str]
-    ) -> dict[str, NDArray[np.float32]]:
+    ) -> dict[str, NDArray[Any]]:
         results = self._native.run(self._ordered(feeds), outputs, taps)
         names = [info.name for info in self.outputs] + taps
         return dict(zip(names, results, strict=True))
@@ -245,14 +274,26 @@ def _texts(values: Iterable[Any], place: str) -> list[str]:
     return texts
 
 
-def _as_array(value: Any, name: str) -> NDArray[Any]:
+def _as_array(value: Any, info: ValueInfo) -> NDArray[Any]:
     if isinstance(value, np.ndarray):
         return value
+    wanted = f"give an array of {NUMPY_TYPES.get(info.dtype, info.dtype)}"
     try:
+        if isinstance(value, bool | int | float | list | tuple):
+            return _untyped(value, info, wanted)
         array = np.from_dlpack(value) if hasattr(value, "__dlpack__") else np.asarray(value)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         problem = f"a {type(value).__name__} that is no array ({error})"
-        raise InputError(f"input {name}", problem, "give a float32 array") from None
+        raise InputError(f"input {info.name}", problem, wanted) from None
     if array.dtype == object:
-        raise InputError(f"input {name}", f"a {type(value).__name__} that is no array", "give a float32 array")
+        raise InputError(f"input {info.name}", f"a {type(value).__name__} that is no array", wanted)
     return cast(NDArray[Any], array)
+
+
+def _untyped(value: Any, info: ValueInfo, wanted: str) -> NDArray[Any]:
+    """Plain numbers in the input's type; numbers that it does not hold are refused."""
+    plain = np.asarray(value)
+    array = plain.astype(NUMPY_TYPES.get(info.dtype, plain.dtype.str), copy=False)
+    if array.dtype.kind not in "f" and not np.array_equal(array, plain):
+        raise InputError(f"input {info.name}", f"{value!r} is no {info.dtype}", wanted)
+    return array

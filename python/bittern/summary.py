@@ -117,7 +117,7 @@ def summarize(network: Network) -> Summary:
     for node in network.nodes:
         for index, name in enumerate(node.inputs):
             users.setdefault(name, node.op)
-            if node.op in OPERATORS and OPERATORS[node.op].weight == index:
+            if node.op in OPERATORS and index in OPERATORS[node.op].weights:
                 weights.add(name)
     rows: list[Row] = []
     leaves: dict[tuple[Any, ...], int] = {}

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bittern.errors import InputError
+from bittern.graph import NUMPY_TYPES
 from bittern.model import Model, load
 from bittern.network import Network
 from bittern.report.quantities import significant
@@ -19,7 +20,7 @@ from bittern.report.table import table
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-Arrays = dict[str, NDArray[np.float32]]
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ def verify(
     """Run ``model`` and the original ``against`` on the same inputs and compare every value they share by name.
 
     The oracle is ONNX Runtime where it is installed and the original is an ONNX file, else the original's faithful
-    conversion with dense weights on the scalar level. ``data`` maps input names to float32 arrays; without it, inputs
-    are drawn from a normal distribution with ``seed``. Raises InputError if the networks do not fit each other.
+    conversion with dense weights on the scalar level. ``data`` maps input names to arrays; without it, float32
+    inputs are drawn from a normal distribution with ``seed``, others are zeros and ones.
+    Raises InputError if the networks do not fit each other.
     """
     model = model if isinstance(model, Model) else load(model)
     feeds = _feeds(model, data, seed)
@@ -116,11 +118,17 @@ def _feeds(model: Model, data: Mapping[str, Any] | None, seed: int) -> Arrays:
             raise InputError("data", f"a {type(data).__name__}", "give a dict of arrays by input name")
         return {name: np.asarray(value) for name, value in data.items()}
     generator = np.random.default_rng(seed)
-    shapes = {info.name: [size if isinstance(size, int) else 1 for size in info.shape] for info in model.inputs}
-    return {name: generator.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    feeds: Arrays = {}
+    for info in model.inputs:
+        shape = [size if isinstance(size, int) else 1 for size in info.shape or ()]
+        if info.dtype == "f32":
+            feeds[info.name] = generator.standard_normal(shape).astype(np.float32)
+        else:
+            feeds[info.name] = generator.integers(0, 2, shape).astype(NUMPY_TYPES[info.dtype])
+    return feeds
 
 
-def _error(name: str, result: NDArray[np.float32], reference: NDArray[np.float32]) -> LayerError:
+def _error(name: str, result: NDArray[Any], reference: NDArray[Any]) -> LayerError:
     if result.shape != reference.shape:
         raise InputError(f"value {name}", f"has shape {result.shape}, in the original {reference.shape}")
     if result.size == 0:
@@ -185,6 +193,6 @@ def _onnxruntime_values(against: Any, feeds: Arrays) -> tuple[Arrays, str] | Non
         arrays = session.run(names, feeds)
     except Exception as error:  # its errors have no common base of their own
         problem = f"ONNX Runtime refuses the data: {' '.join(str(error).split())}"
-        raise InputError("the original", problem, "give arrays of its input shapes in float32") from None
-    floats = {n: a for n, a in zip(names, arrays, strict=True) if isinstance(a, np.ndarray) and a.dtype == np.float32}
-    return floats, f"onnxruntime {onnxruntime.__version__}"
+        raise InputError("the original", problem, "give arrays of its input shapes and types") from None
+    known = {n: a for n, a in zip(names, arrays, strict=True) if isinstance(a, np.ndarray) and a.dtype.kind in "biuf"}
+    return known, f"onnxruntime {onnxruntime.__version__}"

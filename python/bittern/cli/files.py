@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bittern.atomic_file import write_atomic
 from bittern.errors import InputError, UnsupportedError
+from bittern.graph import NUMPY_TYPES, ValueInfo
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -65,8 +66,12 @@ def read_arrays(path: str) -> Arrays:
     raise InputError(path, "is neither an .npy nor an .npz file", "save arrays with numpy.save or numpy.savez")
 
 
-def read_inputs(path: str, names: Sequence[str]) -> Arrays:
-    """The arrays for a network's inputs; a single array serves a single input under any name. InputError otherwise."""
+def read_inputs(path: str, inputs: Sequence[ValueInfo]) -> Arrays:
+    """The arrays for a network's inputs; a single array serves a single input under any name. InputError otherwise.
+
+    An input of integers or booleans takes any array whose values it can hold.
+    """
+    names = [info.name for info in inputs]
     arrays = read_arrays(path)
     if len(names) == 1 and len(arrays) == 1:
         arrays = {names[0]: next(iter(arrays.values()))}
@@ -76,9 +81,17 @@ def read_inputs(path: str, names: Sequence[str]) -> Arrays:
             path, f"holds {found}, the network wants {', '.join(names)}", "save an .npz file with these names"
         )
     chosen = {name: arrays[name] for name in names}
-    for name, array in chosen.items():
+    for info in inputs:
+        array = chosen[info.name]
         if array.dtype.kind not in "biuf":
-            raise InputError(path, f"holds {array.dtype} for {name}, which is no number", "save numbers")
+            raise InputError(path, f"holds {array.dtype} for {info.name}, which is no number", "save numbers")
+        if info.dtype not in ("f32", "f16", "bf16", "f64") and array.dtype != NUMPY_TYPES[info.dtype]:
+            with np.errstate(invalid="ignore"):
+                converted = array.astype(NUMPY_TYPES[info.dtype])
+            if not np.array_equal(converted, array):
+                problem = f"holds {array.dtype} for {info.name}, with values that are no {info.dtype}"
+                raise InputError(path, problem, f"save it as numpy.{NUMPY_TYPES[info.dtype]}")
+            chosen[info.name] = converted
     return chosen
 
 

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from bittern.cli.output import Output
-from bittern.cli.parser import add_execution_options, named_shapes
+from bittern.cli.parser import add_execution_options, named_elements, named_shapes
 
 if TYPE_CHECKING:
     from bittern.plan import Plan
@@ -27,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=1,3,H,W",
         help="plan for this input shape; may be repeated",
     )
+    parser.add_argument(
+        "--elements",
+        action="append",
+        default=[],
+        metavar="NAME=4,5",
+        help="plan for these elements of an input that decides shapes; may be repeated",
+    )
     add_execution_options(parser)
 
 
@@ -39,7 +46,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     network = bittern.Network.load(arguments.file)
     model = bittern.load(arguments.file, threads=arguments.threads, isa=arguments.isa)
     shapes = named_shapes(arguments.shape)
-    plan = model.plan_for(shapes) if shapes else model.plan
+    given = {**shapes, **named_elements(arguments.elements, model.inputs)}
+    missing = [name for name in model.shape_deciding_inputs if name not in given]
+    plan = None if missing else model.plan_for(given)
     summary = network.summary()
     size = os.path.getsize(arguments.file)
     document: dict[str, Any] = {
@@ -62,12 +71,17 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
                 str(summary),
                 "",
                 "plan on this machine",
-                plan_text(plan),
+                no_plan_text(missing[0]) if plan is None else plan_text(plan),
             ]
         )
 
     output.result(document, text)
     return 0
+
+
+def no_plan_text(name: str) -> str:
+    """Why there is no plan, and how to get one."""
+    return f"the elements of {name} decide shapes: say them with --elements {name}=1,2,3 to see a plan"
 
 
 def plan_text(plan: Plan) -> str:

@@ -20,7 +20,7 @@ class Value(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def shape(self) -> Sequence[int | str]: ...
+    def shape(self) -> Sequence[int | str] | None: ...
     @property
     def dtype(self) -> str: ...
 
@@ -37,7 +37,10 @@ def check_source(path: str) -> None:
 
 def values_json(values: Iterable[Value]) -> list[dict[str, Any]]:
     """Name, shape and dtype of each."""
-    return [{"name": value.name, "shape": list(value.shape), "dtype": value.dtype} for value in values]
+    return [
+        {"name": value.name, "shape": None if value.shape is None else list(value.shape), "dtype": value.dtype}
+        for value in values
+    ]
 
 
 def values_text(values: Iterable[Value]) -> str:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bittern.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bittern.graph import ValueInfo
 
 VERBS = ("convert", "compress", "inspect", "run", "verify", "bench", "kernels", "doctor", "demo")
 
@@ -101,3 +106,27 @@ def named_shapes(parts: list[str]) -> dict[str, tuple[int, ...]]:
             raise InputError(f"--shape {part}", "is not a named shape", "write it as name=1,3,224,224")
         shapes[name] = shape
     return shapes
+
+
+def named_elements(parts: list[str], inputs: Sequence[ValueInfo]) -> dict[str, Any]:
+    """`name=4,5`, repeated, as arrays of the inputs' types and declared shapes. InputError for anything else."""
+    import numpy as np
+
+    from bittern.graph import NUMPY_TYPES
+
+    infos = {info.name: info for info in inputs}
+    arrays: dict[str, Any] = {}
+    for part in parts:
+        name, _, text = part.rpartition("=")
+        if name not in infos:
+            known = f"the inputs are {', '.join(infos)}"
+            raise InputError(f"--elements {part}", "names no input", f"write it as name=4,5; {known}")
+        info = infos[name]
+        try:
+            numbers = np.asarray([float(word) for word in text.split(",") if word])
+            sizes = [size if isinstance(size, int) else -1 for size in info.shape or ()]
+            arrays[name] = numbers.astype(NUMPY_TYPES[info.dtype]).reshape(sizes)
+        except ValueError:
+            remedy = "separate numbers with commas, as many as the input has"
+            raise InputError(f"--elements {part}", f"does not fit {name}", remedy) from None
+    return arrays

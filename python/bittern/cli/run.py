@@ -86,7 +86,7 @@ def _feeds(model: Model, path: str) -> tuple[Feeds, bool]:
     from bittern.cli.files import read_inputs
 
     if path.lower().endswith((".npy", ".npz")):
-        return read_inputs(path, [value.name for value in model.inputs]), False
+        return read_inputs(path, model.inputs), False
     return _image_feeds(model, path), True
 
 
@@ -100,8 +100,9 @@ def _image_feeds(model: Model, path: str) -> Feeds:
     wanted = model.inputs[0]
     stored = model.metadata.get("preprocess")
     array = (Preprocess() if stored is None else Preprocess.from_json(stored)).apply(path)
-    fits = len(wanted.shape) == array.ndim and all(
-        isinstance(size, str) or size == actual for size, actual in zip(wanted.shape, array.shape, strict=True)
+    sizes = wanted.shape or ()
+    fits = len(sizes) == array.ndim and all(
+        isinstance(size, str) or size == actual for size, actual in zip(sizes, array.shape, strict=True)
     )
     if not fits:
         how = "stores no preprocessing" if stored is None else "stores preprocessing that does not fit it"

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     model = bittern.load(arguments.file, threads=arguments.threads, isa=arguments.isa)
     data = None
     if arguments.input is not None:
-        data = read_inputs(arguments.input, [value.name for value in model.inputs])
+        data = read_inputs(arguments.input, model.inputs)
     report = bittern.verify(model, arguments.against, data, tolerance=arguments.tolerance, seed=arguments.seed)
     document = {"file": arguments.file, "against": arguments.against, "report": report}
     output.result(document, lambda: str(report))

@@ -23,7 +23,7 @@ def compress(
     progress: Callable[[int, int, str], None] | None = None,
     **options: Any,
 ) -> Network:
-    """Compress the weights of Conv, Gemm and MatMul; the source stays as it is.
+    """Compress the weights of convolutions, matrix products and recurrent layers; the source stays as it is.
 
     Recipes:
 

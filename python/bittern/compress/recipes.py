@@ -69,12 +69,13 @@ def relative_error(original: NDArray[Any], decoded: NDArray[Any]) -> float:
 
 
 def weights_of(network: Network) -> dict[str, list[str]]:
-    """The constants that Conv, Gemm and MatMul use as weights, with their nodes, in the order of the graph."""
+    """The real constants that layers use as weights, with their nodes, in the order of the graph."""
     found: dict[str, list[str]] = {}
     for node in network.nodes:
-        index = OPERATORS[node.op].weight if node.op in OPERATORS else None
-        if index is not None and index < len(node.inputs) and node.inputs[index] in network.constants:
-            found.setdefault(node.inputs[index], []).append(node.name)
+        for index in OPERATORS[node.op].weights if node.op in OPERATORS else ():
+            name = node.inputs[index] if index < len(node.inputs) else ""
+            if name in network.constants and network.constants[name].is_real:
+                found.setdefault(name, []).append(node.name)
     return found
 
 

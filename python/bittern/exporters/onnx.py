@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bittern.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, ValueInfoProto
+    from onnx import ModelProto, NodeProto, ValueInfoProto
 
-    from bittern.graph import ValueInfo
+    from bittern.graph import Node, ValueInfo
     from bittern.network import Network
 
 OPSET = 17
 IR_VERSION = 8  # what goes with the operator set: older runtimes read it too
+
+# The operator set in which an operator first means what it means here, if that is later than OPSET.
+_SINCE = {
+    **{f"Reduce{name}": 18 for name in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")},
+    **dict.fromkeys(("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "Mish"), 18),
+    **dict.fromkeys(("ScatterElements", "ScatterND"), 18),
+    "Gelu": 20,
+    "GroupNormalization": 21,
+    "RMSNormalization": 23,
+    "Swish": 24,
+}
+# Attributes, and values of them, that came later than the operator.
+_SINCE_ATTRIBUTE: dict[str, dict[str, int]] = {
+    "AveragePool": {"dilations": 19},
+    "LpPool": {"dilations": 18, "ceil_mode": 18},
+    "Pad": {"wrap": 19},
+    "Resize": {"antialias": 18, "axes": 18, "keep_aspect_ratio_policy": 18, "half_pixel_symmetric": 19},
+    "SpaceToDepth": {"mode": 28},
+    "Split": {"num_outputs": 18},
+}
 
 _TYPES = {
     "f32": "FLOAT",
@@ -35,10 +57,11 @@ _TYPES = {
 
 
 def export_onnx(network: Network) -> ModelProto:
-    """The network as an ONNX model (operator set 17): the same nodes and names, every constant decoded.
+    """The network as an ONNX model: the same nodes and names, every constant decoded.
 
-    Metadata goes into the model's properties. The same network gives the same bytes. Raises UnsupportedError if the
-    package onnx is missing or the model would exceed the 2 GiB of one ONNX file.
+    The operator set is 17, or the first later one that has all operators. Metadata goes into the model's properties.
+    The same network gives the same bytes. Raises UnsupportedError if the package onnx is missing or the model would
+    exceed the 2 GiB of one ONNX file.
     """
     try:
         import onnx
@@ -53,30 +76,64 @@ def export_onnx(network: Network) -> ModelProto:
         raise UnsupportedError(
             f"network {network.name}", f"its decoded weights take {size:,} bytes", "one ONNX file holds at most 2 GiB"
         )
-    nodes = [
-        helper.make_node(node.op, list(node.inputs), list(node.outputs), name=node.name, **_attributes(node.attributes))
-        for node in network.nodes
-    ]
+    nodes = [_node(node, constants) for node in network.nodes]
+    used = {name for node in nodes for name in node.input} | {info.name for info in network.outputs}
+    filled = {node.inputs[1] for node in network.nodes if node.op == "ConstantOfShape"}
     graph = helper.make_graph(
         nodes,
         network.name or "network",
         [_value(info) for info in network.inputs],
         [_value(info) for info in network.outputs],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        [
+            numpy_helper.from_array(array.reshape(network.constants[name].shape), name)
+            for name, array in constants.items()
+            if name in used or name not in filled
+        ],
     )
+    opset = max([OPSET, *(_opset(node) for node in network.nodes)])
+    version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True)
     model = helper.make_model(
-        graph, producer_name="bittern", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+        graph,
+        producer_name="bittern",
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=max(IR_VERSION, version),
     )
     helper.set_model_props(model, dict(sorted(network.metadata.items())))
     onnx.checker.check_model(model)
     return model
 
 
-def _attributes(attributes: dict[str, Any]) -> dict[str, Any]:
-    return dict(sorted(attributes.items()))
+def _opset(node: Node) -> int:
+    """The first operator set that has this node."""
+    since = [_SINCE.get(node.op, OPSET)]
+    for word, later in _SINCE_ATTRIBUTE.get(node.op, {}).items():
+        if word in node.attributes or word in node.attributes.values():
+            since.append(later)
+    if node.op == "Pad" and len(node.inputs) > 3:
+        since.append(18)
+    return max(since)
+
+
+def _node(node: Node, constants: Mapping[str, NDArray[Any]]) -> NodeProto:
+    from onnx import TensorProto, helper, numpy_helper
+
+    inputs = list(node.inputs)
+    attributes: dict[str, Any] = dict(sorted(node.attributes.items()))
+    for name in ("to", "dtype"):
+        if name in attributes:
+            attributes[name] = getattr(TensorProto, _TYPES[str(attributes[name])])
+    if node.op in ("LSTM", "GRU", "RNN") and "activations" in attributes:
+        attributes["activations"] = str(attributes["activations"]).split(",")
+    if node.op == "ConstantOfShape":
+        value = constants.get(inputs.pop())
+        if value is None:
+            raise UnsupportedError(f"node {node.name}", "its value is computed", "ONNX needs a constant there")
+        attributes["value"] = numpy_helper.from_array(value.reshape(1), "value")
+    return helper.make_node(node.op, inputs, list(node.outputs), name=node.name, **attributes)
 
 
 def _value(info: ValueInfo) -> ValueInfoProto:
     from onnx import TensorProto, helper
 
-    return helper.make_tensor_value_info(info.name, getattr(TensorProto, _TYPES[info.dtype]), list(info.shape))
+    shape = None if info.shape is None else list(info.shape)
+    return helper.make_tensor_value_info(info.name, getattr(TensorProto, _TYPES[info.dtype]), shape)

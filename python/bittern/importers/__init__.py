@@ -9,32 +9,45 @@ from typing import TYPE_CHECKING, Any
 
 from bittern.container import is_text
 from bittern.errors import FormatError, InputError
+from bittern.importers.pytorch import export_module, is_module
 from bittern.network import Network, read_source
 from bittern.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from torch.nn import Module
 
 _SUFFIXES = {".bittern": "bittern", ".onnx": "onnx", ".net": "deep-compression"}
 
 
 def convert(
-    source: str | os.PathLike[str] | bytes | ModelProto | Network,
+    source: str | os.PathLike[str] | bytes | ModelProto | Network | Module,
     *,
+    example_inputs: Any = None,
+    batch: bool = False,
+    dynamic_shapes: Any = None,
     source_format: str | None = None,
     preprocess: Mapping[str, Any] | None = None,
     labels: Sequence[str] | None = None,
 ) -> Network:
     """Import a network.
 
-    ``source`` is a path, the bytes of a file, an ``onnx.ModelProto`` or a Network (copied). ``source_format`` is
+    ``source`` is a path, the bytes of a file, an ``onnx.ModelProto``, a Network (copied) or a ``torch.nn.Module``,
+    which torch exports in inference mode: ``example_inputs`` is what its ``forward`` takes (a tensor, a tuple of
+    arguments, a dict of named ones), ``batch=True`` leaves the first dimension of every input free, or
+    ``dynamic_shapes`` says which ones are, as ``torch.export.export`` takes them. ``source_format`` is
     ``"onnx"``, ``"deep-compression"`` (the original ``compressed_SqueezeNet.net``) or ``"bittern"``; None: the path's
     suffix says it. ``preprocess`` (docs/format.md) and ``labels`` (class names) are stored in the file.
 
     Raises InputError for a wrong argument or unreadable file, FormatError for a damaged one, UnsupportedError with all
     operators and attributes that cannot be served.
     """
-    network = _import(source, source_format)
+    if is_module(source):
+        network = _read_onnx(export_module(source, example_inputs, dynamic_shapes, batch))
+    elif example_inputs is not None or batch or dynamic_shapes is not None:
+        raise InputError("example_inputs", "is for PyTorch modules", "leave out example_inputs, batch, dynamic_shapes")
+    else:
+        network = _import(source, source_format)
     if preprocess is not None:
         try:
             network.metadata["preprocess"] = Preprocess.from_dict(dict(preprocess)).to_json()

@@ -1,4 +1,4 @@
-"""ONNX models, opset 7 and later, to networks of opset-17 operators."""
+"""ONNX models, opset 7 and later, to networks of the newest operators."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from bittern.encodings import Dense
 from bittern.errors import FormatError, InputError, UnsupportedError
 from bittern.graph import ValueInfo, joined
-from bittern.importers.onnx_operators import Context, Step, Unsupported, translate
+from bittern.importers.onnx_functions import inlined
+from bittern.importers.onnx_hints import Hints
+from bittern.importers.onnx_operators import SPECIAL, Context, Step, Unsupported, translate, type_name
 from bittern.network import Network, read_source, unique
 from bittern.operators import OPERATORS, check_attributes, supported
-from bittern.shapes import infer_shapes
+from bittern.shapes import Shapes, made_up
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -27,13 +29,13 @@ _TYPES = ("F32", "BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "I64")
 def import_onnx(source: str | os.PathLike[str] | bytes | ModelProto) -> Network:
     """Import a model: a path (with its external data), bytes or a loaded ModelProto.
 
-    Weights stay dense and exact. Raises UnsupportedError that names every operator, attribute and type that cannot be
-    served, FormatError for a damaged model, InputError for an unreadable path.
+    Weights stay dense and exact; functions of the model are inlined. Raises UnsupportedError that names every operator,
+    attribute and type that cannot be served, FormatError for a damaged model, InputError for an unreadable path.
     """
     model = read_model(source)
-    if isinstance(source, (str, os.PathLike)):
-        return _Importer(model, os.fspath(source)).run()
-    return _Importer(model, model.graph.name or "model").run()
+    named = isinstance(source, (str, os.PathLike))
+    place = os.fspath(source) if isinstance(source, (str, os.PathLike)) else model.graph.name or "model"
+    return _Importer(inlined(model, place), place if named else model.graph.name or "model").run()
 
 
 def read_model(source: str | os.PathLike[str] | bytes | ModelProto) -> ModelProto:
@@ -74,25 +76,28 @@ class _Importer:
     def __init__(self, model: ModelProto, place: str) -> None:
         self.model, self.graph, self.place = model, model.graph, place
         self.network = Network(model.graph.name or "network")
-        self.tensors: dict[str, TensorProto | NDArray[Any]] = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.hints = Hints(model)
+        self.shapes = Shapes(self.network, self.hints)
+        self.tensors: dict[str, TensorProto | NDArray[Any]] = {}
         self.arrays: dict[str, NDArray[Any]] = {}
         self.alias: dict[str, str] = {}
         self.reasons: dict[str, list[str]] = {}  # why something is not supported -> the nodes
         self.outputs = {info.name for info in self.graph.output}
         self.consumed = {name for node in self.graph.node for name in node.input} | self.outputs
+        self.taken = {name for node in self.graph.node for name in [*node.input, *node.output]}
+        self.taken |= {info.name for info in [*self.graph.input, *self.graph.output]}
+        self.taken |= {tensor.name for tensor in self.graph.initializer}
         self.names = self._unique_names()
-        self.unknown: set[str] = set()  # values that depend on something unsupported
         self.opset = 0
 
     def run(self) -> Network:
         try:
             self._check_model()
+            for tensor in self.graph.initializer:
+                self._hold(tensor.name, tensor)
             self._add_inputs()
             for index, node in enumerate(self.graph.node):
-                refused = sum(len(nodes) for nodes in self.reasons.values())
                 self._add(node, self.names[index])
-                if refused != sum(len(nodes) for nodes in self.reasons.values()) or self.unknown & set(node.input):
-                    self.unknown.update(output for output in node.output if output)
             self._report()
             self._set_outputs()
         except Unsupported as error:
@@ -107,7 +112,7 @@ class _Importer:
         for entry in self.model.opset_import:
             if entry.domain in ("", "ai.onnx"):
                 self.opset = entry.version
-        if not OLDEST <= self.opset <= NEWEST:
+        if not (OLDEST <= self.opset <= NEWEST or self._is_as_in_oldest()):
             raise UnsupportedError(
                 self.place,
                 f"is of opset {self.opset}, supported are {OLDEST} to {NEWEST}",
@@ -115,6 +120,20 @@ class _Importer:
             )
         if self.graph.sparse_initializer:
             self._refuse("sparse initializers are not supported", self.graph.sparse_initializer[0].values.name)
+
+    def _is_as_in_oldest(self) -> bool:
+        """True for an older model whose operators have not changed until the oldest opset that is supported."""
+        import onnx
+
+        def since(node: NodeProto, opset: int) -> int | None:
+            try:
+                return int(onnx.defs.get_schema(node.op_type, opset).since_version)
+            except onnx.defs.SchemaError:
+                return None
+
+        return 0 < self.opset < OLDEST and all(
+            since(node, self.opset) == since(node, OLDEST) is not None for node in self.graph.node
+        )
 
     def _unique_names(self) -> list[str]:
         """A name for every node: its own, else operator and number."""
@@ -125,6 +144,12 @@ class _Importer:
             taken.add(name)
             names.append(name)
         return names
+
+    def _new(self, name: str) -> str:
+        """A name like this one that no value has."""
+        name = unique(name, self.taken)
+        self.taken.add(name)
+        return name
 
     def _refuse(self, reason: str, name: str) -> None:
         nodes = self.reasons.setdefault(reason, [])
@@ -140,27 +165,37 @@ class _Importer:
             rest = f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
             problems.append(f"{reason} ({shown}{rest})")
         if any(reason.startswith("operator") for reason in self.reasons):
-            problems.append(f"supported operators: {supported()}")
+            problems.append(supported())
         raise UnsupportedError(self.place, joined(problems, 40), _REMEDY)
 
     # Values
 
     def _add_inputs(self) -> None:
-        import onnx
-
         symbols = {d.dim_param for info in self.graph.input for d in info.type.tensor_type.shape.dim if d.dim_param}
         for info in self.graph.input:
-            if info.name in self.tensors:
+            if self.alias.get(info.name, info.name) in self.tensors:
                 continue  # files of IR version 3 list their constants as inputs too
             kind = info.type.tensor_type
-            if not info.type.HasField("tensor_type") or kind.elem_type != onnx.TensorProto.FLOAT:
-                is_tensor = info.type.HasField("tensor_type")
-                found = onnx.TensorProto.DataType.Name(kind.elem_type).lower() if is_tensor else "no tensor"
-                self._refuse(f"input of type {found} is not supported (supported: float32 tensors)", info.name)
-            elif not kind.HasField("shape"):
+            if not info.type.HasField("tensor_type"):
+                self._refuse(
+                    f"input of type {info.type.WhichOneof('value')} is not supported (supported: tensors)", info.name
+                )
+                continue
+            try:
+                dtype = type_name(kind.elem_type, "input of type")
+            except Unsupported as reason:
+                self._refuse(str(reason), info.name)
+                continue
+            if not kind.HasField("shape"):
                 self._refuse("an input without a shape is not supported", info.name)
             else:
-                self.network.add_input(info.name, _dimensions(info, symbols))
+                self.network.add_input(info.name, _dimensions(info, symbols), dtype)
+
+    def _hold(self, name: str, tensor: TensorProto | NDArray[Any]) -> None:
+        """Remember a constant; one that is an output of the network has another name, and is copied at the end."""
+        if name in self.outputs:
+            self.alias[name] = self._new(f"{name}.value")
+        self.tensors[self.alias.get(name, name)] = tensor
 
     def constant(self, name: str) -> NDArray[Any] | None:
         """The array of a constant value; None if nodes compute the value."""
@@ -205,7 +240,7 @@ class _Importer:
         if node.op_type == "Constant":
             self._add_constant_node(node, name)
             return
-        if node.op_type not in OPERATORS:
+        if node.op_type not in OPERATORS and node.op_type not in SPECIAL:
             self._refuse(f"operator {node.op_type} is not supported", name)
             return
         if (
@@ -224,9 +259,6 @@ class _Importer:
             self._add_step(step, name)
 
     def _context(self, node: NodeProto, name: str) -> Context:
-        extra = [output for output in node.output[1:] if output]
-        if used := [output for output in extra if output in self.consumed]:
-            raise Unsupported(f"output {used[0]!r} of {node.op_type}: only the first output is supported")
         inputs = list(node.input)
         while inputs and not inputs[-1]:
             inputs.pop()
@@ -235,39 +267,51 @@ class _Importer:
             name=name,
             opset=self.opset,
             inputs=inputs,
-            output=node.output[0],
+            outputs=self._outputs(node, name),
             attributes=_attributes(node),
             constant=self.constant,
             shape=self._shape,
+            new=self._new,
         )
 
+    def _outputs(self, node: NodeProto, name: str) -> list[str]:
+        """The outputs without those at the end that may be left out and that nobody wants; omitted ones get names."""
+        operator = OPERATORS.get(node.op_type)
+        outputs = [output if output in self.consumed else "" for output in node.output]
+        if operator is None or operator.most_outputs is not None:
+            least = 1 if operator is None else operator.least_outputs
+            while len(outputs) > least and not outputs[-1]:
+                outputs.pop()
+        known = list(node.output)
+        return [output or known[i] or self._new(f"{name}.output{i}") for i, output in enumerate(outputs)]
+
     def _shape(self, name: str) -> tuple[int | str, ...] | None:
-        """The shape of a value, None once something unsupported came before it."""
+        """The shape of a value; None if it is not known, or once something unsupported came before it."""
         if self.reasons:
             return None
-        return infer_shapes(self.network)[self.alias.get(name, name)].shape
+        info = self.shapes.update().get(self.alias.get(name, name))
+        if info is None:
+            array = self.constant(name)
+            return None if array is None else array.shape
+        return info.shape
 
     def _add_step(self, step: Step, node: str) -> None:
         for name, array in step.constants.items():
             self.tensors[name] = array
-        problems = check_attributes(step.op, step.attributes)
-        for index in OPERATORS[step.op].constant:
-            name = step.inputs[index] if index < len(step.inputs) else ""
-            if name and name not in self.unknown and self.constant(name) is None:
-                problems.append(f"input {index} of {step.op} must be a constant")
-        problems += self._rank_problems(step)
+        problems = check_attributes(step.op, step.attributes) + self._rank_problems(step)
         inputs = [self._use(name, node) for name in step.inputs]
         for problem in problems:
             self._refuse(problem, node)
         if not self.reasons:
-            self.network.add_node(step.op, inputs, [step.output], step.name, **step.attributes)
+            self.network.add_node(step.op, inputs, step.outputs, step.name, **step.attributes)
 
     def _rank_problems(self, step: Step) -> list[str]:
-        ranks = {"Conv": 4, "Gemm": 2, "MatMul": 2}
-        weight = self.constant(step.inputs[1]) if step.op in ranks and len(step.inputs) > 1 else None
-        if weight is None or weight.ndim == ranks[step.op]:
+        if step.op not in ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"):
             return []
-        return [f"{step.op} with a weight of {weight.ndim} dimensions is not supported (supported: {ranks[step.op]})"]
+        weight = self.constant(step.inputs[1]) if len(step.inputs) > 1 else None
+        kernel = step.attributes.get("kernel_shape", [1] if weight is None else weight.shape[2:])
+        rank = len(kernel) if isinstance(kernel, (list, tuple)) else 1
+        return [] if rank in (1, 2, 3) else [f"{step.op} in {rank} dimensions is not supported (supported: 1 to 3)"]
 
     def _add_constant_node(self, node: NodeProto, name: str) -> None:
         values = _attributes(node)
@@ -276,20 +320,23 @@ class _Importer:
         key, value = next(iter(values.items()))
         scalars = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
         if key in scalars:
-            self.tensors[node.output[0]] = np.asarray(value, dtype=scalars[key])
+            self._hold(node.output[0], np.asarray(value, dtype=scalars[key]))
         elif key == "value":
-            self.tensors[node.output[0]] = value
+            self._hold(node.output[0], value)
         else:
             self._refuse(f"attribute {key!r} of Constant is not supported", name)
 
     def _set_outputs(self) -> None:
-        inferred = infer_shapes(self.network)
+        for info in self.graph.output:
+            if self.constant(info.name) is not None:
+                name = unique(f"{info.name}.copy", {node.name for node in self.network.nodes})
+                self._add_step(Step("Identity", name, [self.alias[info.name]], [info.name]), name)
+        self._report()
+        inferred = self.shapes.update()
         found = []
         for info in self.graph.output:
             if info.name not in inferred:
-                if self.constant(info.name) is None:
-                    raise InputError(f"output {info.name!r}", "no node computes it")
-                raise Unsupported(f"output {info.name!r} is a constant, which is not supported")
+                raise InputError(f"output {info.name!r}", "no node computes it")
             found.append(_merged(inferred[info.name], info))
         self.network.set_outputs(found)
 
@@ -335,12 +382,20 @@ def _dimensions(info: ValueInfoProto, symbols: set[str]) -> list[int | str]:
 
 
 def _merged(inferred: ValueInfo, declared: ValueInfoProto) -> ValueInfo:
-    """The inferred shape; where it has only a made-up symbol, what the model declares."""
-    dims = declared.type.tensor_type.shape.dim
-    if len(dims) != len(inferred.shape):
+    """The inferred shape; where it has only a made-up symbol or nothing at all, what the model declares."""
+    if not declared.type.tensor_type.HasField("shape"):
         return inferred
-    shape = tuple(
-        size if isinstance(size, int) or not dim.dim_param else dim.dim_param
-        for size, dim in zip(inferred.shape, dims, strict=True)
-    )
-    return ValueInfo(inferred.name, shape, inferred.dtype)
+    dims = list(declared.type.tensor_type.shape.dim)
+    shape = inferred.shape
+    if shape is None:
+        shape = tuple(made_up(inferred.name, axis) for axis in range(len(dims)))
+    if len(dims) != len(shape):
+        return inferred
+    merged: list[int | str] = []
+    for axis, (size, dim) in enumerate(zip(shape, dims, strict=True)):
+        if isinstance(size, str) and dim.dim_param:
+            size = dim.dim_param
+        elif size == made_up(inferred.name, axis) and dim.HasField("dim_value") and dim.dim_value >= 0:
+            size = dim.dim_value
+        merged.append(size)
+    return ValueInfo(inferred.name, tuple(merged), inferred.dtype)

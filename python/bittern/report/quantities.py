@@ -47,6 +47,8 @@ def accuracy(value: float) -> str:
     return f"{100 * value:.2f} %"
 
 
-def shape_text(shape: Sequence[int | str]) -> str:
-    """`Nx3x227x227`; `scalar` for the empty shape."""
+def shape_text(shape: Sequence[int | str] | None) -> str:
+    """`Nx3x227x227`; `scalar` for the empty shape, `any shape` for one that is not known."""
+    if shape is None:
+        return "any shape"
     return "x".join(str(size) for size in shape) or "scalar"

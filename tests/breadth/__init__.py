@@ -1,0 +1,1 @@
+"""Random networks of every operator, against the reference evaluator of the package onnx."""

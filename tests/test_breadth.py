@@ -1,0 +1,167 @@
+"""Every operator in random networks: any shape, attribute and type, sizes and elements that change from run to run."""
+
+from typing import Any
+
+import bittern
+import numpy as np
+import pytest
+
+from tests.breadth import elementwise, layers, moves
+from tests.breadth.cases import Case, Family
+from tests.conftest import seed_of
+from tests.reference.arrays import Array
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+FAMILIES: dict[str, Family] = {**elementwise.FAMILIES, **moves.FAMILIES, **layers.FAMILIES}
+ROUNDS = 12
+"""Networks of each family; each runs three times."""
+
+FIXED = {"ConstantOfShape": (1,)}
+"""Inputs here that are attributes in ONNX."""
+
+
+def network_of(case: Case, fixed: set[int], free: bool) -> bittern.Network:
+    """The network of one node: inputs in ``fixed`` are constants; sizes of the others are free, or those given."""
+    net = bittern.Network("breadth")
+    names = []
+    for index, array in enumerate(case.inputs):
+        names.append("" if array is None else f"x{index}")
+        if array is None:
+            continue
+        if index in fixed:
+            net.add_constant(names[-1], array)
+        else:
+            shape = [f"{names[-1]}_{axis}" if free else size for axis, size in enumerate(array.shape)]
+            net.add_input(names[-1], shape, dtype_name(array))
+    while names and not names[-1]:
+        names.pop()
+    outputs = [f"y{index}" for index in range(case.outputs)]
+    net.add_node(case.op, names, outputs, **case.attributes)
+    net.set_outputs(outputs)
+    return net
+
+
+def dtype_name(array: Array) -> str:
+    """The package's name of an element type."""
+    return moves.NAMES[str(array.dtype)]
+
+
+def feeds_of(case: Case, fixed: set[int]) -> dict[str, Array]:
+    """The arrays of the inputs that are no constants."""
+    return {f"x{i}": array for i, array in enumerate(case.inputs) if array is not None and i not in fixed}
+
+
+def expected_of(net: bittern.Network, feeds: dict[str, Array], op: str) -> list[Array]:
+    """What the reference evaluator, or for recurrent layers ONNX Runtime, gives."""
+    model = net.to_onnx()
+    if op in ("LSTM", "GRU", "RNN"):
+        onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return list(session.run(None, feeds))
+    with np.errstate(all="ignore"):
+        return [np.asarray(array) for array in ReferenceEvaluator(model).run(None, feeds)]
+
+
+def difference(result: Array, expected: Array, tolerance: float) -> str:
+    """What is wrong; empty if nothing is. Integers and booleans are equal."""
+    if result.shape != expected.shape or result.dtype != expected.dtype:
+        return f"{result.dtype} {result.shape}, expected {expected.dtype} {expected.shape}"
+    if expected.dtype.kind != "f":
+        return "" if np.array_equal(result, expected) else f"{result}, expected {expected}"
+    finite = expected[np.isfinite(expected)]
+    scale = max(1.0, float(np.abs(finite).max())) if finite.size else 1.0
+    close = np.isclose(result, expected, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
+    return "" if close.all() else f"{result[~close][:5]}, expected {expected[~close][:5]}"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family(name: str, isa: str) -> None:
+    """One model for several shapes, its plans cached, then the first arrays again."""
+    problems = []
+    for round_ in range(ROUNDS):
+        seed = seed_of(f"{name} {round_}")
+        cases = [FAMILIES[name](np.random.default_rng(seed), np.random.default_rng([seed, run])) for run in range(3)]
+        fixed = {i for i in FIXED.get(cases[0].op, ()) if i < len(cases[0].inputs)}
+        place = f"{name}, seed {seed}: {cases[0].op} {cases[0].attributes}"
+        try:
+            net = network_of(cases[0], fixed, free=True)
+            model = bittern.load(net, isa=isa, threads=1 + round_ % 2)
+            for case in [*cases, cases[0]]:
+                feeds = feeds_of(case, fixed)
+                expected = expected_of(net, feeds, case.op)
+                results = list(model.run(feeds).values())
+                shapes = [None if x is None else x.shape for x in case.inputs]
+                for result, wanted in zip(results, expected, strict=True):
+                    if problem := difference(result, wanted, case.tolerance):
+                        problems.append(f"{place} on {shapes}: {problem}")
+        except bittern.Error as error:
+            problems.append(f"{place}: {error}")
+    assert not problems, f"{len(problems)} problems:\n" + "\n".join(problems)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family_with_constants(name: str, isa: str) -> None:
+    """Fixed sizes, some inputs constant: all of them, the last ones, or the second."""
+    problems = []
+    for round_ in range(ROUNDS):
+        seed = seed_of(f"constants {name} {round_}")
+        case = FAMILIES[name](np.random.default_rng(seed), np.random.default_rng([seed, 0]))
+        count = len(case.inputs)
+        fixed = set([range(1, count), range(count - 1, count), range(min(1, count), min(2, count))][round_ % 3])
+        fixed |= set(FIXED.get(case.op, ()))
+        # Files hold no 64-bit unsigned constants.
+        fixed = {i for i in fixed if (array := case.inputs[i]) is not None and array.dtype != np.uint64}
+        place = f"{name}, seed {seed}: {case.op} {case.attributes}, constants {sorted(fixed)}"
+        try:
+            net = network_of(case, fixed, free=False)
+            feeds = feeds_of(case, fixed)
+            if not feeds:
+                continue
+            results = list(bittern.load(net, isa=isa).run(feeds).values())
+            for result, wanted in zip(results, expected_of(net, feeds, case.op), strict=True):
+                if problem := difference(result, wanted, case.tolerance):
+                    problems.append(f"{place}: {problem}")
+        except bittern.Error as error:
+            problems.append(f"{place}: {error}")
+    assert not problems, f"{len(problems)} problems:\n" + "\n".join(problems)
+
+
+def test_every_operator_has_a_family() -> None:
+    """No operator is left out by the random choices."""
+    from bittern.operators import OPERATORS
+
+    drawn: set[str] = set()
+    for name, family in FAMILIES.items():
+        for round_ in range(300):
+            seed = seed_of(f"{name} {round_}")
+            drawn.add(family(np.random.default_rng(seed), np.random.default_rng(seed + 1)).op)
+    assert set(OPERATORS) - drawn == {"GlobalLpPool"}, "the reference evaluator has no GlobalLpPool"
+
+
+def test_elements_that_decide_shapes() -> None:
+    """One model, plans for each value; what needs values says so."""
+    net = bittern.Network("shapes")
+    net.add_input("x", ("N", 6))
+    net.add_input("shape", (2,), "i64")
+    net.add_node("Reshape", ["x", "shape"], ["flat"])
+    net.add_node("Relu", ["flat"], ["y"])
+    net.set_outputs(["y"])
+    model = bittern.load(net)
+    assert model.shape_deciding_inputs == ["shape"]
+    x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(2, 6)
+    for _ in range(2):
+        for shape in ((3, 4), (4, 3), (2, -1), (12, 1)):
+            result: Any = model(x, np.array(shape, np.int64))
+            assert np.array_equal(result, np.maximum(x, 0).reshape(shape))
+            assert np.array_equal(model.run({"x": x, "shape": list(shape)})["y"], result)
+    with pytest.raises(bittern.InputError, match=r"input shape: its elements decide shapes.*plan_for"):
+        _ = model.plan
+    plan = model.plan_for({"x": (4, 6), "shape": np.array([-1, 8])})
+    assert plan.output_shapes["y"] == (3, 8)
+    with pytest.raises(bittern.InputError, match="shape"):
+        model(x, np.array([5, 5]))
+    with pytest.raises(bittern.InputError, match=r"3\.5"):
+        model(x, [3.5, 1])
+    assert bittern.load(net).profile(x, np.array([3, 4]), runs=1).layers
