@@ -39,10 +39,15 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The C++ library as `cmake --install` leaves it, moved elsewhere; the place it was built in is gone."""
+    """The C++ library as `cmake --install` leaves it, moved elsewhere; the place it was built in is gone.
+
+    BITTERN_PREFIX names one that is installed already.
+    """
     from tests.programs import call, configure, json_headers, tool
 
     tool("c++")
+    if given := os.environ.get("BITTERN_PREFIX"):
+        return Path(given).resolve()
     folder = tmp_path_factory.mktemp("installed")
     build, prefix, moved = folder / "build", folder / "prefix", folder / "moved"
     headers = json_headers(folder / "json")

@@ -19,7 +19,7 @@ def run_model(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     emulator = tool("qemu-aarch64")
     folder = tmp_path_factory.mktemp("aarch64")
     build = folder / "build"
-    options = {
+    options: dict[str, str | Path] = {
         "CMAKE_TOOLCHAIN_FILE": repository / "cmake" / "toolchains" / "aarch64-linux-gnu.cmake",
         "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_CXX_FLAGS_RELEASE": "-O1",  # kernels have -O3 anyway

@@ -1,4 +1,4 @@
-"""The C interface of the installed shared library, called as any language would: same answers, no misuse goes unnoticed."""
+"""The C interface of the installed shared library: Python's answers, and no misuse goes unnoticed."""
 
 import ctypes
 import os
@@ -151,7 +151,7 @@ class Library:
         code, message = self.attempt(name, *arguments)
         assert code == OK, message
 
-    def run(self, session: c_void_p, x: Array, y: Array, strided: bool = False) -> None:
+    def run_once(self, session: c_void_p, x: Array, y: Array, strided: bool = False) -> None:
         """Run a network of one input and one output."""
         self.must("run", session, byref(view(x, strided)), c_size_t(1), byref(view(y, strided)), c_size_t(1))
 
@@ -199,9 +199,13 @@ def test_a_model_tells_what_python_tells(library: Library, model: c_void_p, file
     assert library.model_weight_bytes(model) > 4 * 17 * 17 * 9
     assert library.model_input_count(model) == library.model_output_count(model) == 1
     for ours, theirs in ((library.model_input, same.inputs), (library.model_output, same.outputs)):
-        assert plain(ours(model, c_size_t(0))) == ("image" if ours is library.model_input else "scores", "f32", theirs[0].shape)
+        assert plain(ours(model, c_size_t(0))) == (
+            "image" if ours is library.model_input else "scores",
+            "f32",
+            theirs[0].shape,
+        )
         assert not ours(model, c_size_t(1)) and not ours(model, c_size_t(2**64 - 1))
-    keys = []
+    keys: list[str] = []
     while (key := library.model_metadata_key(model, c_size_t(len(keys)))) is not None:
         keys.append(key.decode())
     assert keys == sorted(same.metadata) and {"a", "b"} <= set(keys)
@@ -218,7 +222,9 @@ def test_dtypes_are_those_of_the_file_format(library: Library) -> None:
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2])
-def test_a_run_gives_pythons_bits(library: Library, model: c_void_p, file: Path, threads: int, rng: np.random.Generator) -> None:
+def test_a_run_gives_pythons_bits(
+    library: Library, model: c_void_p, file: Path, threads: int, rng: np.random.Generator
+) -> None:
     session = c_void_p()
     library.must("session_new", model, byref(SessionOptions(sizeof(SessionOptions), threads)), byref(session))
     same = bittern.load(file, threads=threads)
@@ -228,10 +234,10 @@ def test_a_run_gives_pythons_bits(library: Library, model: c_void_p, file: Path,
         assert library.session_output_count(session) == 1
         assert plain(library.session_output(session, c_size_t(0))) == ("scores", "f32", y.shape)
         assert not library.session_output(session, c_size_t(1))
-        library.run(session, x, y)
+        library.run_once(session, x, y)
         assert_same_bits(y, same(x))  # type: ignore[arg-type]
         wide = np.zeros((batch, 20), np.float32)
-        library.run(session, np.asfortranarray(x[:, :, ::-1]), wide[:, ::2], strided=True)
+        library.run_once(session, np.asfortranarray(x[:, :, ::-1]), wide[:, ::2], strided=True)
         assert_same_bits(wide[:, ::2], same(x[:, :, ::-1]))  # type: ignore[arg-type]
         assert not wide[:, 1::2].any()
     library.session_free(session)
@@ -290,7 +296,9 @@ def test_load_options(library: Library, file: Path, fields: dict[str, Any], code
 
 def test_options_take_effect(library: Library, file: Path) -> None:
     model = c_void_p()
-    options = LoadOptions(size=sizeof(LoadOptions), isa=b"scalar", device=b"cpu", memory_limit=1 << 24, checksum=1, no_winograd=1)
+    options = LoadOptions(
+        size=sizeof(LoadOptions), isa=b"scalar", device=b"cpu", memory_limit=1 << 24, checksum=1, no_winograd=1
+    )
     library.must("load", os.fsencode(file), byref(options), byref(model))
     assert library.model_isa(model) == b"scalar"
     library.model_free(model)
@@ -299,7 +307,8 @@ def test_options_take_effect(library: Library, file: Path) -> None:
 def test_missing_objects(library: Library, model: c_void_p, session: c_void_p, file: Path) -> None:
     """NULL is an error where a code is returned, and nothing elsewhere."""
     other, one = c_void_p(), c_size_t(1)
-    x = view(np.zeros((1, 1, 8, 8), np.float32))
+    array = np.zeros((1, 1, 8, 8), np.float32)
+    x = view(array)
     calls: list[tuple[Any, ...]] = [
         ("load", None, None, byref(other)),
         ("load", os.fsencode(file), None, None),
@@ -364,11 +373,16 @@ def test_wrong_arrays(
 ) -> None:
     x, y = floats(rng, 1, 1, 8, 8), np.full((1, 10), np.nan, np.float32)
     inputs, outputs = change(view(x), view(y))
-    arrays = ((View * len(inputs))(*inputs), c_size_t(len(inputs)), (View * len(outputs))(*outputs), c_size_t(len(outputs)))
+    arrays = (
+        (View * len(inputs))(*inputs),
+        c_size_t(len(inputs)),
+        (View * len(outputs))(*outputs),
+        c_size_t(len(outputs)),
+    )
     code, message = library.attempt("run", session, *arrays)
     assert code == INPUT and problem in message
     assert np.isnan(y).all()
-    library.run(session, x, y)  # the session still works
+    library.run_once(session, x, y)  # the session still works
     assert_same_bits(y, bittern.load(file)(x))  # type: ignore[arg-type]
 
 

@@ -15,10 +15,13 @@ import pytest
 from bittern.preprocess import Preprocess
 
 from tests.builders import digits_like, floats, network
-from tests.programs import call, configure, tool
+from tests.programs import call, configure, json_headers, tool
 from tests.reference.arrays import Array
 
 RUN_TIME = re.compile(r"^(lib(c|m|stdc\+\+|gcc_s|pthread|dl|rt)\.so\.\d+|ld-linux[\w-]*\.so\.\d+)$")
+INTERFACE = ".".join(bittern.__version__.split(".")[:2])
+"""What the shared library's name promises to stay compatible with."""
+
 PROGRAMS = ("C++, static", "C++, shared", "C, static", "C, shared")
 
 
@@ -56,7 +59,9 @@ def best(scores: Array, labels: list[str]) -> tuple[str, ...]:
             total += share
         shares = [share / total for share in shares]
     order = np.argsort(-scores, kind="stable")[:5]
-    return tuple(f"{100 * shares[i]:8.4f} %  {scores[i]:.9g}  {i}  {labels[i] if labels else ''}".rstrip() for i in order)
+    return tuple(
+        f"{100 * shares[i]:8.4f} %  {scores[i]:.9g}  {i}  {labels[i] if labels else ''}".rstrip() for i in order
+    )
 
 
 def case(folder: Path, net: bittern.Network, image: Array, picture: Array, labels: list[str]) -> Case:
@@ -73,13 +78,15 @@ def case(folder: Path, net: bittern.Network, image: Array, picture: Array, label
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)
-def classify(request: pytest.FixtureRequest, installed: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def classify(
+    request: pytest.FixtureRequest, installed: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
     """The example program: its path."""
     language, kind = request.param.split(", ")
     folder = tmp_path_factory.mktemp("classify")
     if language == "C++":
         library = "bittern::bittern" if kind == "static" else "bittern::bittern_shared"
-        options = {
+        options: dict[str, str | Path] = {
             "CMAKE_PREFIX_PATH": installed,
             "CMAKE_CXX_FLAGS": "-Wall -Wextra -Wconversion -Wshadow -Wpedantic -Werror",
             "CMAKE_DISABLE_FIND_PACKAGE_nlohmann_json": "ON",
@@ -185,15 +192,15 @@ def test_bad_input_is_told(classify: str, small: list[Case], tmp_path: Path) -> 
 def test_the_tree_is_complete_and_holds_no_place(installed: Path, repository: Path) -> None:
     found = {path.relative_to(installed).as_posix() for path in installed.rglob("*") if not path.is_dir()}
     lib = folder_of(installed, "bittern.pc").parent.relative_to(installed).as_posix()
-    version, headers = bittern.__version__, {f"include/bittern/{path.name}" for path in (repository / "include" / "bittern").glob("*.h")}
-    short = ".".join(version.split(".")[:2])
+    headers = {f"include/bittern/{path.name}" for path in (repository / "include" / "bittern").glob("*.h")}
+    scripts = ("Config", "ConfigVersion", "Targets", "Targets-release")
     expected = headers | {
         f"{lib}/libbittern.a",
         f"{lib}/libbittern.so",
-        f"{lib}/libbittern.so.{short}",
-        f"{lib}/libbittern.so.{version}",
+        f"{lib}/libbittern.so.{INTERFACE}",
+        f"{lib}/libbittern.so.{bittern.__version__}",
         f"{lib}/pkgconfig/bittern.pc",
-        *(f"{lib}/cmake/bittern/bittern{part}.cmake" for part in ("Config", "ConfigVersion", "Targets", "Targets-release")),
+        *(f"{lib}/cmake/bittern/bittern{script}.cmake" for script in scripts),
         "share/doc/bittern/LICENSE",
         "share/doc/bittern/third-party-licences.txt",
     }
@@ -211,7 +218,9 @@ def test_shared_library_needs_the_run_time_alone(installed: Path) -> None:
     dynamic = call(tool("readelf"), "-d", library)
     needed = re.findall(r"\(NEEDED\).*\[(.+)\]", dynamic)
     assert needed and [name for name in needed if not RUN_TIME.match(name)] == []
-    assert re.findall(r"\(SONAME\).*\[(.+)\]", dynamic) == [f"libbittern.so.{'.'.join(bittern.__version__.split('.')[:2])}"]
+    assert re.findall(r"\(SONAME\).*\[(.+)\]", dynamic) == [
+        f"libbittern.so.{'.'.join(bittern.__version__.split('.')[:2])}"
+    ]
     assert "RPATH" not in dynamic and "RUNPATH" not in dynamic
     loaded = [line.split()[0].rsplit("/", 1)[-1] for line in call(tool("ldd"), library).splitlines()]
     assert loaded and [name for name in loaded if not RUN_TIME.match(name) and name != "linux-vdso.so.1"] == []
@@ -241,7 +250,7 @@ def test_c_header_is_plain(compiler: str, language: str, repository: Path, tmp_p
     call(tool(compiler), *flags, source)
 
 
-def test_as_a_part_of_another_project(repository: Path, tmp_path: Path, installed: Path) -> None:
+def test_as_a_part_of_another_project(repository: Path, tmp_path: Path) -> None:
     """add_subdirectory gives the same target; nothing of ours is installed with the other project."""
     (tmp_path / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.20)\nproject(other LANGUAGES C CXX)\n"
@@ -250,7 +259,9 @@ def test_as_a_part_of_another_project(repository: Path, tmp_path: Path, installe
         "target_link_libraries(digits PRIVATE bittern::bittern)\n",
         "utf-8",
     )
-    cmake = configure(tmp_path, tmp_path / "build", {"BITTERN_JSON_INCLUDE": installed.parent / "json"})
+    headers = json_headers(tmp_path / "json")
+    options = {"BITTERN_JSON_INCLUDE": str(headers), "CMAKE_EXPORT_COMPILE_COMMANDS": "ON"}
+    cmake = configure(tmp_path, tmp_path / "build", options)
     call(cmake, "--install", tmp_path / "build", "--prefix", tmp_path / "prefix")
     assert not (tmp_path / "prefix").exists()
     commands = json.loads((tmp_path / "build" / "compile_commands.json").read_text("utf-8"))

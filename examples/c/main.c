@@ -16,10 +16,10 @@ static void fail(const char* place, const char* problem) {
 }
 
 /* Ends the program with the library's message: place, problem, remedy. */
-static void check(bittern_code code, bittern_error* error) {
+static void check(bittern_code code, bittern_error** error) {
   if (code == BITTERN_OK) return;
-  fprintf(stderr, "classify: %s\n", bittern_error_message(error));
-  bittern_error_free(error);
+  fprintf(stderr, "classify: %s\n", bittern_error_message(*error));
+  bittern_error_free(*error);
   exit(2);
 }
 
@@ -115,14 +115,14 @@ int main(int count, char** words) {
   bittern_error* error = NULL;
   bittern_model* model = NULL;
   bittern_session* session = NULL;
-  check(bittern_load(words[1], NULL, &model, &error), error);
-  check(bittern_session_new(model, NULL, &session, &error), error);
+  check(bittern_load(words[1], NULL, &model, &error), &error);
+  check(bittern_session_new(model, NULL, &session, &error), &error);
 
   int64_t shape[4];
   unsigned char* pixels = read_picture(words[2], shape);
   const char* preprocess = bittern_model_metadata(model, "preprocess");
   if (preprocess != NULL && strstr(preprocess, "\"NHWC\"") != NULL) fail(words[1], "wants channels last, which this example cannot do");
-  check(bittern_session_prepare(session, &(bittern_shape){shape, 4}, 1, &error), error); /* a picture of the wrong size is refused here */
+  check(bittern_session_prepare(session, &(bittern_shape){shape, 4}, 1, &error), &error); /* a picture of the wrong size is refused here */
   const bittern_value* output = bittern_session_output(session, 0);
   size_t classes = 1;
   for (int32_t i = 0; i < output->rank; ++i) classes *= (size_t)output->sizes[i];
@@ -132,7 +132,7 @@ int main(int count, char** words) {
   float* scores = allocate(classes, sizeof(float));
   const bittern_const_view source = {.data = input, .sizes = shape, .rank = 4, .dtype = BITTERN_F32};
   const bittern_view target = {.data = scores, .sizes = output->sizes, .rank = output->rank, .dtype = BITTERN_F32};
-  check(bittern_run(session, &source, 1, &target, 1, &error), error);
+  check(bittern_run(session, &source, 1, &target, 1, &error), &error);
   print_best(scores, classes, count == 4 ? words[3] : NULL);
 
   free(scores);
