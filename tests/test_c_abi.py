@@ -85,7 +85,7 @@ RESULTS: dict[str, Any] = {
     "bittern_model_free": None,
     "bittern_model_name": c_char_p,
     "bittern_model_isa": c_char_p,
-    "bittern_model_weight_bytes": c_uint64,
+    "bittern_model_bytes": c_uint64,
     "bittern_model_metadata": c_char_p,
     "bittern_model_metadata_key": c_char_p,
     "bittern_model_input_count": c_size_t,
@@ -196,7 +196,7 @@ def test_a_model_tells_what_python_tells(library: Library, model: c_void_p, file
     assert library.version().decode() == bittern.__version__
     assert library.model_name(model).decode() == "test"
     assert library.model_isa(model).decode() == same.isa
-    assert library.model_weight_bytes(model) > 4 * 17 * 17 * 9
+    assert library.model_bytes(model) > 4 * 17 * 17 * 9
     assert library.model_input_count(model) == library.model_output_count(model) == 1
     for ours, theirs in ((library.model_input, same.inputs), (library.model_output, same.outputs)):
         assert plain(ours(model, c_size_t(0))) == (
@@ -332,7 +332,7 @@ def test_missing_objects(library: Library, model: c_void_p, session: c_void_p, f
         assert other.value is None
     for name in ("model_name", "model_isa", "error_message", "error_place", "error_problem", "error_remedy"):
         assert getattr(library, name)(None) == b""
-    for name in ("model_input_count", "model_output_count", "session_output_count", "model_weight_bytes", "error_code"):
+    for name in ("model_input_count", "model_output_count", "session_output_count", "model_bytes", "error_code"):
         assert getattr(library, name)(None) == 0
     for name in ("model_input", "model_output", "session_output", "model_metadata_key"):
         assert not getattr(library, name)(None, c_size_t(0))

@@ -250,6 +250,24 @@ def test_c_header_is_plain(compiler: str, language: str, repository: Path, tmp_p
     call(tool(compiler), *flags, source)
 
 
+def test_the_documented_c_program(installed: Path, repository: Path, tmp_path: Path) -> None:
+    """That of docs/embedding.md: without a file it tells the reason, with one it prints Python's numbers."""
+    text = (repository / "docs" / "embedding.md").read_text("utf-8")
+    (code,) = re.findall(r"^```c\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "app.c").write_text(code, "utf-8")
+    lib = folder_of(installed, "libbittern.so")
+    flags = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", f"-I{installed / 'include'}", f"-L{lib}"]
+    program = tmp_path / "app"
+    call(tool("cc"), *flags, tmp_path / "app.c", "-o", program, "-lbittern", f"-Wl,-rpath,{lib}")
+    done = subprocess.run([program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and done.stdout == "" and "small.bittern" in done.stderr
+
+    digits_like().save(tmp_path / "small.bittern")
+    done = subprocess.run([program], capture_output=True, text=True, cwd=tmp_path, check=True)
+    scores = np.asarray(bittern.load(tmp_path / "small.bittern")(np.zeros((1, 1, 8, 8), np.float32)))
+    assert done.stdout.splitlines() == [f"{score:g}" for score in scores[0]]
+
+
 def test_as_a_part_of_another_project(repository: Path, tmp_path: Path) -> None:
     """add_subdirectory gives the same target; nothing of ours is installed with the other project."""
     (tmp_path / "CMakeLists.txt").write_text(

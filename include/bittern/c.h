@@ -130,10 +130,10 @@ BITTERN_EXPORT bittern_code bittern_load_bytes(const void* bytes, size_t size, c
 // Sessions of the model may outlive it: they keep what they need.
 BITTERN_EXPORT void bittern_model_free(bittern_model* model);
 
-// The network's name; the instruction-set level it runs on here; bytes that its weights take in memory so far.
+// The network's name; the instruction-set level it runs on here; bytes that it and its sessions take in memory so far.
 BITTERN_EXPORT const char* bittern_model_name(const bittern_model* model);
 BITTERN_EXPORT const char* bittern_model_isa(const bittern_model* model);
-BITTERN_EXPORT uint64_t bittern_model_weight_bytes(const bittern_model* model);
+BITTERN_EXPORT uint64_t bittern_model_bytes(const bittern_model* model);
 // What the file says about itself. The value of a key, or NULL; the keys, sorted, and NULL after the last.
 BITTERN_EXPORT const char* bittern_model_metadata(const bittern_model* model, const char* key);
 BITTERN_EXPORT const char* bittern_model_metadata_key(const bittern_model* model, size_t index);

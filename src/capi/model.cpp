@@ -103,7 +103,7 @@ void bittern_model_free(bittern_model* model) { delete model; }
 
 const char* bittern_model_name(const bittern_model* model) { return model != nullptr ? model->model.name().c_str() : ""; }
 const char* bittern_model_isa(const bittern_model* model) { return model != nullptr ? model->model.isa().c_str() : ""; }
-uint64_t bittern_model_weight_bytes(const bittern_model* model) { return model != nullptr ? model->model.weight_bytes() : 0; }
+uint64_t bittern_model_bytes(const bittern_model* model) { return model != nullptr ? model->model.weight_bytes() : 0; }
 
 const char* bittern_model_metadata(const bittern_model* model, const char* key) {
   if (model == nullptr || key == nullptr) return nullptr;
