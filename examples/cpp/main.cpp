@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <exception>
 #include <fstream>
-#include <functional>
 #include <limits>
 #include <numeric>
 #include <stdexcept>
@@ -43,8 +42,10 @@ Picture read_picture(const std::string& path) {
   picture.width = header_number(file);
   picture.height = header_number(file);
   const std::int64_t maximum = header_number(file), largest = 1 << 14;
-  const bool known = (kind == "P5" || kind == "P6") && maximum == 255 && picture.width <= largest && picture.height <= largest;
-  if (!file || !known || picture.width < 1 || picture.height < 1) throw std::runtime_error(path + ": is no binary PPM or PGM with 8 bits per channel");
+  const auto sensible = [&](std::int64_t side) { return side >= 1 && side <= largest; };
+  if (!file || (kind != "P5" && kind != "P6") || maximum != 255 || !sensible(picture.width) || !sensible(picture.height)) {
+    throw std::runtime_error(path + ": is no binary PPM or PGM with 8 bits per channel");
+  }
   file.get();  // the one white space after the header
   picture.pixels.resize(static_cast<std::size_t>(picture.width * picture.height * picture.channels));
   file.read(reinterpret_cast<char*>(picture.pixels.data()), static_cast<std::streamsize>(picture.pixels.size()));
@@ -107,7 +108,8 @@ void classify(const std::string& network, const std::string& image, const std::s
   const bittern::ValueInfo output = session.prepare({shape}).outputs.at(0);  // a picture of the wrong size is refused here
   bittern::Shape output_shape;
   for (const bittern::Dimension& dimension : output.shape) output_shape.push_back(dimension.value);
-  const auto classes = static_cast<std::size_t>(std::accumulate(output_shape.begin(), output_shape.end(), std::int64_t{1}, std::multiplies<>()));
+  std::size_t classes = 1;
+  for (const std::int64_t size : output_shape) classes *= static_cast<std::size_t>(size);
   if (classes == 0) throw std::runtime_error(network + ": gives no classes");
 
   const std::vector<float> input = network_input(picture, preprocess);
@@ -123,7 +125,8 @@ void classify(const std::string& network, const std::string& image, const std::s
   const std::vector<double> shares = probabilities(scores);
   for (std::size_t i = 0; i < std::min<std::size_t>(5, classes); ++i) {
     const std::size_t best = order[i];
-    std::printf("%8.4f %%  %.9g  %zu  %s\n", 100 * shares[best], static_cast<double>(scores[best]), best, best < labels.size() ? labels[best].c_str() : "");
+    const char* label = best < labels.size() ? labels[best].c_str() : "";
+    std::printf("%8.4f %%  %.9g  %zu  %s\n", 100 * shares[best], static_cast<double>(scores[best]), best, label);
   }
 }
 

@@ -15,13 +15,19 @@ using bittern::ErrorCode;
 using bittern::capi::guarded;
 using bittern::capi::needed;
 
-static_assert(static_cast<int>(DType::f32) == BITTERN_F32 && static_cast<int>(DType::f16) == BITTERN_F16 && static_cast<int>(DType::bf16) == BITTERN_BF16);
-static_assert(static_cast<int>(DType::f64) == BITTERN_F64 && static_cast<int>(DType::i8) == BITTERN_I8 && static_cast<int>(DType::u8) == BITTERN_U8);
-static_assert(static_cast<int>(DType::i16) == BITTERN_I16 && static_cast<int>(DType::u16) == BITTERN_U16 && static_cast<int>(DType::i32) == BITTERN_I32);
-static_assert(static_cast<int>(DType::u32) == BITTERN_U32 && static_cast<int>(DType::i64) == BITTERN_I64 && static_cast<int>(DType::u64) == BITTERN_U64);
-static_assert(static_cast<int>(DType::boolean) == BITTERN_BOOL);
-static_assert(static_cast<int>(bittern::Checksum::eager) == BITTERN_CHECKSUM_EAGER && static_cast<int>(bittern::Checksum::lazy) == BITTERN_CHECKSUM_LAZY &&
-              static_cast<int>(bittern::Checksum::skip) == BITTERN_CHECKSUM_SKIP);
+namespace {
+
+template <class Enum>
+constexpr bool same(Enum ours, std::int32_t number) { return static_cast<std::int32_t>(ours) == number; }
+
+static_assert(same(DType::f32, BITTERN_F32) && same(DType::f16, BITTERN_F16) && same(DType::bf16, BITTERN_BF16) && same(DType::f64, BITTERN_F64));
+static_assert(same(DType::i8, BITTERN_I8) && same(DType::u8, BITTERN_U8) && same(DType::i16, BITTERN_I16) && same(DType::u16, BITTERN_U16));
+static_assert(same(DType::i32, BITTERN_I32) && same(DType::u32, BITTERN_U32) && same(DType::i64, BITTERN_I64) && same(DType::u64, BITTERN_U64));
+static_assert(same(DType::boolean, BITTERN_BOOL));
+static_assert(same(bittern::Checksum::eager, BITTERN_CHECKSUM_EAGER) && same(bittern::Checksum::lazy, BITTERN_CHECKSUM_LAZY));
+static_assert(same(bittern::Checksum::skip, BITTERN_CHECKSUM_SKIP));
+
+}  // namespace
 
 namespace bittern::capi {
 
@@ -33,7 +39,8 @@ Values::Values(const std::vector<ValueInfo>& infos) : infos_(infos) {
       sizes.push_back(dimension.value);
       symbols.push_back(dimension.symbol.empty() ? nullptr : dimension.symbol.c_str());
     }
-    list_.push_back({info.name.c_str(), static_cast<bittern_dtype>(info.dtype), static_cast<std::int32_t>(sizes.size()), sizes.data(), symbols.data()});
+    const auto dtype = static_cast<bittern_dtype>(info.dtype);
+    list_.push_back({info.name.c_str(), dtype, static_cast<std::int32_t>(sizes.size()), sizes.data(), symbols.data()});
   }
 }
 

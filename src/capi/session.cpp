@@ -46,9 +46,13 @@ class Turn {
   std::atomic<bool>& busy_;
 };
 
+[[noreturn]] void wrong_count(const char* what, std::size_t given, std::size_t wanted) {
+  throw Error(ErrorCode::input, std::string(what) + "s", std::to_string(given) + " given", std::to_string(wanted) + " are needed");
+}
+
 template <class Given, class AnyView>
 void read_views(const Given* given, std::size_t count, std::size_t wanted, const char* what, std::vector<AnyView>& views) {
-  if (count != wanted) throw Error(ErrorCode::input, std::string(what) + "s", std::to_string(count) + " given", std::to_string(wanted) + " are needed");
+  if (count != wanted) wrong_count(what, count, wanted);
   if (count != 0) needed(given, "array of views");
   views.resize(count);
   for (std::size_t i = 0; i < count; ++i) {
@@ -57,7 +61,8 @@ void read_views(const Given* given, std::size_t count, std::size_t wanted, const
     to.data = from.data;
     read_sizes(from.sizes, from.rank, what, i, to.shape);
     if (bittern_dtype_size(from.dtype) == 0) {
-      throw Error(ErrorCode::input, std::string(what) + " " + std::to_string(i), "unknown dtype " + std::to_string(from.dtype), "use one of BITTERN_F32, ...");
+      const std::string place = std::string(what) + " " + std::to_string(i);
+      throw Error(ErrorCode::input, place, "unknown dtype " + std::to_string(from.dtype), "use one of BITTERN_F32, ...");
     }
     to.dtype = static_cast<bittern::DType>(from.dtype);
     to.strides.assign(from.strides, from.strides + (from.strides != nullptr ? from.rank : 0));
@@ -66,7 +71,8 @@ void read_views(const Given* given, std::size_t count, std::size_t wanted, const
 
 }  // namespace
 
-bittern_code bittern_session_new(const bittern_model* model, const bittern_session_options* options, bittern_session** session, bittern_error** error) {
+bittern_code bittern_session_new(const bittern_model* model, const bittern_session_options* options, bittern_session** session,
+                                 bittern_error** error) {
   return guarded(error, [&] {
     needed(session, "session") = nullptr;
     const bittern::SessionOptions converted{.threads = bittern::capi::read_options(options, "session_options").threads};
@@ -80,9 +86,7 @@ bittern_code bittern_session_prepare(bittern_session* session, const bittern_sha
   return guarded(error, [&] {
     bittern_session& self = needed(session, "session");
     const Turn turn(self.busy);
-    if (input_count != self.model.inputs().size()) {
-      throw Error(ErrorCode::input, "inputs", std::to_string(input_count) + " given", std::to_string(self.model.inputs().size()) + " are needed");
-    }
+    if (input_count != self.model.inputs().size()) wrong_count("input", input_count, self.model.inputs().size());
     if (input_count != 0) needed(inputs, "inputs");
     self.shapes.resize(input_count);
     for (std::size_t i = 0; i < input_count; ++i) read_sizes(inputs[i].sizes, inputs[i].rank, "input", i, self.shapes[i]);
@@ -96,8 +100,8 @@ const bittern_value* bittern_session_output(const bittern_session* session, size
   return session != nullptr ? session->outputs.at(index) : nullptr;
 }
 
-bittern_code bittern_run(bittern_session* session, const bittern_const_view* inputs, size_t input_count, const bittern_view* outputs, size_t output_count,
-                         bittern_error** error) {
+bittern_code bittern_run(bittern_session* session, const bittern_const_view* inputs, size_t input_count, const bittern_view* outputs,
+                         size_t output_count, bittern_error** error) {
   return guarded(error, [&] {
     bittern_session& self = needed(session, "session");
     const Turn turn(self.busy);
