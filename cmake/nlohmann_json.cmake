@@ -1,7 +1,9 @@
-# bittern_json: the header-only JSON library, needed to build and not to run. Taken from its CMake package if the system has
-# one, else from the Python package that ships its headers.
+# bittern_json: the header-only JSON library, needed to build and not to run. Taken from BITTERN_JSON_INCLUDE if that is given,
+# else from its CMake package if the system has one, else from the Python package that ships its headers.
 add_library(bittern_json INTERFACE)
-find_package(nlohmann_json 3.9 CONFIG QUIET)
+if(NOT BITTERN_JSON_INCLUDE)
+  find_package(nlohmann_json 3.9 CONFIG QUIET)
+endif()
 if(TARGET nlohmann_json::nlohmann_json)
   target_link_libraries(bittern_json INTERFACE nlohmann_json::nlohmann_json)
 else()

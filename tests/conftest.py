@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
@@ -34,6 +35,28 @@ def shared_data() -> Path:
 def repository() -> Path:
     """The root of the source tree."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C++ library as `cmake --install` leaves it, moved elsewhere; the place it was built in is gone.
+
+    BITTERN_PREFIX names one that is installed already.
+    """
+    from tests.programs import call, configure, json_headers, tool
+
+    tool("c++")
+    if given := os.environ.get("BITTERN_PREFIX"):
+        return Path(given).resolve()
+    folder = tmp_path_factory.mktemp("installed")
+    build, prefix, moved = folder / "build", folder / "prefix", folder / "moved"
+    headers = json_headers(folder / "json")
+    cmake = configure(REPOSITORY, build, {"CMAKE_BUILD_TYPE": "Release", "BITTERN_JSON_INCLUDE": headers})
+    call(cmake, "--build", build, "--parallel", "2")
+    call(cmake, "--install", build, "--prefix", prefix)
+    prefix.rename(moved)
+    shutil.rmtree(build)
+    return moved
 
 
 @pytest.fixture

@@ -1,10 +1,6 @@
 """The scalar library built for 64-bit Arm and run in an emulator: the same answers without any x86."""
 
-import os
-import shutil
 import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import bittern
@@ -13,60 +9,26 @@ import pytest
 
 from tests import tolerances
 from tests.compare import assert_within
-
-PACKAGES = {
-    "aarch64-linux-gnu-g++": "apt-get install g++-aarch64-linux-gnu",
-    "qemu-aarch64": "apt-get install qemu-user",
-    "cmake": "pip install cmake",
-}
-
-
-def tool(name: str) -> str:
-    """A program on PATH or beside this Python."""
-    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
-    if found is None:
-        pytest.skip(f"{name} is not installed: {PACKAGES[name]}")
-    return found
-
-
-def json_headers(folder: Path) -> Path:
-    """A folder with the headers of nlohmann-json and nothing else: the host's other headers are not the target's."""
-    spec = find_spec("nlohmann_json")
-    candidates = [Path(place) / "include" for place in (spec.submodule_search_locations or [])] if spec else []
-    for candidate in [*candidates, Path("/usr/include"), Path("/usr/local/include")]:
-        if (candidate / "nlohmann" / "json.hpp").is_file():
-            folder.mkdir()
-            (folder / "nlohmann").symlink_to(candidate / "nlohmann")
-            return folder
-    pytest.skip("the headers of nlohmann-json are not installed: pip install nlohmann-json")
-
-
-def call(*command: str | Path) -> str:
-    """The program's output; its complaint if it fails."""
-    environment = {name: value for name, value in os.environ.items() if name != "BITTERN_ISA"}
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, f"{command[0]} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
+from tests.programs import call, configure, json_headers, tool
 
 
 @pytest.fixture(scope="module")
 def run_model(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """The command that runs a network in the emulator."""
     tool("aarch64-linux-gnu-g++")
-    cmake, emulator = tool("cmake"), tool("qemu-aarch64")
+    emulator = tool("qemu-aarch64")
     folder = tmp_path_factory.mktemp("aarch64")
     build = folder / "build"
-    options = {
+    options: dict[str, str | Path] = {
         "CMAKE_TOOLCHAIN_FILE": repository / "cmake" / "toolchains" / "aarch64-linux-gnu.cmake",
         "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_CXX_FLAGS_RELEASE": "-O1",  # kernels have -O3 anyway
         "CMAKE_EXE_LINKER_FLAGS": "-static",
-        "CMAKE_DISABLE_FIND_PACKAGE_nlohmann_json": "ON",
         "BITTERN_JSON_INCLUDE": json_headers(folder / "json"),
         "BITTERN_BUILD_TOOLS": "ON",
         "BITTERN_WARNINGS_AS_ERRORS": "ON",
     }
-    call(cmake, "-S", repository, "-B", build, *(f"-D{name}={value}" for name, value in options.items()))
+    cmake = configure(repository, build, options)
     call(cmake, "--build", build, "--target", "run_model", "--parallel", "2")
     return emulator, str(build / "run_model")
 

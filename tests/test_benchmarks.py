@@ -16,6 +16,7 @@ from bittern import cli
 from network_builder import Builder
 from networks import NETWORKS, build, main, shapes_text, size
 from peer_report import Result, Table
+from startup import Candidate
 
 from tests.reference.arrays import Array
 
@@ -220,3 +221,17 @@ def test_bench_verb_against_a_peer(peer: str, tmp_path: Path, capsys: pytest.Cap
         assert cli.main([*command, "--against", f"{peer}:{other}"]) == 2
         message = capsys.readouterr().err
         assert said in message and message.count("\n") == 1
+
+
+def test_startup_measures_whole_processes(tmp_path: Path) -> None:
+    """A process's own memory counts, not that of the one which started it; one that fails is not timed."""
+    small = Candidate("small", tmp_path, "x = 1")
+    large = Candidate("large", tmp_path, "x = bytearray(64 << 20)")
+    for candidate in (small, large):
+        candidate.run([1])
+    assert len(small.seconds) == 1 and small.seconds[0] > 0
+    assert 50 << 20 < large.peak_bytes[0] - small.peak_bytes[0] < 80 << 20
+    broken = Candidate("broken", tmp_path, "raise SystemExit('no such model')")
+    with pytest.raises(RuntimeError, match=r"broken failed: no such model"):
+        broken.run([1])
+    assert broken.seconds == []

@@ -85,7 +85,7 @@ class BITTERN_EXPORT Model {
   // Bytes taken by packed and decoded weights so far.
   std::uint64_t weight_bytes() const noexcept;
 
-  class Impl;
+  class BITTERN_HIDDEN Impl;
   const std::shared_ptr<Impl>& impl() const noexcept { return impl_; }
 
  private:

@@ -36,7 +36,7 @@ class BITTERN_EXPORT Session {
   std::vector<double> profile(const std::vector<ConstView>& inputs, int runs);
 
  private:
-  class Impl;
+  class BITTERN_HIDDEN Impl;
   std::unique_ptr<Impl> impl_;
 };
 
@@ -57,7 +57,7 @@ class BITTERN_EXPORT SessionPool {
 
    private:
     friend class SessionPool;
-    struct State;
+    struct BITTERN_HIDDEN State;
     Lease(std::shared_ptr<State> state, std::unique_ptr<Session> session);
     std::shared_ptr<State> state_;
     std::unique_ptr<Session> session_;

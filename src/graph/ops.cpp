@@ -94,53 +94,6 @@ std::optional<std::vector<Result>> known_as(const ValueType& type) {
 
 Types same(const Node&, const Inputs& in) { return {{in[0]->dtype, in[0]->shape, {}}}; }
 
-Types conv(const Node& node, const Inputs& in) {
-  const Shape& x = shape_of(node, in, 0);
-  const Shape& w = shape_of(node, in, 1);
-  require(x.size() == 3 || x.size() == 4, node, "input has shape " + to_string(x), "1-D and 2-D convolution are supported");
-  require(w.size() == x.size(), node, "weight " + to_string(w) + " for an input " + to_string(x), "both must have the same rank");
-  const std::int64_t groups = int_attribute(node, "group", 1);
-  require(groups >= 1 && x[1] % groups == 0 && w[0] % groups == 0 && w[1] * groups == x[1], node,
-          "input " + to_string(x) + ", weight " + to_string(w) + ", " + std::to_string(groups) + " groups do not fit",
-          "input channels must be groups * weight[1], output channels a multiple of groups");
-  const Shape sizes(w.begin() + 2, w.end()), kernel = ints_attribute(node, "kernel_shape", sizes);
-  require(kernel == sizes, node, "kernel_shape " + to_string(kernel) + " differs from weight " + to_string(w));
-  if (given(in, 2)) {
-    require(in[2]->shape == Shape{w[0]}, node, "bias has shape " + to_string(in[2]->shape), "one element per output channel is needed");
-  }
-  const Shape taps = map_shape(w);
-  const Window win = window(node, x, taps[2], taps[3]);
-  return {{DType::f32, x.size() == 3 ? Shape{x[0], w[0], win.ow} : Shape{x[0], w[0], win.oh, win.ow}, {}}};
-}
-
-Types pool(const Node& node, const Inputs& in) {
-  const Shape& x = shape_of(node, in, 0);
-  require(x.size() == 3 || x.size() == 4, node, "input has shape " + to_string(x), "1-D and 2-D pooling are supported");
-  require(tuned_pool(node, x), node, "padding as wide as the window, or storage_order 1", "pads must be smaller than the kernel");
-  auto kernel = ints_attribute(node, "kernel_shape", {});
-  if (x.size() == 3) kernel.insert(kernel.begin(), 1);
-  const Window win = window(node, x, kernel[0], kernel[1]);
-  return {{DType::f32, x.size() == 3 ? Shape{x[0], x[1], win.ow} : Shape{x[0], x[1], win.oh, win.ow}, {}}};
-}
-
-Types global_pool(const Node& node, const Inputs& in) {
-  const Shape& x = shape_of(node, in, 0);
-  require(x.size() == 3 || x.size() == 4, node, "input has shape " + to_string(x), "a tensor of rank 3 or 4 is needed");
-  require(std::find(x.begin() + 2, x.end(), 0) == x.end(), node, "an empty map " + to_string(x));
-  Shape y(x.size(), 1);
-  y[0] = x[0];
-  y[1] = x[1];
-  return {{DType::f32, y, {}}};
-}
-
-Types lrn(const Node& node, const Inputs& in) {
-  const Shape& x = shape_of(node, in, 0);
-  require(x.size() == 3 || x.size() == 4, node, "input has shape " + to_string(x), "a tensor of rank 3 or 4 is needed");
-  const std::int64_t size = int_attribute(node, "size", 0);
-  require(size >= 1 && size <= 4096, node, "size " + std::to_string(size), "allowed are 1 to 4096");
-  return same(node, in);
-}
-
 Types gemm(const Node& node, const Inputs& in) {
   const Shape& a = shape_of(node, in, 0, 2);
   const Shape& b = shape_of(node, in, 1, 2);
@@ -162,17 +115,6 @@ Types matmul(const Node& node, const Inputs& in) {
   return {{DType::f32, y, {}}};
 }
 
-Types batch_norm(const Node& node, const Inputs& in) {
-  const Shape& x = in[0]->shape;
-  require(x.size() >= 2, node, "input has shape " + to_string(x), "at least rank 2 is needed");
-  for (std::size_t i = 1; i < 5; ++i) {
-    require(in[i]->shape == Shape{x[1]}, node, "input " + std::to_string(i) + " has shape " + to_string(in[i]->shape),
-            "one element per channel (" + std::to_string(x[1]) + ") is needed");
-  }
-  require(int_attribute(node, "training_mode", 0) == 0, node, "training_mode 1 is not supported", "export the network in inference mode");
-  return same(node, in);
-}
-
 Types clip(const Node& node, const Inputs& in) {
   for (std::size_t i = 1; i < in.size(); ++i) {
     if (in[i] != nullptr) require(element_count(in[i]->shape, node.name) == 1, node, "bounds must be single numbers");
@@ -191,23 +133,10 @@ Types softmax(const Node& node, const Inputs& in) {
 
 const Schemas& schemas() {
   using enum AttributeType;
-  using Attributes = std::map<std::string, AttributeType>;
-  const Attributes windows = {{"auto_pad", text}, {"dilations", integers}, {"kernel_shape", integers}, {"pads", integers}, {"strides", integers}};
-  const auto with = [&](Attributes more) {
-    more.insert(windows.begin(), windows.end());
-    return more;
-  };
   static const Schemas table = [&] {
     Schemas t;
-    t["Conv"] = {.min_inputs = 2, .max_inputs = 3, .attributes = with({{"group", integer}}), .infer = conv};
-    t["MaxPool"] = {.attributes = with({{"ceil_mode", integer}, {"storage_order", integer}}), .infer = pool};
-    t["AveragePool"] = {.attributes = with({{"ceil_mode", integer}, {"count_include_pad", integer}}), .infer = pool};
-    t["GlobalAveragePool"] = {.infer = global_pool};
-    t["GlobalMaxPool"] = {.infer = global_pool};
-    t["LRN"] = {.attributes = {{"alpha", real}, {"beta", real}, {"bias", real}, {"size", integer}}, .infer = lrn};
     t["Gemm"] = {.min_inputs = 2, .max_inputs = 3, .attributes = {{"alpha", real}, {"beta", real}, {"transA", integer}, {"transB", integer}}, .infer = gemm};
     t["MatMul"] = {.min_inputs = 2, .max_inputs = 2, .infer = matmul};
-    t["BatchNormalization"] = {.min_inputs = 5, .max_inputs = 5, .attributes = {{"epsilon", real}, {"momentum", real}, {"training_mode", integer}}, .infer = batch_norm};
     t["Relu"] = {.infer = same};
     t["Clip"] = {.max_inputs = 3, .infer = clip};
     t["LeakyRelu"] = {.attributes = {{"alpha", real}}, .infer = same};
@@ -219,6 +148,7 @@ const Schemas& schemas() {
     add_elementwise(t);
     add_move(t);
     add_nn(t);
+    add_sequence(t);
     return t;
   }();
   return table;
@@ -362,69 +292,6 @@ std::vector<double> reals_attribute(const Node& node, const char* name, std::vec
 
 Shape map_shape(const Shape& shape) {
   return shape.size() == 3 ? Shape{shape[0], shape[1], 1, shape[2]} : shape;
-}
-
-Window window(const Node& node, const Shape& input, std::int64_t kh, std::int64_t kw) {
-  const Shape x = map_shape(input);
-  const bool line = input.size() == 3;
-  constexpr std::int64_t most = 1 << 20;  // far beyond any network; keeps every product below 2^63
-  const auto pair = [&](const char* name) {
-    auto values = ints_attribute(node, name, line ? Shape{1} : Shape{1, 1});
-    require(values.size() == (line ? 1 : 2), node, std::string(name) + " " + to_string(values), line ? "one number is needed" : "two numbers are needed");
-    if (line) values.insert(values.begin(), 1);
-    for (const std::int64_t v : values) require(v >= 1 && v <= most, node, std::string(name) + " " + to_string(values), "allowed are 1 to 1048576");
-    return values;
-  };
-  const auto strides = pair("strides"), dilations = pair("dilations");
-  require(kh >= 1 && kw >= 1 && kh <= most && kw <= most, node, "kernel of " + std::to_string(kh) + " x " + std::to_string(kw), "allowed are 1 to 1048576");
-  Window win{kh, kw, strides[0], strides[1], dilations[0], dilations[1], 0, 0, 0, 0, 0, 0};
-  const std::int64_t reach_h = dilations[0] * (kh - 1) + 1, reach_w = dilations[1] * (kw - 1) + 1;
-
-  const std::string automatic = string_attribute(node, "auto_pad", "NOTSET");
-  if (automatic == "SAME_UPPER" || automatic == "SAME_LOWER") {
-    const auto split = [&](std::int64_t size, std::int64_t stride, std::int64_t reach, std::int64_t& before, std::int64_t& after) {
-      const std::int64_t out = (size + stride - 1) / stride;
-      const std::int64_t total = std::max<std::int64_t>(0, (out - 1) * stride + reach - size);
-      before = automatic == "SAME_UPPER" ? total / 2 : total - total / 2;
-      after = total - before;
-    };
-    split(x[2], win.stride_h, reach_h, win.pad_top, win.pad_bottom);
-    split(x[3], win.stride_w, reach_w, win.pad_left, win.pad_right);
-  } else if (automatic == "NOTSET") {
-    auto pads = ints_attribute(node, "pads", line ? Shape{0, 0} : Shape{0, 0, 0, 0});
-    require(pads.size() == (line ? 2 : 4), node, "pads " + to_string(pads), line ? "two numbers are needed" : "four numbers are needed");
-    if (line) pads = {0, pads[0], 0, pads[1]};
-    for (const std::int64_t p : pads) require(p >= 0 && p <= most, node, "pads " + to_string(pads), "allowed are 0 to 1048576");
-    win.pad_top = pads[0];
-    win.pad_left = pads[1];
-    win.pad_bottom = pads[2];
-    win.pad_right = pads[3];
-  } else {
-    require(automatic == "VALID", node, "auto_pad " + automatic, "allowed are NOTSET, SAME_UPPER, SAME_LOWER, VALID");
-  }
-
-  const bool ceil = int_attribute(node, "ceil_mode", 0) != 0;
-  const auto out = [&](std::int64_t size, std::int64_t before, std::int64_t after, std::int64_t reach, std::int64_t stride) {
-    const std::int64_t room = size + before + after - reach;
-    require(room >= 0, node, "a window of " + std::to_string(reach) + " over " + std::to_string(size + before + after) + " padded elements");
-    std::int64_t count = room / stride + 1;
-    // A window that ceil_mode adds must start inside the input or its left padding.
-    if (ceil && room % stride != 0 && count * stride < size + before) ++count;
-    return count;
-  };
-  win.oh = out(x[2], win.pad_top, win.pad_bottom, reach_h, win.stride_h);
-  win.ow = out(x[3], win.pad_left, win.pad_right, reach_w, win.stride_w);
-  return win;
-}
-
-bool tuned_pool(const Node& node, const Shape& x) {
-  auto kernel = ints_attribute(node, "kernel_shape", {});
-  if (x.size() == 3) kernel.insert(kernel.begin(), 1);
-  require(kernel.size() == 2, node, "kernel_shape " + to_string(ints_attribute(node, "kernel_shape", {})) + " for an input " + to_string(x),
-          "one size for each dimension behind the channels is needed");
-  if (int_attribute(node, "storage_order", 0) != 0) return false;
-  const Window win = window(node, x, kernel[0], kernel[1]);
-  return std::max(win.pad_top, win.pad_bottom) < kernel[0] * win.dilation_h && std::max(win.pad_left, win.pad_right) < kernel[1] * win.dilation_w;
 }
 
 std::int64_t element_count(const Shape& shape, const std::string& place) {

@@ -15,6 +15,7 @@ Prepare plain_operator(const std::string& op) {
     add_plain_elementwise(all);
     add_plain_move(all);
     add_plain_nn(all);
+    add_plain_sequence(all);
     return all;
   }();
   const auto found = operators.find(op);
@@ -70,22 +71,45 @@ void lower_plain(Builder& builder, const Item& item) {
   node.inputs = item.inputs;
   node.outputs = item.outputs();
   std::vector<const graph::ValueType*> inputs;
-  std::vector<Place> in, out;
-  for (const std::string& name : node.inputs) {
-    inputs.push_back(name.empty() ? nullptr : &builder.type(name));
-    in.push_back(name.empty() ? Place{} : builder.planar(name).place);
-  }
+  for (const std::string& name : node.inputs) inputs.push_back(name.empty() ? nullptr : &builder.type(name));
   std::vector<graph::ValueType> outputs;
   for (const std::string& name : node.outputs) outputs.push_back(name.empty() ? graph::ValueType{} : builder.type(name));
+  std::vector<bool> packed(node.inputs.size());
+  std::uint64_t packed_bytes = 0, encoded_bytes = 0;
+  std::string encoding;  // of the first packed input: the weights
+  bool decoded = false;
+  const Pack pack = [&](std::size_t i, const std::string& form, std::int64_t floats, const std::function<void(const float*, float*)>& fill) -> const float* {
+    const Constants& constants = *builder.source().constants;
+    const std::string& name = node.inputs[i];
+    if (!constants.has(name) || inputs[i]->dtype != DType::f32) return nullptr;
+    packed[i] = true;
+    const graph::Encoding& stored_as = *builder.source().graph->constants.at(name);
+    if (encoding.empty()) encoding = graph::describe(stored_as);
+    encoded_bytes += graph::encoded_bytes(stored_as);
+    decoded = decoded || stored_as.kind != graph::EncodingKind::dense;
+    packed_bytes += static_cast<std::uint64_t>(floats) * sizeof(float);
+    const std::string what = builder.source().place + ": node " + item.name + " (" + item.op + ")";
+    return builder.weights(form + key_part(item.op) + key_part(item.name) + key_part(name), floats, what, [&](float* target) {
+      if (const float* stored = constants.stored(name); stored != nullptr) {
+        fill(stored, target);
+      } else {
+        fill(constants.floats(name).data(), target);
+      }
+      constants.release(name);
+    });
+  };
+  const PlainKernel kernel = prepare({node, inputs, outputs, builder.source().isa, pack});
+  std::vector<Place> in, out, uses;
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    if (packed[i]) inputs[i] = nullptr;
+    in.push_back(inputs[i] == nullptr ? Place{} : builder.planar(node.inputs[i]).place);
+    if (inputs[i] != nullptr) uses.push_back(in.back());
+  }
   builder.layer(item);
-  std::vector<Place> uses;
-  for (std::size_t i = 0; i < in.size(); ++i)
-    if (inputs[i] != nullptr) uses.push_back(in[i]);
   for (const std::string& name : node.outputs) {
     out.push_back(name.empty() ? Place{} : builder.make_planar(name).place);
     if (!name.empty()) uses.push_back(out.back());
   }
-  const PlainKernel kernel = prepare({node, inputs, outputs});
   // The tables of addresses stand in front of the kernel's own scratch memory: runs allocate nothing, and plans are shared.
   constexpr std::size_t line = engine::buffer_alignment;
   const std::size_t tables = ((in.size() + out.size()) * sizeof(void*) + line - 1) / line * line;
@@ -97,6 +121,15 @@ void lower_plain(Builder& builder, const Item& item) {
   info.layout = "planar -> planar";
   info.reason = "portable code on plain arrays";
   info.macs = kernel.macs;
+  info.packed_bytes = packed_bytes;
+  info.encoding = encoding;
+  info.encoded_bytes = encoded_bytes;
+  if (kernel.product != nullptr) {
+    info.kernel = kernel.product->name;
+    info.isa = engine::name_of(kernel.product->isa);
+    info.reason = "products by this tile, all else plain";
+    if (decoded) info.reason += "; weights decoded to dense f32 at load: no kernel runs this encoding yet";
+  }
 
   std::vector<bool> has_input, has_output;
   for (const graph::ValueType* input : inputs) has_input.push_back(input != nullptr);

@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "base/isa.h"
 #include "base/thread_pool.h"
+#include "gemm/tile.h"
 #include "graph/ops.h"
 
 namespace bittern::plan {
@@ -27,22 +29,32 @@ struct PlainKernel {
   std::function<void(const PlainArrays&)> run;
   std::uint64_t scratch_bytes = 0;
   double macs = 0;  // multiplications with weights, for reports
+  const engine::GemmKernel* product = nullptr;  // the tile that computes its matrix products, for reports
 };
+
+// Makes a constant input of f32 in the form that a kernel wants, once per model: fill(values, target) writes `floats` numbers.
+// `form` names the layout, the tile included: plans for other shapes share what has the same form. Null if the input is no
+// constant; else `run` finds null in place of the input.
+using Pack = std::function<const float*(std::size_t input, const std::string& form, std::int64_t floats,
+                                        const std::function<void(const float*, float*)>& fill)>;
 
 // What is known when an operator is prepared; the types of outputs are those that graph::infer gave.
 struct PlainNode {
   const graph::Node& node;
   const std::vector<const graph::ValueType*>& inputs;  // null where omitted
   const std::vector<graph::ValueType>& outputs;
+  engine::Isa isa = engine::Isa::scalar;
+  Pack pack = {};  // may be empty: then no input is constant
 };
 
 using Prepare = PlainKernel (*)(const PlainNode&);
 using PlainOperators = std::map<std::string, Prepare>;
 
-// One function per family, as in graph/schema.h; in plain_elementwise.cpp, plain_move.cpp, plain_nn.cpp.
+// One function per family, as in graph/schema.h; in plain_elementwise.cpp, plain_move.cpp, plain_nn.cpp, plain_sequence.cpp.
 void add_plain_elementwise(PlainOperators& operators);
 void add_plain_move(PlainOperators& operators);
 void add_plain_nn(PlainOperators& operators);
+void add_plain_sequence(PlainOperators& operators);
 
 // Null if the operator has none.
 Prepare plain_operator(const std::string& op);

@@ -111,7 +111,8 @@ Types infer_types(const graph::Graph& graph, const Constants& constants, const s
     }
     auto results = graph::infer(node, arguments);
     // What follows from shapes is computed now; what follows from constants alone was when the model was loaded.
-    bool all_known = !arguments.empty(), any_computed = false;
+    const auto is_known = [](const graph::ValueType& type) { return type.known != nullptr; };
+    bool all_known = !arguments.empty() && !std::all_of(results.begin(), results.end(), is_known), any_computed = false;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
       if (arguments[i] == nullptr) continue;
       const bool computed = arguments[i]->known != nullptr && !constants.has(node.inputs[i]);

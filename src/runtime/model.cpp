@@ -127,15 +127,16 @@ void Model::Impl::fold_constants() {
   graph_.nodes = std::move(rest);
   if (part.nodes.empty()) return;
 
-  part.constants = graph_.constants;
-
   try {
     // Shapes may hang on values that are computed here, so it goes node by node: each result is a constant for the next.
     std::vector<graph::Node> nodes = std::move(part.nodes);
     for (graph::Node& node : nodes) {
+      part.constants.clear();
+      for (const std::string& input : node.inputs) {
+        if (!input.empty()) part.constants[input] = graph_.constants.at(input);
+      }
       part.nodes = {std::move(node)};
       fold(part);
-      part.constants = graph_.constants;
     }
   } catch (const Error& error) {
     if (error.code() != ErrorCode::input) throw;
