@@ -57,7 +57,7 @@ def feeds_of(case: Case, fixed: set[int]) -> dict[str, Array]:
 # or clamps and rounds otherwise than the specification says.
 ORACLE_IS_ONNX_RUNTIME = {
     *("LSTM", "GRU", "RNN", "Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool"),
-    *("GlobalMaxPool", "LRN", "Flatten", "Slice", "Pad", "GatherElements"),
+    *("GlobalMaxPool", "LRN", "LpNormalization", "Flatten", "Slice", "Pad", "GatherElements"),
 }
 
 

@@ -146,7 +146,7 @@ def cumulated(choose: Rng, change: Rng) -> Case:
 
 def reductions(choose: Rng, change: Rng) -> Case:
     name = one_of(choose, ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"))
-    rank = number(choose, 0, 4)
+    rank = number(choose, 1 if name == "LogSumExp" else 0, 4)
     dtype = (
         one_of(choose, ("int32", "int64"))
         if name in ("Max", "Min", "Sum", "Prod") and choose.random() < 0.4

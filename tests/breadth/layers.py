@@ -74,7 +74,7 @@ def global_pooling(choose: Rng, change: Rng) -> Case:
 def normalization(choose: Rng, change: Rng) -> Case:
     ops = ("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN", "LpNormalization")
     op, rank = one_of(choose, (*ops, "MeanVarianceNormalization")), number(choose, 3, 4)
-    if op == "MeanVarianceNormalization":
+    if op in ("MeanVarianceNormalization", "LRN"):
         rank = 4
     groups = number(choose, 1, 3)
     shape = sizes(change, rank, low=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -351,9 +352,14 @@ def _attributes(node: NodeProto) -> dict[str, Any]:
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
         elif not isinstance(value, (int, float, onnx.TensorProto)):
-            value = list(value) if isinstance(value, (list, tuple)) else _Other(attribute.type)
+            several = isinstance(value, Sequence)
+            value = [_text(item) for item in value] if several else _Other(attribute.type)
         out[attribute.name] = value
     return out
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 class _Other:
