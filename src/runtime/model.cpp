@@ -66,6 +66,7 @@ void Model::Impl::open_bytes(std::span<const std::byte> bytes) {
 }
 
 void Model::Impl::load(std::span<const std::byte> bytes) {
+  const engine::StandardMode mode;
   bytes_ = bytes;
   graph_ = format::read_graph(bytes, place_, options_.checksum == Checksum::eager);
   // The checksum has touched every page; packing will touch them again one layer after the other.
@@ -203,6 +204,7 @@ std::vector<std::int64_t> Model::Impl::integers(const std::string& name) const {
 }
 
 std::shared_ptr<const plan::Plan> Model::Impl::plan_for(const std::vector<Shape>& shapes, const std::vector<std::string>& taps) {
+  const engine::StandardMode mode;
   const std::lock_guard lock(mutex_);
   if (options_.checksum == Checksum::lazy) {
     std::call_once(checksum_verified_, [&] { format::verify_checksum(bytes_, place_); });
@@ -266,6 +268,7 @@ void Model::read_constant(const std::string& name, const View& out) const {
   if (out.shape != shape || out.dtype != info.dtype || !out.strides.empty()) {
     throw Error(ErrorCode::input, "constant " + name, "the array does not fit", std::string("it must be ") + name_of(info.dtype) + " " + graph::to_string(shape) + " in C order");
   }
+  const engine::StandardMode mode;
   if (info.dtype == DType::f32) {
     const auto values = impl_->floats(name);
     if (!values.empty()) std::memcpy(out.data, values.data(), values.size() * sizeof(float));
