@@ -5,6 +5,7 @@
 
 #include <bittern/error.h>
 
+#include "base/checked.h"
 #include "base/cpu_count.h"
 #include "base/fp_mode.h"
 #include "format/decode.h"
@@ -20,6 +21,11 @@ namespace {
 
 constexpr std::size_t plans_kept = 16;
 
+// Loading does no more work than these, so that nobody waits for a small file to be refused. Operations on constants, bytes
+// of decoded constants; the latter besides a share per byte of the file, far beyond what any encoding of a network reaches.
+constexpr double most_folding = 1e8;
+constexpr std::uint64_t most_decoded = std::uint64_t{1} << 30, most_decoded_per_byte = 4096;
+
 ValueInfo to_public(const graph::ValueInfo& info) {
   ValueInfo result{info.name, info.dtype, {}};
   for (const graph::Dim& dim : info.shape) result.shape.push_back({dim.value, dim.symbol});
@@ -29,6 +35,22 @@ ValueInfo to_public(const graph::ValueInfo& info) {
 // Operators whose inputs behind the first must be constants.
 bool has_parameters(const std::string& op) {
   return op == "Conv" || op == "Gemm" || op == "MatMul" || op == "BatchNormalization" || op == "Clip";
+}
+
+// About how many operations a node takes. Only ever compared with a limit, so a bound on what is read per result will do.
+double work_of(const graph::Node& node, const plan::Types& types) {
+  const auto count = [&](const std::string& value) { return static_cast<double>(graph::element_count(types.at(value).shape, value)); };
+  double results = 0, most = 0, each = 1;
+  for (const std::string& output : node.outputs) {
+    if (!output.empty()) results += count(output);
+  }
+  for (const std::string& input : node.inputs) {
+    if (!input.empty()) most = std::max(most, count(input));
+  }
+  if (has_parameters(node.op) && node.inputs.size() > 1 && !node.inputs[1].empty()) each = count(node.inputs[1]);
+  for (const std::int64_t size : graph::ints_attribute(node, "kernel_shape", {})) each *= static_cast<double>(std::max<std::int64_t>(1, size));
+  if (node.op == "LRN") each = static_cast<double>(graph::int_attribute(node, "size", 1));
+  return most + results * std::min(each, std::max(1.0, most));
 }
 
 void check_options(const LoadOptions& options) {
@@ -79,7 +101,16 @@ void Model::Impl::load(std::span<const std::byte> bytes) {
     }
   }
   for (const auto& info : graph_.outputs) outputs.push_back(to_public(info));
-  for (const auto& [name, encoding] : graph_.constants) budget_.check(format::decode_cost(*encoding), constant_place(name));
+  std::uint64_t decoded = 0;
+  for (const auto& [name, encoding] : graph_.constants) {
+    const std::uint64_t cost = format::decode_cost(*encoding);
+    budget_.check(cost, constant_place(name));
+    decoded = engine::saturating_add(decoded, cost);
+  }
+  if (decoded > most_decoded && (decoded - most_decoded) / most_decoded_per_byte > bytes.size()) {
+    throw Error(ErrorCode::resource, place_, "a file of " + std::to_string(bytes.size()) + " bytes whose constants take " + std::to_string(decoded) + " bytes to decode",
+                "at most 4096 for each byte of the file, and 2^30 besides, are accepted");
+  }
   fold_constants();
   if (options_.checksum == Checksum::lazy) return;
 
@@ -107,6 +138,7 @@ void Model::Impl::load(std::span<const std::byte> bytes) {
 // Values that the file decides alone are computed once; the nodes vanish. Before the model is shared: the graph does not
 // change any more afterwards.
 void Model::Impl::fold_constants() {
+  const std::vector<graph::Node> all = graph_.nodes;
   graph::Graph part;
   std::vector<graph::Node> rest;
   std::map<std::string, bool> known;
@@ -129,7 +161,14 @@ void Model::Impl::fold_constants() {
 
   try {
     // All of them are outputs, so that each can be tapped.
-    for (const auto& [name, type] : plan::infer_types(part, *this, {})) {
+    const plan::Types types = plan::infer_types(part, *this, {});
+    double work = 0;
+    for (const graph::Node& node : part.nodes) work += work_of(node, types);
+    if (work > most_folding) {  // then they run with the network
+      graph_.nodes = all;
+      return;
+    }
+    for (const auto& [name, type] : types) {
       if (part.constants.count(name) != 0) continue;
       part.outputs.push_back({name, DType::f32, {}});
       for (const std::int64_t d : type.shape) part.outputs.back().shape.push_back({d, {}});
