@@ -1,4 +1,4 @@
-"""Operators that move and select elements: any type, refusals, indices beyond bounds, shapes that follow from values."""
+"""Operators that move and select elements: any type, refusals, indices beyond bounds, shapes from values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -169,7 +169,8 @@ Types reverse_sequence(const Node& node, const Inputs& in) {
   const Shape& x = in[0]->shape;
   const std::int64_t time = int_attribute(node, "time_axis", 0), batch = int_attribute(node, "batch_axis", 1);
   require(x.size() >= 2, node, "input has shape " + to_string(x), "at least rank 2 is needed");
-  require((time == 0 && batch == 1) || (time == 1 && batch == 0), node, "time_axis " + std::to_string(time) + " and batch_axis " + std::to_string(batch),
+  require((time == 0 && batch == 1) || (time == 1 && batch == 0), node,
+          "time_axis " + std::to_string(time) + " and batch_axis " + std::to_string(batch),
           "one must be 0, the other 1");
   require(in[1]->shape == Shape{x[static_cast<std::size_t>(batch)]}, node, "sequence_lens " + to_string(in[1]->shape),
           "one for each batch is needed");

@@ -189,8 +189,8 @@ PlainKernel prepare_resize(const PlainNode& p) {
   if (graph::element_count(p.outputs[0].shape, "a value") == 0) return {[](const PlainArrays&) {}};
   if (mode == "nearest") return prepare_nearest(p, axes, coordinates, other);
 
-  const double a = static_cast<double>(graph::float_attribute(p.node, "cubic_coeff_a", -0.75f));
-  const Filter filter{mode == "cubic", graph::int_attribute(p.node, "antialias", 0) != 0, a};
+  const double coefficient = static_cast<double>(graph::float_attribute(p.node, "cubic_coeff_a", -0.75f));
+  const Filter filter{mode == "cubic", graph::int_attribute(p.node, "antialias", 0) != 0, coefficient};
   const bool exclude = graph::int_attribute(p.node, "exclude_outside", 0) != 0;
   // Axes that shrink come first: then the others have less to do.
   std::vector<std::size_t> order;

@@ -252,8 +252,8 @@ PlainKernel prepare_reverse_sequence(const PlainNode& p) {
         const std::int64_t time = time_first ? r / batches : r % times, batch = time_first ? r % batches : r / times;
         const std::int64_t length = std::clamp<std::int64_t>(lengths[batch], 0, times), from = time < length ? length - 1 - time : time;
         const std::int64_t source = time_first ? from * batches + batch : batch * times + from;
-        const auto* x = static_cast<const std::byte*>(a.in[0]) + source * block;
-        std::memcpy(static_cast<std::byte*>(a.out[0]) + r * block, x, static_cast<std::size_t>(block));
+        const auto* reversed = static_cast<const std::byte*>(a.in[0]) + source * block;
+        std::memcpy(static_cast<std::byte*>(a.out[0]) + r * block, reversed, static_cast<std::size_t>(block));
       }
     });
   }};
