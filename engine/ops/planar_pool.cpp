@@ -63,11 +63,13 @@ void pool_rows(const PlanarPool& p, const T* x, T* y, T start, Team& team, const
     for (std::int64_t begin = 0; begin < p.out[2]; begin += line_elements) {
       const std::int64_t count = std::min(line_elements, p.out[2] - begin);
       std::fill_n(values, count, start);
+      // Taps that any of these outputs has: later windows begin with earlier taps.
+      const std::int64_t first_tap = taps(p, 2, begin + count - 1).first, last_tap = taps(p, 2, begin).last;
       for (std::int64_t a = ds.first; a < ds.last; ++a) {
         for (std::int64_t b = hs.first; b < hs.last; ++b) {
           const std::int64_t z = depth * p.stride[0] - p.before[0] + a * p.dilation[0], v = height * p.stride[1] - p.before[1] + b * p.dilation[1];
           const T* line = source + (z * p.in[1] + v) * p.in[2];
-          for (std::int64_t c = 0; c < p.kernel[2]; ++c) {
+          for (std::int64_t c = first_tap; c < last_tap; ++c) {
             const std::int64_t offset = c * p.dilation[2] - p.before[2], stride = p.stride[2];
             std::int64_t q = begin;
             if (offset + q * stride < 0) q = (-offset + stride - 1) / stride;

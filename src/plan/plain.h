@@ -33,7 +33,8 @@ struct PlainKernel {
 };
 
 // Makes a constant input of f32 in the form that a kernel wants, once per model: fill(values, target) writes `floats` numbers.
-// Null if the input is no constant; else `run` finds null in place of the input.
+// `form` names the layout, the tile included: plans for other shapes share what has the same form. Null if the input is no
+// constant; else `run` finds null in place of the input.
 using Pack = std::function<const float*(std::size_t input, const std::string& form, std::int64_t floats,
                                         const std::function<void(const float*, float*)>& fill)>;
 
