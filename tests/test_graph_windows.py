@@ -22,12 +22,20 @@ Node = tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]
 
 
 def raw_file(
-    feeds: Mapping[str, Array], constants: Mapping[str, Array], nodes: Sequence[Node], results: Mapping[str, Array]
+    feeds: Mapping[str, Array],
+    constants: Mapping[str, Array],
+    nodes: Sequence[Node],
+    results: Mapping[str, Array],
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
 ) -> bytes:
-    """A file whose graph takes `feeds` and gives `results`: names, types and shapes of its outputs."""
+    """A file whose graph takes `feeds` and gives `results`: names, types and, unless `shapes` has them, shapes."""
+    declared = shapes or {}
 
     def values(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
-        return [{"name": name, "dtype": TYPES[a.dtype.name], "shape": list(a.shape)} for name, a in arrays.items()]
+        return [
+            {"name": name, "dtype": TYPES[a.dtype.name], "shape": list(declared.get(name, a.shape))}
+            for name, a in arrays.items()
+        ]
 
     graph = {
         "name": "windows",
@@ -285,6 +293,27 @@ def test_the_plan_says_what_runs(isa: str, rng: np.random.Generator) -> None:
     assert layer.kernel.startswith("gemm_") and layer.kernel.endswith(f"__{isa}")
     assert layer.encoding == "dense" and layer.encoded_bytes == 8 * 4 * 9 * 4 <= layer.packed_bytes
     assert layer.macs == 8 * 4 * 9 * 5 * 6
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"output_shape": [11]}, {"output_shape": [10], "auto_pad": "SAME_UPPER"}, {"auto_pad": "SAME_LOWER"}],
+    ids=str,
+)
+def test_packed_weights_serve_many_sizes(attributes: dict[str, Any], isa: str, rng: np.random.Generator) -> None:
+    """Padding that follows from sizes changes which taps an output phase has: weights are packed for each."""
+    w, strides = small_integers(rng, 4, 6, 4), [3]
+    shapes: dict[str, list[int | str]] = {"x": [1, 4, "size"], "y": [1, 6, "width"]}
+    node: Node = ("ConvTranspose", ["x", "w"], ["y"], {**attributes, "strides": strides})
+    x = {size: small_integers(rng, 1, 4, size) for size in (5, 4, 6, 3, 5)}
+    model = bittern.load(raw_file({"x": x[5]}, {"w": w}, [node], {"y": x[5]}, shapes), isa=isa)
+    for size, array in x.items():
+        covered = strides[0] * (size - 1) + 4
+        width = attributes.get("output_shape", [strides[0] * size])[0]
+        cut = max(0, covered - width)
+        before = cut // 2 if attributes.get("auto_pad") == "SAME_UPPER" else cut - cut // 2
+        explicit = {"strides": strides, "pads": [before, cut - before], "output_padding": [max(0, width - covered)]}
+        assert_equal(model.run({"x": array})["y"], maps.conv_transpose(array, w, None, explicit), f"size {size}")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
