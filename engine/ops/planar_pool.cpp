@@ -98,7 +98,8 @@ void whole(const float* x, float* y, std::int64_t planes, std::int64_t count, Te
 template <class T>
 void max_pool(const PlanarPool& p, const T* x, T* y, std::int64_t* indices, Team& team) {
   if (indices == nullptr) {
-    return pool_rows(p, x, y, least<T>(), team, [](T a, T b) { return wins(b, a) ? b : a; }, [](T v, std::int64_t, std::int64_t, std::int64_t) { return v; });
+    const auto finish = [](T v, std::int64_t, std::int64_t, std::int64_t) { return v; };
+    return pool_rows(p, x, y, least<T>(), team, [](T a, T b) { return wins(b, a) ? b : a; }, finish);
   }
   each_row(p, team, [&](std::int64_t plane, std::int64_t depth, std::int64_t height) {
     const std::int64_t size = p.in[0] * p.in[1] * p.in[2], at = ((plane * p.out[0] + depth) * p.out[1] + height) * p.out[2];
