@@ -205,7 +205,8 @@ PlainKernel prepare_layer_norm(const PlainNode& node) {
 // InstanceNormalization is GroupNormalization with one channel a group.
 PlainKernel prepare_channel_norm(const PlainNode& node) {
   const Shape& x_shape = node.inputs[0]->shape;
-  const std::int64_t channels = x_shape[1], groups = node.node.op == "GroupNormalization" ? graph::int_attribute(node.node, "num_groups", 1) : channels;
+  const std::int64_t channels = x_shape[1];
+  const std::int64_t groups = node.node.op == "GroupNormalization" ? graph::int_attribute(node.node, "num_groups", 1) : channels;
   std::int64_t pixels = 1;
   for (std::size_t i = 2; i < x_shape.size(); ++i) pixels *= x_shape[i];
   const std::int64_t each = groups == 0 ? 0 : channels / groups, length = each * pixels, rows = x_shape[0] * groups;
