@@ -78,7 +78,8 @@ void lower_plain(Builder& builder, const Item& item) {
   std::uint64_t packed_bytes = 0, encoded_bytes = 0;
   std::string encoding;  // of the first packed input: the weights
   bool decoded = false;
-  const Pack pack = [&](std::size_t i, const std::string& form, std::int64_t floats, const std::function<void(const float*, float*)>& fill) -> const float* {
+  using Fill = std::function<void(const float*, float*)>;
+  const Pack pack = [&](std::size_t i, const std::string& form, std::int64_t floats, const Fill& fill) -> const float* {
     const Constants& constants = *builder.source().constants;
     const std::string& name = node.inputs[i];
     if (!constants.has(name) || inputs[i]->dtype != DType::f32) return nullptr;
