@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 _LONGEST = {"place": 1000, "problem": 1700, "remedy": 500}  # a part may quote a file, and a message is no dump of it
 
 
