@@ -66,7 +66,10 @@ def files() -> Iterator[tuple[str, bytes]]:
     yield "many named outputs", assemble(graph([*spread, *passed], [value(f"p{i}", 1, 4) for i in range(half)]), {})
 
     names = ["x"] * 200_000
-    yield "many inputs of one node", assemble(graph([node("y", "Concat", names, axis=0)], [value("y", len(names), 4)]), {})
+    yield (
+        "many inputs of one node",
+        assemble(graph([node("y", "Concat", names, axis=0)], [value("y", len(names), 4)]), {}),
+    )
 
     blanks = [node(f"i{i}", "Identity", [f"i{i - 1}" if i else "x"]) for i in range(NODES)]
     yield "a long chain of nothing", assemble(graph(blanks, [value(f"i{NODES - 1}", 1, 4)]), {})
@@ -90,7 +93,10 @@ def files() -> Iterator[tuple[str, bytes]]:
     one = [value("x1", 1, 4)]
     yield "a million axes", assemble(graph(squeezed, [value("q", 4)], axes, one), many)
 
-    scaled = [node("c", "Conv", ["a", "w"]), *(node(f"m{i}", "Mul", [f"m{i - 1}" if i else "c", "s"]) for i in range(1_000))]
+    scaled = [
+        node("c", "Conv", ["a", "w"]),
+        *(node(f"m{i}", "Mul", [f"m{i - 1}" if i else "c", "s"]) for i in range(1_000)),
+    ]
     channels = {"w": zeros(1 << 16, 1, 1, 1), "s": zeros(1 << 16, 1, 1)}
     image, result = [value("a", 1, 1, 1, 1)], [value("m999", 1, 1 << 16, 1, 1)]
     yield "a long chain of scales", assemble(graph(scaled, result, channels, image), SPARSE)

@@ -1,4 +1,4 @@
-"""A small network of every operator: seeds of the mutator, and networks for tests of promises that hold for all of them."""
+"""A small network of every operator: seeds of the mutator, and networks to test promises that hold for all."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

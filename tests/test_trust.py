@@ -16,7 +16,7 @@ import pytest
 from bittern.operators import OPERATORS
 
 from tests import hostile_costs, operator_samples
-from tests.builders import digits_like, floats, network, output
+from tests.builders import NodeSpec, digits_like, floats, network, output
 from tests.compare import assert_same_bits
 
 Tool = Callable[[str], Path]
@@ -35,7 +35,18 @@ def tool(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Tool:
         program = folder / name
         if not program.exists():
             source = repository / "tests" / "tools" / f"{name}.cpp"
-            command = [compiler, "-std=c++20", "-O1", "-I", repository / "include", source, library, "-pthread", "-o", program]
+            command = [
+                compiler,
+                "-std=c++20",
+                "-O1",
+                "-I",
+                repository / "include",
+                source,
+                library,
+                "-pthread",
+                "-o",
+                program,
+            ]
             done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
         return program
@@ -105,7 +116,7 @@ def test_memory_limit_holds(encoded: bool, tool: Tool, rng: np.random.Generator,
 
 @pytest.mark.parametrize(("cpu", "level"), [("Nehalem", "scalar"), ("Haswell", "avx2")])
 def test_old_cpu(cpu: str, level: str, tool: Tool, tmp_path: Path) -> None:
-    """An emulated CPU that stops at any wider instruction: the best level it has runs, with the bits of this machine."""
+    """On an emulated CPU that stops at any wider instruction, the best level it has gives the bits of this machine."""
     emulator = shutil.which("qemu-x86_64")
     if emulator is None or "avx2" not in bittern.cpu().isa_levels_built:
         pytest.skip("no qemu-x86_64 (apt-get install qemu-user), or no build for x86-64")
@@ -115,7 +126,17 @@ def test_old_cpu(cpu: str, level: str, tool: Tool, tmp_path: Path) -> None:
     paths = {name: tmp_path / name for name in ("net.bittern", "x.f32", "native.f32", "emulated.f32")}
     digits_like().save(paths["net.bittern"])
     paths["x.f32"].write_bytes(np.linspace(-1, 1, 3 * 64, dtype="<f4").tobytes())
-    emulate = [emulator, "-cpu", cpu, program, paths["net.bittern"], paths["x.f32"], paths["emulated.f32"], "--batch", 3]
+    emulate = [
+        emulator,
+        "-cpu",
+        cpu,
+        program,
+        paths["net.bittern"],
+        paths["x.f32"],
+        paths["emulated.f32"],
+        "--batch",
+        3,
+    ]
     if "does not support" in call(emulator, "-cpu", f"{cpu},enforce", "/bin/true").stderr:
         pytest.skip(f"this qemu does not emulate all of {cpu}")
     native = [program, paths["net.bittern"], paths["x.f32"], paths["native.f32"], "--batch", 3, "--isa", level]
@@ -151,13 +172,21 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+def started(*arguments: object) -> subprocess.Popen[str]:
+    """The command in a process of its own, at the moment when it begins to work."""
+    command = [sys.executable, "-c", INTERRUPTED, *map(str, arguments)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
 def test_interrupted_conversion_leaves_nothing(tmp_path: Path, rng: np.random.Generator) -> None:
     """Ctrl-C at any moment of a conversion: the old file, or the whole new one; no other file, no traceback."""
     pytest.importorskip("onnx")
     source, target = tmp_path / "net.onnx", tmp_path / "out" / "net.bittern"
     target.parent.mkdir()
     weights = {"w": floats(rng, 128, 128, 3, 3), "v": floats(rng, 128, 128, 3, 3)}
-    nodes = [("Conv", ["x", "w"], "c", {}), ("Conv", ["c", "v"], "y", {})]
+    nodes: list[NodeSpec] = [("Conv", ["x", "w"], "c", {}), ("Conv", ["c", "v"], "y", {})]
     net = network({"x": (1, 128, 9, 9)}, weights, nodes, ["y"])
     from onnx import save
 
@@ -165,10 +194,7 @@ def test_interrupted_conversion_leaves_nothing(tmp_path: Path, rng: np.random.Ge
     target.write_bytes(b"old")
     ends = []
     for delay in (0.0, 0.05, 0.2, 0.4, 0.8, 1.6):
-        command = [sys.executable, "-c", INTERRUPTED, "compress", source, "-o", target, "--density", "0.3", "--bits", "5"]
-        process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        process = started("compress", source, "-o", target, "--density", "0.3", "--bits", "5")
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate(timeout=120)
@@ -186,12 +212,9 @@ def test_interrupted_conversion_leaves_nothing(tmp_path: Path, rng: np.random.Ge
 
 def test_interrupted_run_ends_soon(tmp_path: Path) -> None:
     """Ctrl-C between two runs of a long loop ends it with code 130 and one line."""
-    path, image = tmp_path / "net.bittern", tmp_path / "x.npy"
+    path = tmp_path / "net.bittern"
     digits_like().save(path)
-    np.save(image, np.zeros((256, 1, 8, 8), np.float32))
-    command = [sys.executable, "-c", INTERRUPTED, "bench", path, "--rounds", "1000000"]
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process = started("bench", path, "--rounds", "1000000")
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     _, complaint = process.communicate(timeout=60)

@@ -97,7 +97,7 @@ class Surgeon {
 
   std::vector<Value>* list(const char* key) {
     Value* const found = parts_.graph.find(key);
-    return found == nullptr || found->items.empty() ? nullptr : &found->items;
+    return found == nullptr || found->kind != Kind::array || found->items.empty() ? nullptr : &found->items;
   }
   Value* a_node() {
     std::vector<Value>* const nodes = list("nodes");
@@ -397,7 +397,7 @@ class Surgeon {
   void change_outputs() {
     Value* const outputs = parts_.graph.find("outputs");
     const std::vector<std::string> names = value_names();
-    if (outputs == nullptr || outputs->items.empty() || names.empty()) return;
+    if (outputs == nullptr || outputs->kind != Kind::array || outputs->items.empty() || names.empty()) return;
     if (rng_.chance(40)) return redirect_output(rng_.pick(names));
     Value more = outputs->items.front();
     if (more.kind != Kind::object) return;

@@ -1,7 +1,7 @@
 """Writes the golden files: python -m tests.tools.write_golden. What they hold depends on integer arithmetic alone.
 
-Run it only when the format changes on purpose, and say so in the CHANGELOG: test_golden.py is there to notice every other
-change of the written bytes or of what old files mean.
+Run it only when the format changes on purpose, and say so in the CHANGELOG: test_golden.py is there to notice every
+other change of the written bytes or of what old files mean.
 """
 
 import io
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import bittern
 import numpy as np
-from bittern.encode import relative_index
 from bittern.encodings import (
     Affine,
     Bitmap,
@@ -42,7 +41,8 @@ def integers(count: int, low: int, high: int, salt: int) -> Array:
     """Numbers from low to high - 1 that look random."""
     state = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(salt * 40503)
     state = (state ^ (state >> np.uint64(15))) * np.uint64(2246822519) & np.uint64(2**32 - 1)
-    return (low + ((state >> np.uint64(7)) % np.uint64(high - low)).astype(np.int64)).astype(np.int64)
+    found: Array = low + ((state >> np.uint64(7)) % np.uint64(high - low)).astype(np.int64)
+    return found
 
 
 def numbers(*shape: int, salt: int) -> Array:
@@ -178,7 +178,9 @@ def layers_network() -> bittern.Network:
     net.add_input("x", ("N", 1))
     weights: dict[str, Encoding | Array] = {
         "w0": numbers(1, 72, salt=21),
-        "w1": Affine(Packed.pack(codes(8, 5, 2, 3, 3, low=-8, salt=22), 4, signed=True), Dense(np.array(0.125, np.float32))),
+        "w1": Affine(
+            Packed.pack(codes(8, 5, 2, 3, 3, low=-8, salt=22), 4, signed=True), Dense(np.array(0.125, np.float32))
+        ),
         "b1": numbers(5, salt=23),
         "w2": Signs(Packed.pack(codes(2, 5, 1, 3, 3, salt=24), 1), Dense(np.array(0.25, np.float32))),
         "w3": Codebook(Huffman.code(codes(8, 7, 20, salt=25)), Dense(numbers(8, salt=26))),

@@ -1,6 +1,6 @@
 """Writes the good files that the mutator and the fuzzers start from: write_seeds FOLDER.
 
-A file for each constant of tests/encoding_samples.py, for each operator of tests/operator_samples.py, and a few networks.
+A file for each constant of tests/encoding_samples.py, each operator of tests/operator_samples.py, and a few networks.
 """
 
 import sys
