@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.model is None:
             shape = [1, *size("squeezenet").input_shape]
         else:
-            shape = [side if isinstance(side, int) else 1 for side in dense.inputs[0].shape]
+            shape = [side if isinstance(side, int) else 1 for side in dense.inputs[0].shape or ()]
         candidates = [
             Candidate("bittern, compressed", folder / "small.bittern", _BITTERN),
             Candidate("bittern, float32", folder / "dense.bittern", _BITTERN),

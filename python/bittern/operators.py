@@ -62,7 +62,7 @@ HardSigmoid | 1 | 0 | alpha:float=0.2 beta:float=0.5
 Shrink | 1 | 0 | bias:float=0 lambd:float=0.5
 Gelu | 1 | 0 | approximate:string=none
 Clip | 1-3 | 0
-Dropout | 1-3 | 0 bool?
+Dropout | 1-3 | 0
 Softmax LogSoftmax Hardmax | 1 | 0 | axis:int=-1
 CumSum | 2 | 0 | exclusive:int=0 reverse:int=0
 ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare \

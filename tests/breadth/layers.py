@@ -14,6 +14,8 @@ def _windows(choose: Rng, rank: int, dilated: bool = True) -> tuple[list[int], d
     if dilated and choose.random() < 0.4:
         attributes["dilations"] = [number(choose, 1, 2) for _ in range(rank)]
     kind = one_of(choose, ("pads", "pads", "SAME_UPPER", "SAME_LOWER", "VALID"))
+    if kind.startswith("SAME"):  # with a stride beyond the kernel runtimes disagree
+        attributes["strides"] = [min(pair) for pair in zip(kernel, attributes["strides"], strict=True)]
     if kind == "pads":
         attributes["pads"] = [number(choose, 0, size - 1) for size in kernel * 2]
     else:
@@ -87,7 +89,7 @@ def normalization(choose: Rng, change: Rng) -> Case:
     if op == "GroupNormalization":
         return Case(op, [x, scale, shift], {**epsilon, "num_groups": groups}, tolerance=1e-4)
     if op == "LRN":
-        return Case(op, [x], {"size": number(choose, 1, 5), "alpha": 0.5, "bias": 1.5}, tolerance=1e-4)
+        return Case(op, [x], {"size": one_of(choose, (1, 3, 5)), "alpha": 0.5, "bias": 1.5}, tolerance=1e-4)
     if op == "LpNormalization":
         return Case(op, [x], {"axis": number(choose, -rank, rank - 1), "p": number(choose, 1, 2)}, tolerance=1e-4)
     return Case(op, [x], {"axes": [0, 2, 3]} if choose.random() < 0.5 else {}, tolerance=1e-3)
@@ -163,9 +165,7 @@ def recurrent(choose: Rng, change: Rng) -> Case:
 
 
 def dropout(choose: Rng, change: Rng) -> Case:
-    return Case(
-        "Dropout", [floats(change, sizes(change, number(choose, 0, 4), empty=True))], outputs=number(choose, 1, 2)
-    )
+    return Case("Dropout", [floats(change, sizes(change, number(choose, 0, 4), empty=True))])
 
 
 FAMILIES: dict[str, Family] = {

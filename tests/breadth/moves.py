@@ -171,8 +171,7 @@ def one_hot(choose: Rng, change: Rng) -> Case:
     rank, depth = number(choose, 0, 3), number(change, 1, 6)
     indices = change.integers(-depth, depth, sizes(change, rank)).astype(one_of(choose, ("int32", "int64")))
     two = values(change, one_of(choose, ("float32", "int64", "int8")), (2,))
-    depths = np.array(depth, np.int64) if choose.random() < 0.5 else integers(depth)
-    return Case("OneHot", [indices, depths, two], {"axis": number(choose, -rank - 1, rank)})
+    return Case("OneHot", [indices, np.array(depth, np.int64), two], {"axis": number(choose, -rank - 1, rank)})
 
 
 NAMES = {
@@ -195,7 +194,8 @@ def made(choose: Rng, change: Rng) -> Case:
     rank = number(choose, 0, 4)
     if op == "ConstantOfShape":
         # The value is part of the operator, not an input of the model: tests/test_breadth.py keeps it constant.
-        return Case(op, [integers(*sizes(change, rank, empty=True)), values(choose, one_of(choose, ANY), (1,))])
+        value = values(choose, one_of(choose, ("float32", "int8", "int64", "bool")), (1,))
+        return Case(op, [integers(*sizes(change, rank, empty=True)), value])
     if op == "Range":
         dtype = one_of(choose, ("float32", "int32", "int64"))
         step = number(change, 1, 3) * (1 if change.random() < 0.6 else -1)

@@ -100,6 +100,9 @@ def export_onnx(network: Network) -> ModelProto:
     )
     helper.set_model_props(model, dict(sorted(network.metadata.items())))
     onnx.checker.check_model(model)
+    for value, info in zip(model.graph.output, network.outputs, strict=True):
+        if info.shape is None:  # the checker wants one, runtimes do not
+            value.type.tensor_type.ClearField("shape")
     return model
 
 
@@ -135,5 +138,4 @@ def _node(node: Node, constants: Mapping[str, NDArray[Any]]) -> NodeProto:
 def _value(info: ValueInfo) -> ValueInfoProto:
     from onnx import TensorProto, helper
 
-    shape = None if info.shape is None else list(info.shape)
-    return helper.make_tensor_value_info(info.name, getattr(TensorProto, _TYPES[info.dtype]), shape)
+    return helper.make_tensor_value_info(info.name, getattr(TensorProto, _TYPES[info.dtype]), list(info.shape or ()))

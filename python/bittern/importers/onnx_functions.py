@@ -54,7 +54,25 @@ def _defined_by_others(model: ModelProto, op: str) -> ModelProto | None:
     import onnx.inliner
 
     try:
-        result = onnx.inliner.inline_selected_functions(model, [("", op)], inline_schema_functions=True)
+        result = onnx.inliner.inline_selected_functions(
+            _with_defaults(model, op), [("", op)], inline_schema_functions=True
+        )
     except Exception:  # releases without it, models that it cannot take: the operator is refused by its name then
         return None
     return None if op in missing_operators(result) else result
+
+
+def _with_defaults(model: ModelProto, op: str) -> ModelProto:
+    """The model with all attributes of an operator's nodes: definitions refer to them."""
+    import onnx
+
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    schema = onnx.defs.get_schema(op, opsets.get("", opsets.get("ai.onnx", 1)))
+    defaults = [schema.attributes[name].default_value for name in schema.attributes]
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if node.op_type == op and node.domain in ("", "ai.onnx"):
+            given = {attribute.name for attribute in node.attribute}
+            node.attribute.extend(default for default in defaults if default.name and default.name not in given)
+    return copy

@@ -135,7 +135,16 @@ def _dropout(node: Context) -> list[Step]:
         training = node.constant(node.inputs[2])
         if training is None or bool(np.any(training)):
             raise Unsupported("Dropout in training mode is not supported")
-    return [node.step(inputs=node.inputs[:1], attributes=node.without("ratio", "seed"))]
+    step = node.step(inputs=node.inputs[:1], outputs=node.outputs[:1], attributes=node.without("ratio", "seed"))
+    if len(node.outputs) < 2:
+        return [step]
+    # Nothing is dropped: the mask is true everywhere.
+    dims, true = (node.new(f"{node.outputs[1]}.{part}") for part in ("shape", "value"))
+    return [
+        step,
+        Step("Shape", f"{node.name}.shape", node.inputs[:1], [dims]),
+        Step("ConstantOfShape", f"{node.name}.mask", [dims, true], [node.outputs[1]], {}, {true: np.ones(1, bool)}),
+    ]
 
 
 def _eye_like(node: Context) -> list[Step]:

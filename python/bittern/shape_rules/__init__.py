@@ -23,10 +23,6 @@ def _same(view: NodeView, inputs: list[Shape]) -> Shape:
     return inputs[0]
 
 
-def _twice(view: NodeView, inputs: list[Shape]) -> Result:
-    return [inputs[0]] * len(view.node.outputs)
-
-
 def _reduce(view: NodeView, inputs: list[Shape]) -> Result:
     shape, keep = inputs[0], view.get("keepdims", 1)
     given = view.integers(1)
@@ -103,7 +99,6 @@ RULES: dict[str, Rule] = {
     "ConstantOfShape": _constant_of_shape,
     "Conv": layers.conv,
     "ConvTranspose": layers.conv_transpose,
-    "Dropout": _twice,
     "Expand": moves.expand,
     "Flatten": moves.flatten,
     "Gather": moves.gather,

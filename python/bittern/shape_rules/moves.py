@@ -178,15 +178,18 @@ def slice_(view: NodeView, inputs: list[Shape]) -> Shape:
         axis = view.axis(given, len(shape))
         size = out[axis]
         if isinstance(size, int) and starts is not None and ends is not None and steps is not None and all(steps):
-            out[axis] = len(range(size)[slice(*_bounds(starts[i], ends[i], steps[i], size))])
+            out[axis] = _sliced(size, starts[i], ends[i], steps[i])
         else:
             out[axis] = view.fresh(axis)
     return tuple(out)
 
 
-def _bounds(start: int, end: int, step: int, size: int) -> tuple[int, int | None, int]:
-    """A slice of Python that means the same; an end before the first element has no number there."""
-    return start, None if step < 0 and end < -size else end, step
+def _sliced(size: int, start: int, end: int, step: int) -> int:
+    """How many elements a slice has: bounds are clamped as ONNX says, which for negative steps is not as in Python."""
+    start, end = (bound + size if bound < 0 else bound for bound in (start, end))
+    low, high = (0, size) if step > 0 else (-1, size - 1)
+    start, end = min(max(start, 0), high), min(max(end, low), high)
+    return max(0, -((start - end) // step))
 
 
 def depth_to_space(view: NodeView, inputs: list[Shape]) -> Shape:
