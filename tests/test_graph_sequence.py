@@ -336,6 +336,20 @@ def test_channel_normalisations(isa: str, rng: np.random.Generator) -> None:
         close(run(op, [x, scale, bias], isa=isa, threads=2, **attributes)[0], expected)
 
 
+def test_empty_arrays(isa: str) -> None:
+    """Nothing is computed, and no size is multiplied that does not count."""
+    none = np.zeros((3, 0, 5), np.float32)
+    channels = np.zeros(0, np.float32)
+    assert run("GroupNormalization", [none, channels, channels], isa=isa, num_groups=1 << 62)[0].shape == none.shape
+    assert run("InstanceNormalization", [none, channels, channels], isa=isa)[0].shape == none.shape
+    for op in ("LogSoftmax", "Hardmax", "LpNormalization"):
+        for axis in range(3):
+            assert run(op, [none], isa=isa, axis=axis)[0].shape == none.shape
+    assert run("MeanVarianceNormalization", [none], isa=isa, axes=[1])[0].shape == none.shape
+    y, mean, inverse = run("LayerNormalization", [none, none[0]], outputs=3, isa=isa, axis=1)
+    assert (y.shape, mean.shape, inverse.shape) == ((3, 0, 5), (3, 1, 1), (3, 1, 1))
+
+
 X, W, R = (np.zeros(shape, np.float32) for shape in ((3, 2, 4), (1, 15, 4), (1, 15, 5)))
 M = np.zeros((2, 3), np.float32)
 

@@ -17,6 +17,40 @@ from tests.reference.arrays import Array
 TYPES = {"float32": "f32", "int8": "i8", "uint8": "u8", "int32": "i32", "int64": "i64"}
 
 
+Node = tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]
+"""Operator, inputs, outputs, attributes."""
+
+
+def raw_file(
+    feeds: Mapping[str, Array],
+    constants: Mapping[str, Array],
+    nodes: Sequence[Node],
+    results: Mapping[str, Array],
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
+) -> bytes:
+    """A file whose graph takes `feeds` and gives `results`: names, types and, unless `shapes` has them, shapes."""
+    declared = shapes or {}
+
+    def values(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "dtype": TYPES[a.dtype.name], "shape": list(declared.get(name, a.shape))}
+            for name, a in arrays.items()
+        ]
+
+    graph = {
+        "name": "windows",
+        "inputs": values(feeds),
+        "outputs": values(results),
+        "constants": {name: {"kind": "dense", "leaf": name} for name in constants},
+        "nodes": [
+            {"name": f"node{i}", "op": op, "inputs": list(ins), "outputs": list(outs), "attributes": dict(attributes)}
+            for i, (op, ins, outs, attributes) in enumerate(nodes)
+        ],
+        "metadata": {},
+    }
+    return assemble(graph, {name: leaf(array) for name, array in constants.items()})
+
+
 def one_node(
     op: str,
     feeds: Mapping[str, Array],
@@ -24,28 +58,11 @@ def one_node(
     attributes: Mapping[str, Any],
     constants: Sequence[str] = (),
 ) -> bytes:
-    """A file of one node; `results` gives the types and shapes of its outputs y0, y1."""
-
-    def value(name: str, array: Array) -> dict[str, Any]:
-        return {"name": name, "dtype": TYPES[array.dtype.name], "shape": list(array.shape)}
-
-    graph = {
-        "name": "windows",
-        "inputs": [value(name, array) for name, array in feeds.items() if name not in constants],
-        "outputs": [value(f"y{i}", array) for i, array in enumerate(results)],
-        "constants": {name: {"kind": "dense", "leaf": name} for name in constants},
-        "nodes": [
-            {
-                "name": "node",
-                "op": op,
-                "inputs": list(feeds),
-                "outputs": [f"y{i}" for i in range(len(results))],
-                "attributes": dict(attributes),
-            }
-        ],
-        "metadata": {},
-    }
-    return assemble(graph, {name: leaf(feeds[name]) for name in constants})
+    """A file of one node with the outputs y0, y1; `constants` are those of `feeds` that the file holds."""
+    outputs = {f"y{i}": array for i, array in enumerate(results)}
+    given = {name: array for name, array in feeds.items() if name not in constants}
+    held = {name: feeds[name] for name in constants}
+    return raw_file(given, held, [(op, list(feeds), list(outputs), attributes)], outputs)
 
 
 def check(
@@ -218,6 +235,15 @@ def test_padding_wider_than_the_window(isa: str) -> None:
     )
 
 
+def test_not_a_number_is_the_largest(isa: str) -> None:
+    x = np.arange(8, dtype=np.float32).reshape(1, 1, 2, 2, 2)
+    x[0, 0, 0, 1, 0] = np.nan
+    y = np.array([np.nan, 7], np.float32).reshape(1, 1, 2, 1, 1)
+    indices = np.array([2, 7], np.int64).reshape(1, 1, 2, 1, 1)
+    check("MaxPool", {"x": x}, [y, indices], {"kernel_shape": [1, 2, 2]}, isa)
+    check("MaxPool", {"x": x}, [y], {"kernel_shape": [1, 2, 2]}, isa)
+
+
 @pytest.mark.parametrize("rank", [3, 4, 5, 6])
 def test_whole_maps(rank: int, isa: str, rng: np.random.Generator) -> None:
     """Global pools, LRN and batch normalisation take maps of any rank."""
@@ -255,6 +281,84 @@ def test_large_maps(isa: str, rng: np.random.Generator) -> None:
     feeds = {"x": small_integers(rng, 1, 64, 2, 24, 25, limit=2), "w": small_integers(rng, 10, 32, 1, 3, 3, limit=2)}
     attributes = {"group": 2, "pads": [0, 1, 1, 0, 1, 1]}
     check("Conv", feeds, [maps.conv(feeds["x"], feeds["w"], None, attributes)], attributes, isa)
+
+
+def test_the_plan_says_what_runs(isa: str, rng: np.random.Generator) -> None:
+    """Constant weights are packed once for a tile of the level; depthwise layers run on the weights as they are."""
+    feeds = {"x": floats(rng, 1, 8, 5, 6), "w": floats(rng, 8, 4, 3, 3)}
+    y = maps.conv_transpose(feeds["x"], feeds["w"], None, {})
+    model = bittern.load(one_node("ConvTranspose", feeds, [y], {}, ["w"]), isa=isa)
+    model.run({"x": feeds["x"]})
+    (layer,) = model.plan.layers
+    assert layer.kernel.startswith("gemm_") and layer.kernel.endswith(f"__{isa}")
+    assert layer.encoding == "dense" and layer.encoded_bytes == 8 * 4 * 9 * 4 <= layer.packed_bytes
+    assert layer.macs == 8 * 4 * 9 * 5 * 6
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"output_shape": [11]}, {"output_shape": [10], "auto_pad": "SAME_UPPER"}, {"auto_pad": "SAME_LOWER"}],
+    ids=str,
+)
+def test_packed_weights_serve_many_sizes(attributes: dict[str, Any], isa: str, rng: np.random.Generator) -> None:
+    """Padding that follows from sizes changes which taps an output phase has: weights are packed for each."""
+    w, strides = small_integers(rng, 4, 6, 4), [3]
+    shapes: dict[str, list[int | str]] = {"x": [1, 4, "size"], "y": [1, 6, "width"]}
+    node: Node = ("ConvTranspose", ["x", "w"], ["y"], {**attributes, "strides": strides})
+    x = {size: small_integers(rng, 1, 4, size) for size in (5, 4, 6, 3, 5)}
+    model = bittern.load(raw_file({"x": x[5]}, {"w": w}, [node], {"y": x[5]}, shapes), isa=isa)
+    for size, array in x.items():
+        covered = strides[0] * (size - 1) + 4
+        width = attributes.get("output_shape", [strides[0] * size])[0]
+        cut = max(0, covered - width)
+        before = cut // 2 if attributes.get("auto_pad") == "SAME_UPPER" else cut - cut // 2
+        explicit = {"strides": strides, "pads": [before, cut - before], "output_padding": [max(0, width - covered)]}
+        assert_equal(model.run({"x": array})["y"], maps.conv_transpose(array, w, None, explicit), f"size {size}")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_network_of_lines(threads: int, isa: str, rng: np.random.Generator) -> None:
+    """A 1-D network: folded normalisation, groups, depthwise, a residual, a concatenation, pools."""
+    constants = {
+        "w1": small_integers(rng, 16, 3, 5),
+        "scale": np.array([2, -1] * 8, np.float32),
+        "shift": small_integers(rng, 16),
+        "mean": small_integers(rng, 16),
+        "variance": np.ones(16, np.float32),
+        "w2": small_integers(rng, 16, 8, 3, limit=1),
+        "b2": small_integers(rng, 16),
+        "w3": small_integers(rng, 16, 1, 3),
+        "w4": small_integers(rng, 5, 16, 1, limit=1),
+    }
+    strided, grouped, depthwise = (
+        {"strides": [2], "pads": [2, 2]},
+        {"group": 2, "pads": [2, 2], "dilations": [2]},
+        {"group": 16, "pads": [1, 1]},
+    )
+    pooled = {"kernel_shape": [3], "strides": [2], "ceil_mode": 1}
+    nodes: list[Node] = [
+        ("Conv", ["x", "w1"], ["c1"], strided),
+        ("BatchNormalization", ["c1", "scale", "shift", "mean", "variance"], ["n1"], {"epsilon": 0.0}),
+        ("Relu", ["n1"], ["r1"], {}),
+        ("Conv", ["r1", "w2", "b2"], ["c2"], grouped),
+        ("Add", ["r1", "c2"], ["a"], {}),
+        ("MaxPool", ["a"], ["p"], pooled),
+        ("Conv", ["p", "w3"], ["c3"], depthwise),
+        ("Conv", ["c3", "w4"], ["c4"], {}),
+        ("Concat", ["c4", "p"], ["j"], {"axis": 1}),
+        ("GlobalMaxPool", ["j"], ["g"], {}),
+    ]
+    x = small_integers(rng, 2, 3, 37)
+    column = {name: constants[name].reshape(16, 1) for name in ("scale", "shift", "mean")}
+    c1 = maps.conv(x, constants["w1"], None, strided)
+    r1 = np.maximum((c1 - column["mean"]) * column["scale"] + column["shift"], np.float32(0))
+    p, _ = maps.max_pool(r1 + maps.conv(r1, constants["w2"], constants["b2"], grouped), pooled)
+    c4 = maps.conv(maps.conv(p, constants["w3"], None, depthwise), constants["w4"], None, {})
+    j = np.concatenate([c4, p], axis=1)
+    expected = {"g": j.max(axis=2, keepdims=True), "p": p, "j": j}
+    model = bittern.load(raw_file({"x": x}, constants, nodes, expected), isa=isa, threads=threads, winograd=False)
+    for name, value in model.run({"x": x}).items():
+        assert_equal(value, expected[name], name)
 
 
 @pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
@@ -364,7 +468,7 @@ def test_refusal(op: str, shapes: Sequence[tuple[int, ...]], attributes: dict[st
     data = one_node(op, feeds, [np.zeros((1,), np.float32)], attributes)
     with pytest.raises(bittern.Error, match=message) as caught:
         bittern.load(data).run(feeds)
-    assert f"node ({op})" in str(caught.value)
+    assert f"node0 ({op})" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -100,7 +100,8 @@ PlanarConv::PlanarConv(const PlanarConvShape& shape, std::span<const GemmKernel>
     product.c = phase.depth;
     product.oc = outputs_;
     product.w = product.ow = phase.chunk;
-    phase.product.emplace_back(*kernel_, product, make_map(1, phase.depth, 1, phase.chunk, phase.depth), make_map(1, outputs_, 1, phase.chunk, outputs_), Map{});
+    const Map from = make_map(1, phase.depth, 1, phase.chunk, phase.depth), to = make_map(1, outputs_, 1, phase.chunk, outputs_);
+    phase.product.emplace_back(*kernel_, product, from, to, Map{});
     phase.weights = packed_;
     phase.group_weights = phase.product[0].packed_elements();
     packed_ += s.groups * phase.group_weights;
@@ -125,7 +126,8 @@ void PlanarConv::each_phase(const Body& body) const {
 }
 
 std::int64_t PlanarConv::weight_at(std::int64_t group, std::int64_t output, std::int64_t input, std::int64_t tap) const noexcept {
-  return shape_.transposed ? ((group * inputs_ + input) * outputs_ + output) * taps_ + tap : ((group * outputs_ + output) * inputs_ + input) * taps_ + tap;
+  if (shape_.transposed) return ((group * inputs_ + input) * outputs_ + output) * taps_ + tap;
+  return ((group * outputs_ + output) * inputs_ + input) * taps_ + tap;
 }
 
 void PlanarConv::pack(const float* weights, float* packed, float* scratch) const {
@@ -230,8 +232,8 @@ void PlanarConv::gather(const Phase& phase, const float* pixels, std::int64_t gr
   }
 }
 
-void PlanarConv::scatter(const Phase& phase, const float* results, std::int64_t first, std::int64_t count, std::int64_t channel, std::int64_t channels,
-                         float* y) const {
+void PlanarConv::scatter(const Phase& phase, const float* results, std::int64_t first, std::int64_t count, std::int64_t channel,
+                         std::int64_t channels, float* y) const {
   const auto& [depth, height, width] = phase.axes;
   const float* from = results + channel;
   float* to = y + channel * out_pixels_;
@@ -254,7 +256,9 @@ void PlanarConv::run_directly(const float* x, const float* weights, const float*
     const float start = bias != nullptr ? bias[channel] : 0.0f;
     each_phase([&](const std::array<const Axis*, 3>& axes) {
       for (std::int64_t d = 0; d < axes[0]->count; ++d)
-        for (std::int64_t h = 0; h < axes[1]->count; ++h) direct_row(axes, source, weights, group, channel % outputs_, start, d, h, y + t * out_pixels_);
+        for (std::int64_t h = 0; h < axes[1]->count; ++h) {
+          direct_row(axes, source, weights, group, channel % outputs_, start, d, h, y + t * out_pixels_);
+        }
     });
   });
 }

@@ -64,7 +64,8 @@ class PlanarConv {
   void direct_row(const std::array<const Axis*, 3>& axes, const float* x, const float* weights, std::int64_t group, std::int64_t output, float start,
                   std::int64_t depth_at, std::int64_t row_at, float* y) const;
   void gather(const Phase& phase, const float* pixels, std::int64_t group, std::int64_t first, std::int64_t count, float* rows) const;
-  void scatter(const Phase& phase, const float* results, std::int64_t first, std::int64_t count, std::int64_t channel, std::int64_t channels, float* y) const;
+  void scatter(const Phase& phase, const float* results, std::int64_t first, std::int64_t count, std::int64_t channel, std::int64_t channels,
+               float* y) const;
 
   PlanarConvShape shape_;
   std::int64_t inputs_, outputs_, taps_, in_pixels_, out_pixels_;  // channels of a group; sizes

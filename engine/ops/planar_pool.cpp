@@ -63,11 +63,13 @@ void pool_rows(const PlanarPool& p, const T* x, T* y, T start, Team& team, const
     for (std::int64_t begin = 0; begin < p.out[2]; begin += line_elements) {
       const std::int64_t count = std::min(line_elements, p.out[2] - begin);
       std::fill_n(values, count, start);
+      // Taps that any of these outputs has: later windows begin with earlier taps.
+      const std::int64_t first_tap = taps(p, 2, begin + count - 1).first, last_tap = taps(p, 2, begin).last;
       for (std::int64_t a = ds.first; a < ds.last; ++a) {
         for (std::int64_t b = hs.first; b < hs.last; ++b) {
           const std::int64_t z = depth * p.stride[0] - p.before[0] + a * p.dilation[0], v = height * p.stride[1] - p.before[1] + b * p.dilation[1];
           const T* line = source + (z * p.in[1] + v) * p.in[2];
-          for (std::int64_t c = 0; c < p.kernel[2]; ++c) {
+          for (std::int64_t c = first_tap; c < last_tap; ++c) {
             const std::int64_t offset = c * p.dilation[2] - p.before[2], stride = p.stride[2];
             std::int64_t q = begin;
             if (offset + q * stride < 0) q = (-offset + stride - 1) / stride;
@@ -96,7 +98,8 @@ void whole(const float* x, float* y, std::int64_t planes, std::int64_t count, Te
 template <class T>
 void max_pool(const PlanarPool& p, const T* x, T* y, std::int64_t* indices, Team& team) {
   if (indices == nullptr) {
-    return pool_rows(p, x, y, least<T>(), team, [](T a, T b) { return wins(b, a) ? b : a; }, [](T v, std::int64_t, std::int64_t, std::int64_t) { return v; });
+    const auto finish = [](T v, std::int64_t, std::int64_t, std::int64_t) { return v; };
+    return pool_rows(p, x, y, least<T>(), team, [](T a, T b) { return wins(b, a) ? b : a; }, finish);
   }
   each_row(p, team, [&](std::int64_t plane, std::int64_t depth, std::int64_t height) {
     const std::int64_t size = p.in[0] * p.in[1] * p.in[2], at = ((plane * p.out[0] + depth) * p.out[1] + height) * p.out[2];

@@ -68,7 +68,8 @@ void ElementSelection::gather(int size, const void* x, Indices indices, void* y,
   });
 }
 
-TupleSelection::TupleSelection(const std::vector<std::int64_t>& indices, const std::vector<std::int64_t>& data, std::size_t batch, std::size_t depth) {
+TupleSelection::TupleSelection(const std::vector<std::int64_t>& indices, const std::vector<std::int64_t>& data, std::size_t batch,
+                               std::size_t depth) {
   for (std::size_t d = 0; d < indices.size(); ++d) {
     tuples_ *= indices[d];
     if (d >= batch) per_batch_ *= indices[d];

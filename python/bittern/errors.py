@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_LONGEST = {"place": 1000, "problem": 1700, "remedy": 500}  # a part may quote a file, and a message is no dump of it
+
 
 class Error(Exception):
     """Base of all errors of the package.
@@ -11,6 +13,10 @@ class Error(Exception):
     """
 
     def __init__(self, place: str, problem: str, remedy: str = "") -> None:
+        place, problem, remedy = (
+            text if len(text) <= most else f"{text[:most]}..."
+            for text, most in zip((place, problem, remedy), _LONGEST.values(), strict=True)
+        )
         super().__init__(place, problem, remedy)
         self.place = place
         self.problem = problem

@@ -187,7 +187,8 @@ Types top_k(const Node& node, const Inputs& in) {
   Shape y = in[0]->shape;
   const auto axis = normal_axis(node, int_attribute(node, "axis", -1), std::max<std::size_t>(1, y.size()));
   const std::int64_t k = single(node, in, 1, "k"), size = y.empty() ? 1 : y[static_cast<std::size_t>(axis)];
-  require(k >= 0 && k <= size, node, "k is " + std::to_string(k) + " for " + std::to_string(size) + " elements", "allowed are 0 to the size of the axis");
+  require(k >= 0 && k <= size, node, "k is " + std::to_string(k) + " for " + std::to_string(size) + " elements",
+          "allowed are 0 to the size of the axis");
   if (y.empty()) {
     require(k == 1, node, "k is 0 for a scalar");
   } else {
@@ -206,8 +207,8 @@ Types running_sum(const Node& node, const Inputs& in) {
 
 void add_elementwise(Schemas& t) {
   using enum AttributeType;
-  for (const char* op : {"Exp", "Log", "Sqrt", "Reciprocal", "Erf", "Softplus", "Softsign", "HardSwish", "Mish", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan",
-                         "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Floor", "Ceil", "Round"})
+  for (const char* op : {"Exp", "Log", "Sqrt", "Reciprocal", "Erf", "Softplus", "Softsign", "HardSwish", "Mish", "Sin", "Cos", "Tan", "Asin", "Acos",
+                         "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Floor", "Ceil", "Round"})
     t[op] = {.infer = same};
   for (const char* op : {"Elu", "Celu", "ThresholdedRelu", "Swish"}) t[op] = {.attributes = {{"alpha", real}}, .infer = same};
   t["Selu"] = {.attributes = {{"alpha", real}, {"gamma", real}}, .infer = same};

@@ -16,7 +16,8 @@ void require_index_type(const Node& node, const Inputs& in, std::size_t i) {
 }
 
 void require_single(const Node& node, const Inputs& in, std::size_t i) {
-  require(element_count(in[i]->shape, node.name) == 1, node, "input " + std::to_string(i) + " has shape " + to_string(in[i]->shape), "one element is needed");
+  require(element_count(in[i]->shape, node.name) == 1, node, "input " + std::to_string(i) + " has shape " + to_string(in[i]->shape),
+          "one element is needed");
 }
 
 std::vector<std::size_t> axes_of(const Node& node, const Inputs& in, std::size_t i, std::size_t rank) {
@@ -75,23 +76,25 @@ std::vector<Padding> paddings(const Node& node, const Inputs& in) {
   const Shape& x = in[0]->shape;
   const auto pads = integers(node, in, 1);
   const auto axes = axes_of(node, in, 3, x.size());
-  require(pads.size() == 2 * axes.size(), node, std::to_string(pads.size()) + " pads for " + std::to_string(axes.size()) + " axes", "two for each axis are needed");
+  require(pads.size() == 2 * axes.size(), node, std::to_string(pads.size()) + " pads for " + std::to_string(axes.size()) + " axes",
+          "two for each axis are needed");
   const std::string mode = string_attribute(node, "mode", "constant");
-  require(mode == "constant" || mode == "reflect" || mode == "edge" || mode == "wrap", node, "mode " + mode, "allowed are constant, reflect, edge, wrap");
+  require(mode == "constant" || mode == "reflect" || mode == "edge" || mode == "wrap", node, "mode " + mode,
+          "allowed are constant, reflect, edge, wrap");
   std::vector<Padding> result;
   for (const std::int64_t d : x) result.push_back({0, 0, 0, d});
   for (std::size_t i = 0; i < axes.size(); ++i) {
     const std::int64_t before = pads[i], after = pads[axes.size() + i], size = x[axes[i]];
-    require(std::min(before, after) >= -most_elements && std::max(before, after) <= most_elements, node, "pads " + std::to_string(before) + " and " + std::to_string(after),
+    const std::string both = "pads " + std::to_string(before) + " and " + std::to_string(after), where = " axis " + std::to_string(axes[i]);
+    require(std::min(before, after) >= -most_elements && std::max(before, after) <= most_elements, node, both,
             "at most 2^44 elements are supported");
     Padding& pad = result[axes[i]];
     pad.before = before;
     pad.after = after;
     pad.cut_front = before < 0 ? -before : 0;
     pad.kept = size - pad.cut_front + std::min<std::int64_t>(after, 0);
-    require(pad.kept >= 0, node, "pads " + std::to_string(before) + " and " + std::to_string(after) + " cut more than the " + std::to_string(size) + " elements of axis " +
-            std::to_string(axes[i]));
-    require(mode == "constant" || pad.kept > 0 || pad.size() == 0, node, "mode " + mode + " needs elements to repeat along axis " + std::to_string(axes[i]));
+    require(pad.kept >= 0, node, both + " cut more than the " + std::to_string(size) + " elements of" + where);
+    require(mode == "constant" || pad.kept > 0 || pad.size() == 0, node, "mode " + mode + " needs elements to repeat along" + where);
   }
   return result;
 }
@@ -108,13 +111,16 @@ std::vector<std::int64_t> split_sizes(const Node& node, const Inputs& in, std::s
     return sizes;
   }
   auto sizes = integers(node, in, 1);
-  require(static_cast<std::int64_t>(sizes.size()) == count, node, std::to_string(sizes.size()) + " sizes for " + std::to_string(count) + " outputs", "both must be equal");
+  require(static_cast<std::int64_t>(sizes.size()) == count, node,
+          std::to_string(sizes.size()) + " sizes for " + std::to_string(count) + " outputs", "both must be equal");
   std::int64_t left = x[axis];
+  bool fits = true;
   for (const std::int64_t size : sizes) {
-    require(size >= 0 && size <= left, node, "sizes " + to_string(sizes) + " of axis " + std::to_string(axis) + " of " + to_string(x), "they must add up to it");
-    left -= size;
+    fits = fits && size >= 0 && size <= left;
+    if (fits) left -= size;
   }
-  require(left == 0, node, "sizes " + to_string(sizes) + " of axis " + std::to_string(axis) + " of " + to_string(x), "they must add up to it");
+  require(fits && left == 0, node, "sizes " + to_string(sizes) + " of axis " + std::to_string(axis) + " of " + to_string(x),
+          "they must add up to it");
   return sizes;
 }
 
@@ -300,14 +306,16 @@ std::int64_t block_size(const Node& node) {
 Types depth_to_space(const Node& node, const Inputs& in) {
   const Shape& x = shape_of(node, in, 0, 4);
   const std::int64_t b = block_size(node);
-  require(x[1] % (b * b) == 0, node, "input " + to_string(x) + " with blocksize " + std::to_string(b), "the channels must be a multiple of its square");
+  require(x[1] % (b * b) == 0, node, "input " + to_string(x) + " with blocksize " + std::to_string(b),
+          "the channels must be a multiple of its square");
   return {{in[0]->dtype, {x[0], x[1] / (b * b), element_count({x[2], b}, node.name), element_count({x[3], b}, node.name)}, {}}};
 }
 
 Types space_to_depth(const Node& node, const Inputs& in) {
   const Shape& x = shape_of(node, in, 0, 4);
   const std::int64_t b = block_size(node);
-  require(x[2] % b == 0 && x[3] % b == 0, node, "input " + to_string(x) + " with blocksize " + std::to_string(b), "height and width must be multiples of it");
+  require(x[2] % b == 0 && x[3] % b == 0, node, "input " + to_string(x) + " with blocksize " + std::to_string(b),
+          "height and width must be multiples of it");
   return {{in[0]->dtype, {x[0], element_count({x[1], b, b}, node.name), x[2] / b, x[3] / b}, {}}};
 }
 
@@ -334,7 +342,12 @@ void add_move(Schemas& t) {
   t["Dropout"] = {.max_inputs = 3, .attributes = {{"seed", integer}}, .infer = dropout, .max_outputs = 2, .shape_inputs = {1, 2}, .any_type = true};
   t["Shape"] = {.attributes = {{"end", integer}, {"start", integer}}, .infer = shape_op, .any_type = true};
   t["Size"] = {.infer = size_op, .any_type = true};
-  t["Split"] = {.max_inputs = 2, .attributes = {{"axis", integer}, {"num_outputs", integer}}, .infer = split, .max_outputs = many_inputs, .shape_inputs = {1}, .any_type = true};
+  t["Split"] = {.max_inputs = 2,
+                .attributes = {{"axis", integer}, {"num_outputs", integer}},
+                .infer = split,
+                .max_outputs = many_inputs,
+                .shape_inputs = {1},
+                .any_type = true};
   t["Slice"] = {.min_inputs = 3, .max_inputs = 5, .infer = slice, .shape_inputs = {1, 2, 3, 4}, .any_type = true};
   t["Pad"] = {.min_inputs = 2, .max_inputs = 4, .attributes = {{"mode", text}}, .infer = pad, .shape_inputs = {1, 3}, .any_type = true};
   t["Expand"] = {.min_inputs = 2, .max_inputs = 2, .infer = expand, .shape_inputs = {1}, .any_type = true};

@@ -135,7 +135,8 @@ void add_nn(Schemas& t) {
   t["GlobalMaxPool"] = {.infer = global_pool};
   t["GlobalLpPool"] = {.attributes = {{"p", integer}}, .infer = global_lp_pool};
   t["LRN"] = {.attributes = {{"alpha", real}, {"beta", real}, {"bias", real}, {"size", integer}}, .infer = lrn};
-  t["BatchNormalization"] = {.min_inputs = 5, .max_inputs = 5, .attributes = {{"epsilon", real}, {"momentum", real}, {"training_mode", integer}}, .infer = batch_norm};
+  t["BatchNormalization"] = {.min_inputs = 5, .max_inputs = 5,
+                             .attributes = {{"epsilon", real}, {"momentum", real}, {"training_mode", integer}}, .infer = batch_norm};
 }
 
 }  // namespace bittern::graph

@@ -32,8 +32,9 @@ ValueTypes resize(const Node& node, const Inputs& in) {
 
 std::vector<ResizeAxis> resize_axes(const Node& node, const Inputs& in) {
   const Shape& x = in[0]->shape;
-  const std::string coordinates = one_of(node, "coordinate_transformation_mode", {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel",
-                                                                                  "align_corners", "asymmetric", "tf_half_pixel_for_nn", "tf_crop_and_resize"});
+  const std::string coordinates = one_of(node, "coordinate_transformation_mode",
+                                         {"half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
+                                          "tf_half_pixel_for_nn", "tf_crop_and_resize"});
   const std::string policy = one_of(node, "keep_aspect_ratio_policy", {"stretch", "not_larger", "not_smaller"});
   std::vector<std::size_t> axes;
   if (node.attributes.count("axes") != 0) {
@@ -57,7 +58,8 @@ std::vector<ResizeAxis> resize_axes(const Node& node, const Inputs& in) {
   if (coordinates == "tf_crop_and_resize") {
     require(given(in, 1), node, "tf_crop_and_resize without roi", "give start and end for each axis");
     roi = reals(node, in, 1);
-    require(roi.size() == 2 * axes.size(), node, std::to_string(roi.size()) + " numbers in roi for " + count + " axes", "start and end for each axis are needed");
+    require(roi.size() == 2 * axes.size(), node, std::to_string(roi.size()) + " numbers in roi for " + count + " axes",
+            "start and end for each axis are needed");
     for (const double r : roi) require(std::abs(r) <= 1e6, node, "a roi of " + std::to_string(r), "allowed are numbers up to 1e6");
   }
 
@@ -100,8 +102,15 @@ std::vector<ResizeAxis> resize_axes(const Node& node, const Inputs& in) {
 void add_resize(Schemas& t) {
   using enum AttributeType;
   t["Resize"] = {.max_inputs = 4,
-                 .attributes = {{"antialias", integer}, {"axes", integers}, {"coordinate_transformation_mode", text}, {"cubic_coeff_a", real},
-                                {"exclude_outside", integer}, {"extrapolation_value", real}, {"keep_aspect_ratio_policy", text}, {"mode", text}, {"nearest_mode", text}},
+                 .attributes = {{"antialias", integer},
+                                {"axes", integers},
+                                {"coordinate_transformation_mode", text},
+                                {"cubic_coeff_a", real},
+                                {"exclude_outside", integer},
+                                {"extrapolation_value", real},
+                                {"keep_aspect_ratio_policy", text},
+                                {"mode", text},
+                                {"nearest_mode", text}},
                  .infer = resize,
                  .required_inputs = 1,
                  .shape_inputs = {1, 2, 3},

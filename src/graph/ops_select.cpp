@@ -36,7 +36,8 @@ Types gather(const Node& node, const Inputs& in) {
 void require_fitting_indices(const Node& node, const Shape& x, const Shape& indices, std::size_t axis) {
   bool fits = x.size() == indices.size();
   for (std::size_t d = 0; fits && d < x.size(); ++d) fits = d == axis || indices[d] <= x[d];
-  require(fits, node, "indices " + to_string(indices) + " for data " + to_string(x), "sizes may be larger along axis " + std::to_string(axis) + " only");
+  require(fits, node, "indices " + to_string(indices) + " for data " + to_string(x),
+          "sizes may be larger along axis " + std::to_string(axis) + " only");
 }
 
 Types gather_elements(const Node& node, const Inputs& in) {
@@ -54,7 +55,8 @@ Types gather_nd(const Node& node, const Inputs& in) {
   const std::int64_t batch = int_attribute(node, "batch_dims", 0);
   const auto rank = static_cast<std::int64_t>(std::min(x.size(), indices.size()));
   require(!x.empty() && !indices.empty() && batch >= 0 && batch < rank, node,
-          "data " + to_string(x) + ", indices " + to_string(indices) + " and batch_dims " + std::to_string(batch), "batch_dims must be below both ranks");
+          "data " + to_string(x) + ", indices " + to_string(indices) + " and batch_dims " + std::to_string(batch),
+          "batch_dims must be below both ranks");
   require(std::equal(x.begin(), x.begin() + batch, indices.begin()), node, "data " + to_string(x) + " and indices " + to_string(indices),
           "the first " + std::to_string(batch) + " sizes must be equal");
   const std::int64_t depth = indices.back();
@@ -78,7 +80,8 @@ Types scatter_elements(const Node& node, const Inputs& in) {
   require_reduction(node);
   const Shape &x = in[0]->shape, &indices = in[1]->shape;
   require_fitting_indices(node, x, indices, axis_of(node, x, 0));
-  require(in[2]->shape == indices, node, "updates " + to_string(in[2]->shape) + " for indices " + to_string(indices), "both must have the same shape");
+  require(in[2]->shape == indices, node, "updates " + to_string(in[2]->shape) + " for indices " + to_string(indices),
+          "both must have the same shape");
   return {{in[0]->dtype, x, {}}};
 }
 
@@ -125,7 +128,8 @@ Types range(const Node& node, const Inputs& in) {
     const double start = reals(node, in, 0)[0], limit = reals(node, in, 1)[0], delta = reals(node, in, 2)[0];
     const double steps = std::ceil((limit - start) / delta);
     require(delta != 0 && std::isfinite(delta) && std::isfinite(start) && steps <= static_cast<double>(most_elements), node,
-            "from " + std::to_string(start) + " to " + std::to_string(limit) + " in steps of " + std::to_string(delta), "at most 2^44 elements are supported");
+            "from " + std::to_string(start) + " to " + std::to_string(limit) + " in steps of " + std::to_string(delta),
+            "at most 2^44 elements are supported");
     count = steps > 0 ? static_cast<std::int64_t>(steps) : 0;
   } else {
     const std::int64_t start = integers(node, in, 0)[0], limit = integers(node, in, 1)[0], delta = integers(node, in, 2)[0];
@@ -144,7 +148,8 @@ Types range(const Node& node, const Inputs& in) {
 Types eye_like(const Node& node, const Inputs& in) {
   const Shape& x = shape_of(node, in, 0, 2);
   const std::string wanted = string_attribute(node, "dtype", name_of(in[0]->dtype));
-  for (const DType type : {DType::f32, DType::i8, DType::u8, DType::i16, DType::u16, DType::i32, DType::u32, DType::i64, DType::u64, DType::boolean}) {
+  using enum DType;
+  for (const DType type : {f32, i8, u8, i16, u16, i32, u32, i64, u64, boolean}) {
     if (wanted == name_of(type)) return {{type, x, {}}};
   }
   fail(node, "dtype " + wanted, "allowed are f32, integers and bool");
@@ -164,8 +169,11 @@ Types reverse_sequence(const Node& node, const Inputs& in) {
   const Shape& x = in[0]->shape;
   const std::int64_t time = int_attribute(node, "time_axis", 0), batch = int_attribute(node, "batch_axis", 1);
   require(x.size() >= 2, node, "input has shape " + to_string(x), "at least rank 2 is needed");
-  require((time == 0 && batch == 1) || (time == 1 && batch == 0), node, "time_axis " + std::to_string(time) + " and batch_axis " + std::to_string(batch), "one must be 0, the other 1");
-  require(in[1]->shape == Shape{x[static_cast<std::size_t>(batch)]}, node, "sequence_lens " + to_string(in[1]->shape), "one for each batch is needed");
+  require((time == 0 && batch == 1) || (time == 1 && batch == 0), node,
+          "time_axis " + std::to_string(time) + " and batch_axis " + std::to_string(batch),
+          "one must be 0, the other 1");
+  require(in[1]->shape == Shape{x[static_cast<std::size_t>(batch)]}, node, "sequence_lens " + to_string(in[1]->shape),
+          "one for each batch is needed");
   return {{in[0]->dtype, x, {}}};
 }
 
@@ -203,14 +211,22 @@ void add_select(Schemas& t) {
   t["Gather"] = {.min_inputs = 2, .max_inputs = 2, .attributes = {{"axis", integer}}, .infer = gather, .any_type = true};
   t["GatherElements"] = {.min_inputs = 2, .max_inputs = 2, .attributes = {{"axis", integer}}, .infer = gather_elements, .any_type = true};
   t["GatherND"] = {.min_inputs = 2, .max_inputs = 2, .attributes = {{"batch_dims", integer}}, .infer = gather_nd, .any_type = true};
-  t["ScatterElements"] = {.min_inputs = 3, .max_inputs = 3, .attributes = {{"axis", integer}, {"reduction", text}}, .infer = scatter_elements, .any_type = true};
+  t["ScatterElements"] = {.min_inputs = 3,
+                          .max_inputs = 3,
+                          .attributes = {{"axis", integer}, {"reduction", text}},
+                          .infer = scatter_elements,
+                          .any_type = true};
   t["ScatterND"] = {.min_inputs = 3, .max_inputs = 3, .attributes = {{"reduction", text}}, .infer = scatter_nd, .any_type = true};
   t["OneHot"] = {.min_inputs = 3, .max_inputs = 3, .attributes = {{"axis", integer}}, .infer = one_hot, .shape_inputs = {1}, .any_type = true};
   t["ConstantOfShape"] = {.min_inputs = 2, .max_inputs = 2, .infer = constant_of_shape, .shape_inputs = {0}, .any_type = true};
   t["Range"] = {.min_inputs = 3, .max_inputs = 3, .infer = range, .shape_inputs = {0, 1, 2}, .any_type = true};
   t["EyeLike"] = {.attributes = {{"dtype", text}, {"k", integer}}, .infer = eye_like, .any_type = true};
   t["Trilu"] = {.max_inputs = 2, .attributes = {{"upper", integer}}, .infer = trilu, .shape_inputs = {1}, .any_type = true};
-  t["ReverseSequence"] = {.min_inputs = 2, .max_inputs = 2, .attributes = {{"batch_axis", integer}, {"time_axis", integer}}, .infer = reverse_sequence, .any_type = true};
+  t["ReverseSequence"] = {.min_inputs = 2,
+                          .max_inputs = 2,
+                          .attributes = {{"batch_axis", integer}, {"time_axis", integer}},
+                          .infer = reverse_sequence,
+                          .any_type = true};
   t["Compress"] = {.min_inputs = 2, .max_inputs = 2, .attributes = {{"axis", integer}}, .infer = compress, .shape_inputs = {1}, .any_type = true};
   t["NonZero"] = {.infer = non_zero, .shape_inputs = {0}, .any_type = true};
 }

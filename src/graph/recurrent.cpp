@@ -95,7 +95,8 @@ engine::RecurrentShape recurrent_of(const Node& node, const std::vector<const Va
   r.input = x[2];
   r.hidden = recurrence[2];
   // Sizes of tensors are below 2^44, so that a few times one of them cannot overflow.
-  require(r.hidden >= 1 && r.input >= 1, node, "X " + to_string(x) + " and R " + to_string(recurrence), "at least one input and one hidden element are needed");
+  require(r.hidden >= 1 && r.input >= 1, node,
+          "X " + to_string(x) + " and R " + to_string(recurrence), "at least one input and one hidden element are needed");
   const auto shaped = [&](std::size_t i, const char* name, const Shape& wanted) {
     if (!given(in, i)) return;
     require(in[i]->shape == wanted, node, std::string(name) + " has shape " + to_string(in[i]->shape), "it must be " + to_string(wanted));

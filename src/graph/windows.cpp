@@ -11,7 +11,8 @@ namespace {
 constexpr std::int64_t most = 1 << 20;  // far beyond any network; keeps every product below 2^63
 
 std::string numbers_needed(std::size_t count) {
-  const char* const words[] = {"no number is", "one number is", "two numbers are", "three numbers are", "four numbers are", "five numbers are", "six numbers are"};
+  const char* const words[] = {"no number is",      "one number is",    "two numbers are", "three numbers are",
+                               "four numbers are", "five numbers are", "six numbers are"};
   return (count < std::size(words) ? words[count] : std::to_string(count) + " numbers are") + std::string(" needed");
 }
 
@@ -102,7 +103,8 @@ Windows transposed_windows(const Node& node, const Shape& sizes, const Shape& ke
     if (automatic == "NOTSET") explicit_pads(node, win);
     for (std::size_t i = 0; i < rank; ++i) {
       win.out[i] = covered[i] - win.before[i] - win.after[i];
-      require(win.out[i] >= 1, node, "padding of " + std::to_string(win.before[i] + win.after[i]) + " cut off " + std::to_string(covered[i]) + " elements",
+      const std::int64_t cut = win.before[i] + win.after[i];
+      require(win.out[i] >= 1, node, "padding of " + std::to_string(cut) + " cut off " + std::to_string(covered[i]) + " elements",
               "nothing would be left");
     }
     return win;

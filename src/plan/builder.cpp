@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <map>
+#include <set>
 
 #include <bittern/error.h>
 
@@ -247,6 +250,8 @@ Plan Builder::finish(const std::vector<std::string>& outputs) {
 // Largest first, each at the lowest offset that no buffer alive at the same time overlaps.
 void Builder::assign_offsets() {
   constexpr std::uint64_t line = engine::buffer_alignment / sizeof(float);
+  constexpr std::size_t most_compared = 4096;  // each with each
+  if (buffers_.size() > most_compared) return assign_in_order(line);
   std::vector<std::size_t> order(buffers_.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return buffers_[a].floats > buffers_[b].floats; });
@@ -271,6 +276,60 @@ void Builder::assign_offsets() {
     plan_.buffer_offsets[i] = static_cast<std::int64_t>(offset);
     total = std::max(total, offset + buffer.floats);
     placed.push_back(i);
+  }
+  plan_.info.arena_bytes = total * sizeof(float);
+}
+
+// For very many buffers: in the order of their first use, each in the smallest hole that holds it.
+void Builder::assign_in_order(std::uint64_t line) {
+  std::map<std::uint64_t, std::uint64_t> holes;               // offset -> size
+  std::set<std::pair<std::uint64_t, std::uint64_t>> by_size;  // size, offset
+  const auto add_hole = [&](std::uint64_t offset, std::uint64_t size) {
+    if (size == 0) return;
+    auto next = holes.lower_bound(offset);
+    if (next != holes.end() && next->first == offset + size) {
+      size += next->second;
+      by_size.erase({next->second, next->first});
+      next = holes.erase(next);
+    }
+    if (next != holes.begin()) {
+      const auto before = std::prev(next);
+      if (before->first + before->second == offset) {
+        offset = before->first;
+        size += before->second;
+        by_size.erase({before->second, before->first});
+        holes.erase(before);
+      }
+    }
+    holes[offset] = size;
+    by_size.emplace(size, offset);
+  };
+  std::vector<std::size_t> order(buffers_.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return buffers_[a].first < buffers_[b].first; });
+  plan_.buffer_offsets.assign(buffers_.size(), 0);
+  std::multimap<std::size_t, std::size_t> alive;  // last step -> buffer
+  const auto rounded = [&](std::size_t i) { return (buffers_[i].floats + line - 1) / line * line; };
+  std::uint64_t total = 0;
+  for (const std::size_t i : order) {
+    while (!alive.empty() && alive.begin()->first < buffers_[i].first) {
+      const std::size_t gone = alive.begin()->second;
+      add_hole(static_cast<std::uint64_t>(plan_.buffer_offsets[gone]), rounded(gone));
+      alive.erase(alive.begin());
+    }
+    const std::uint64_t size = rounded(i);
+    std::uint64_t offset = total;
+    if (const auto hole = by_size.lower_bound({size, 0}); hole != by_size.end() && size != 0) {
+      const std::uint64_t rest = hole->first - size;
+      offset = hole->second;
+      holes.erase(offset);
+      by_size.erase(hole);
+      add_hole(offset + size, rest);
+    } else {
+      total += size;
+    }
+    plan_.buffer_offsets[i] = static_cast<std::int64_t>(offset);
+    alive.emplace(buffers_[i].last, i);
   }
   plan_.info.arena_bytes = total * sizeof(float);
 }

@@ -92,6 +92,7 @@ class Builder {
   }
   void emit_reorder(const Storage& from, const Storage& to);
   void assign_offsets();
+  void assign_in_order(std::uint64_t line);
 
   const Source& source_;
   const Types& types_;

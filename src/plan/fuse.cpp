@@ -74,35 +74,57 @@ class Fuser {
   }
 
  private:
+  // What drop_no_ops() knows of the items it has kept: without an index, many named outputs would take forever.
+  struct Kept {
+    std::vector<Item> items;
+    std::map<std::string, std::size_t> maker;                  // value -> item
+    std::map<std::string, std::vector<std::size_t>> readers;   // value -> items
+    std::map<std::string, std::string> stands_for;             // dropped value -> what is read instead
+    std::map<std::string, std::vector<std::string>> names_of;  // the other way round
+
+    void keep(Item&& item) {
+      maker[item.output] = items.size();
+      for (const std::string& input : item.inputs) readers[input].push_back(items.size());
+      items.push_back(std::move(item));
+    }
+    void replace(const std::string& dropped, const std::string& target) {
+      stands_for[dropped] = target;
+      names_of[target].push_back(dropped);
+    }
+  };
+
   // Identity and Dropout pass their input on.
   void drop_no_ops() {
-    std::map<std::string, std::string> stands_for;
-    std::vector<Item> left;
+    Kept left;
     for (Item& item : items_) {
       for (std::string& input : item.inputs) {
-        if (const auto found = stands_for.find(input); found != stands_for.end()) input = found->second;
+        if (const auto found = left.stands_for.find(input); found != left.stands_for.end()) input = found->second;
       }
       const bool passes = (item.op == "Identity" || item.op == "Dropout") && !item.plain;
-      if (passes && kept_.count(item.output) != 0 && rename(left, stands_for, item.inputs[0], item.output)) continue;
+      if (passes && kept_.count(item.output) != 0 && rename(left, item.inputs[0], item.output)) continue;
       if (passes && kept_.count(item.output) == 0) {
-        stands_for[item.output] = item.inputs[0];
+        left.replace(item.output, item.inputs[0]);
       } else {
-        left.push_back(std::move(item));
+        left.keep(std::move(item));
       }
     }
-    items_ = std::move(left);
+    items_ = std::move(left.items);
     dead_.assign(items_.size(), false);
   }
 
   // A no-op that names an output: whoever computes `from` computes the output `to` instead, and all others read that.
-  bool rename(std::vector<Item>& before, std::map<std::string, std::string>& stands_for, const std::string& from, const std::string& to) const {
-    const auto producer = std::find_if(before.begin(), before.end(), [&](const Item& item) { return item.output == from; });
-    if (producer == before.end() || kept_.count(from) != 0) return false;
-    producer->output = to;
-    for (Item& item : before) std::replace(item.inputs.begin(), item.inputs.end(), from, to);
-    for (auto& [name, target] : stands_for)
-      if (target == from) target = to;
-    stands_for[from] = to;
+  bool rename(Kept& before, const std::string& from, const std::string& to) const {
+    const auto maker = before.maker.find(from);
+    if (maker == before.maker.end() || kept_.count(from) != 0) return false;
+    before.items[maker->second].output = to;
+    before.maker[to] = maker->second;
+    before.maker.erase(maker);
+    std::vector<std::size_t> readers = std::move(before.readers[from]);
+    for (const std::size_t i : readers) std::replace(before.items[i].inputs.begin(), before.items[i].inputs.end(), from, to);
+    before.readers[to] = std::move(readers);
+    const std::vector<std::string> names = std::move(before.names_of[from]);
+    for (const std::string& name : names) before.replace(name, to);
+    before.replace(from, to);
     return true;
   }
 

@@ -78,7 +78,8 @@ void lower_plain(Builder& builder, const Item& item) {
   std::uint64_t packed_bytes = 0, encoded_bytes = 0;
   std::string encoding;  // of the first packed input: the weights
   bool decoded = false;
-  const Pack pack = [&](std::size_t i, const std::string& form, std::int64_t floats, const std::function<void(const float*, float*)>& fill) -> const float* {
+  using Fill = std::function<void(const float*, float*)>;
+  const Pack pack = [&](std::size_t i, const std::string& form, std::int64_t floats, const Fill& fill) -> const float* {
     const Constants& constants = *builder.source().constants;
     const std::string& name = node.inputs[i];
     if (!constants.has(name) || inputs[i]->dtype != DType::f32) return nullptr;
@@ -134,6 +135,15 @@ void lower_plain(Builder& builder, const Item& item) {
   std::vector<bool> has_input, has_output;
   for (const graph::ValueType* input : inputs) has_input.push_back(input != nullptr);
   for (const std::string& name : node.outputs) has_output.push_back(!name.empty());
+  if (kernel.macs > 0) {
+    const auto& constants = builder.source().graph->constants;
+    for (const std::string& name : node.inputs) {
+      const auto found = constants.find(name);
+      if (found == constants.end()) continue;
+      if (info.encoding.empty()) info.encoding = graph::describe(*found->second);
+      info.encoded_bytes += graph::encoded_bytes(*found->second);
+    }
+  }
   builder.emit([=, run_kernel = kernel.run](const RunContext& run) {
     auto* memory = reinterpret_cast<std::byte*>(run.write(scratch));
     auto** sources = reinterpret_cast<const void**>(memory);

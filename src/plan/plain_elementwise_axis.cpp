@@ -27,7 +27,9 @@ Axis axis_of(const Shape& shape, std::int64_t number) {
 template <class Body>
 void for_lines(engine::Team& team, const Axis& axis, const Body& body) {
   const std::int64_t lines = axis.outer * axis.inner;
-  const std::int64_t each = lines * axis.size <= (1 << 16) ? std::max<std::int64_t>(1, lines) : std::max<std::int64_t>(1, (1 << 15) / std::max<std::int64_t>(1, axis.size));
+  if (lines == 0) return;
+  const std::int64_t size = std::max<std::int64_t>(1, axis.size);
+  const std::int64_t each = lines * size <= (1 << 16) ? lines : std::max<std::int64_t>(1, (1 << 15) / size);
   team.run(static_cast<std::size_t>(engine::ceil_div(lines, each)), [&](std::size_t task) {
     const std::int64_t first = static_cast<std::int64_t>(task) * each;
     for (std::int64_t line = first; line < std::min(lines, first + each); ++line) {
@@ -91,7 +93,9 @@ PlainKernel top_k(const PlainNode& node) {
             arrays.team->run(static_cast<std::size_t>(tasks), [&](std::size_t task) {
               const auto t = static_cast<std::int64_t>(task);
               auto* const order = reinterpret_cast<std::int64_t*>(arrays.scratch) + t * axis.size;
-              for (std::int64_t line = lines / tasks * t + std::min(t, lines % tasks), n = lines / tasks + (t < lines % tasks ? 1 : 0); n > 0; ++line, --n) {
+              const std::int64_t least = lines / tasks, more = lines % tasks;  // the first tasks have one line more
+              const std::int64_t first = least * t + std::min(t, more), end = first + least + (t < more ? 1 : 0);
+              for (std::int64_t line = first; line < end; ++line) {
                 const std::int64_t outer = line / axis.inner, inner = line % axis.inner;
                 const T* const from = x + outer * axis.size * axis.inner + inner;
                 for (std::int64_t i = 0; i < axis.size; ++i) order[i] = i;

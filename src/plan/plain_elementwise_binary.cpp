@@ -1,5 +1,7 @@
 // Plain operators on elements of several arrays that are broadcast together.
 #include <algorithm>
+#include <initializer_list>
+#include <span>
 #include <vector>
 
 #include "ops/broadcast.h"
@@ -71,7 +73,8 @@ PlainKernel prepare_mod(const PlainNode& node) {
 }
 
 PlainKernel prepare_shift(const PlainNode& node) {
-  return graph::string_attribute(node.node, "direction", "") == "LEFT" ? of_integers<engine::ShiftLeft>(node) : of_integers<engine::ShiftRight>(node);
+  const bool left = graph::string_attribute(node.node, "direction", "") == "LEFT";
+  return left ? of_integers<engine::ShiftLeft>(node) : of_integers<engine::ShiftRight>(node);
 }
 
 template <class T, class E>
@@ -105,7 +108,8 @@ template <class T, class F>
 PlainKernel join(const PlainNode& node, bool mean) {
   const Shape& shape = node.outputs[0].shape;
   std::vector<Broadcast> walks;
-  for (const graph::ValueType* input : node.inputs) walks.emplace_back(shape, std::initializer_list<std::span<const std::int64_t>>{shape, input->shape});
+  using Shapes = std::initializer_list<std::span<const std::int64_t>>;
+  for (const graph::ValueType* input : node.inputs) walks.emplace_back(shape, Shapes{shape, input->shape});
   const std::int64_t count = walks[0].total();
   return {[=, walks = std::move(walks)](const PlainArrays& arrays) {
     auto* y = static_cast<T*>(arrays.out[0]);

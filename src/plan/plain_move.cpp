@@ -133,7 +133,8 @@ PlainKernel prepare_pad(const PlainNode& p) {
       continue;
     }
     auto table = position_table(p, pad.size());
-    const std::int64_t before = std::max<std::int64_t>(0, pad.before), period = mode == "reflect" ? std::max<std::int64_t>(1, 2 * (size - 1)) : std::max<std::int64_t>(1, size);
+    const std::int64_t before = std::max<std::int64_t>(0, pad.before);
+    const std::int64_t period = std::max<std::int64_t>(1, mode == "reflect" ? 2 * (size - 1) : size);
     for (std::size_t i = 0; i < table.size(); ++i) {
       std::int64_t at = static_cast<std::int64_t>(i) - before;
       if (mode == "edge") {
@@ -192,7 +193,7 @@ PlainKernel prepare_depth_to_space(const PlainNode& p) {
   const Shape &x = p.inputs[0]->shape, &y = p.outputs[0].shape;
   const std::int64_t b = graph::int_attribute(p.node, "blocksize", 1), w = x[3], plane = x[2] * w;
   const bool depth_first = graph::string_attribute(p.node, "mode", "DCR") == "DCR";
-  const std::int64_t channel = depth_first ? plane : plane * b * b, row = depth_first ? plane * y[1] * b : plane * b, column = depth_first ? plane * y[1] : plane;
+  const std::int64_t channel = depth_first ? plane : plane * b * b, column = depth_first ? plane * y[1] : plane, row = column * b;
   return rearrange(p, {{y[0], plane * x[1]}, {y[1], channel}, {x[2], w}, {b, row}, {w, 1}, {b, column}});
 }
 
@@ -200,7 +201,9 @@ PlainKernel prepare_space_to_depth(const PlainNode& p) {
   if (is_empty(p.outputs[0])) return nothing();  // products of sizes beside a zero may be large
   const Shape &x = p.inputs[0]->shape, &y = p.outputs[0].shape;
   const std::int64_t b = graph::int_attribute(p.node, "blocksize", 1), w = x[3], plane = x[2] * w;
-  if (graph::string_attribute(p.node, "mode", "DCR") == "DCR") return rearrange(p, {{y[0], plane * x[1]}, {b, w}, {b, 1}, {x[1], plane}, {y[2], w * b}, {y[3], b}});
+  if (graph::string_attribute(p.node, "mode", "DCR") == "DCR") {
+    return rearrange(p, {{y[0], plane * x[1]}, {b, w}, {b, 1}, {x[1], plane}, {y[2], w * b}, {y[3], b}});
+  }
   return rearrange(p, {{y[0], plane * x[1]}, {x[1], plane}, {b, w}, {b, 1}, {y[2], w * b}, {y[3], b}});
 }
 

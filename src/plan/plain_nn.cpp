@@ -72,8 +72,8 @@ PlainKernel convolution(const PlainNode& n, bool transposed) {
       layer->pack(static_cast<const float*>(a.in[1]), scratch + packed_at, scratch + pack_scratch_at);
       weights = scratch + packed_at;
     }
-    layer->run(static_cast<const float*>(a.in[0]), weights, biased ? static_cast<const float*>(a.in[2]) : nullptr, static_cast<float*>(a.out[0]), scratch,
-               *a.team);
+    const auto* bias = biased ? static_cast<const float*>(a.in[2]) : nullptr;
+    layer->run(static_cast<const float*>(a.in[0]), weights, bias, static_cast<float*>(a.out[0]), scratch, *a.team);
   };
   return kernel;
 }
@@ -114,7 +114,9 @@ PlainKernel max_pool(const PlainNode& n) {
 }
 
 PlainKernel average_pool(const PlainNode& n) {
-  return {[p = pool_of(n)](const PlainArrays& a) { engine::average_pool(p, static_cast<const float*>(a.in[0]), static_cast<float*>(a.out[0]), *a.team); }};
+  return {[p = pool_of(n)](const PlainArrays& a) {
+    engine::average_pool(p, static_cast<const float*>(a.in[0]), static_cast<float*>(a.out[0]), *a.team);
+  }};
 }
 
 int exponent(const PlainNode& n) { return static_cast<int>(graph::int_attribute(n.node, "p", 2)); }

@@ -147,7 +147,8 @@ std::array<std::byte, sizeof(std::uint64_t)> element(double value, DType type) {
   } else if (value >= 0) {
     whole = static_cast<std::uint64_t>(value);
   } else if (!is_unsigned && type != DType::boolean && value < 0) {
-    whole = static_cast<std::uint64_t>(value <= -limit ? -static_cast<std::int64_t>(~std::uint64_t{0} >> (64 - bits)) - 1 : static_cast<std::int64_t>(value));
+    const std::int64_t lowest = -static_cast<std::int64_t>(~std::uint64_t{0} >> (64 - bits)) - 1;
+    whole = static_cast<std::uint64_t>(value <= -limit ? lowest : static_cast<std::int64_t>(value));
   }
   std::memcpy(bytes.data(), &whole, size_of(type));  // hosts are little endian
   return bytes;
@@ -170,9 +171,8 @@ PlainKernel prepare_nearest(const PlainNode& p, const std::vector<ResizeAxis>& a
     }
     takes.push_back(std::move(take));
   }
-  return {[take = engine::Take(std::move(takes), 0, element_size(p.outputs[0])), other = element(extrapolation, p.outputs[0].dtype)](const PlainArrays& a) {
-    take.run(a.in[0], other.data(), a.out[0], *a.team);
-  }};
+  const engine::Take take(std::move(takes), 0, element_size(p.outputs[0]));
+  return {[take, other = element(extrapolation, p.outputs[0].dtype)](const PlainArrays& a) { take.run(a.in[0], other.data(), a.out[0], *a.team); }};
 }
 
 // One axis in turn.
@@ -189,7 +189,8 @@ PlainKernel prepare_resize(const PlainNode& p) {
   if (graph::element_count(p.outputs[0].shape, "a value") == 0) return {[](const PlainArrays&) {}};
   if (mode == "nearest") return prepare_nearest(p, axes, coordinates, other);
 
-  const Filter filter{mode == "cubic", graph::int_attribute(p.node, "antialias", 0) != 0, static_cast<double>(graph::float_attribute(p.node, "cubic_coeff_a", -0.75f))};
+  const double coefficient = static_cast<double>(graph::float_attribute(p.node, "cubic_coeff_a", -0.75f));
+  const Filter filter{mode == "cubic", graph::int_attribute(p.node, "antialias", 0) != 0, coefficient};
   const bool exclude = graph::int_attribute(p.node, "exclude_outside", 0) != 0;
   // Axes that shrink come first: then the others have less to do.
   std::vector<std::size_t> order;

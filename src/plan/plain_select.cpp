@@ -72,7 +72,11 @@ enum class Reduction { none, add, mul, min, max };
 
 Reduction reduction_of(const PlainNode& p) {
   const std::string name = graph::string_attribute(p.node, "reduction", "none");
-  Reduction reduction = name == "add" ? Reduction::add : name == "mul" ? Reduction::mul : name == "min" ? Reduction::min : name == "max" ? Reduction::max : Reduction::none;
+  Reduction reduction = Reduction::none;
+  if (name == "add") reduction = Reduction::add;
+  if (name == "mul") reduction = Reduction::mul;
+  if (name == "min") reduction = Reduction::min;
+  if (name == "max") reduction = Reduction::max;
   if (p.inputs[0]->dtype == DType::boolean) {  // or, and
     if (reduction == Reduction::add) reduction = Reduction::max;
     if (reduction == Reduction::mul) reduction = Reduction::min;
@@ -248,7 +252,8 @@ PlainKernel prepare_reverse_sequence(const PlainNode& p) {
         const std::int64_t time = time_first ? r / batches : r % times, batch = time_first ? r % batches : r / times;
         const std::int64_t length = std::clamp<std::int64_t>(lengths[batch], 0, times), from = time < length ? length - 1 - time : time;
         const std::int64_t source = time_first ? from * batches + batch : batch * times + from;
-        std::memcpy(static_cast<std::byte*>(a.out[0]) + r * block, static_cast<const std::byte*>(a.in[0]) + source * block, static_cast<std::size_t>(block));
+        const auto* reversed = static_cast<const std::byte*>(a.in[0]) + source * block;
+        std::memcpy(static_cast<std::byte*>(a.out[0]) + r * block, reversed, static_cast<std::size_t>(block));
       }
     });
   }};
@@ -263,7 +268,8 @@ PlainKernel prepare_compress(const PlainNode& p) {
   const auto count = static_cast<std::int64_t>(positions.size());
   for (std::int64_t& position : positions) position *= s.inner;
   std::vector<engine::TakeAxis> axes{{s.outer, s.axis * s.inner, {}}, {count, 0, std::move(positions)}, {s.inner, 1, {}}};
-  return {[take = engine::Take(std::move(axes), 0, element_size(p.outputs[0]))](const PlainArrays& a) { take.run(a.in[0], nullptr, a.out[0], *a.team); }};
+  const engine::Take take(std::move(axes), 0, element_size(p.outputs[0]));
+  return {[take](const PlainArrays& a) { take.run(a.in[0], nullptr, a.out[0], *a.team); }};
 }
 
 PlainKernel prepare_non_zero(const PlainNode& p) {

@@ -205,16 +205,14 @@ PlainKernel prepare_layer_norm(const PlainNode& node) {
 // InstanceNormalization is GroupNormalization with one channel a group.
 PlainKernel prepare_channel_norm(const PlainNode& node) {
   const Shape& x_shape = node.inputs[0]->shape;
-  const std::int64_t channels = x_shape[1], groups = node.node.op == "GroupNormalization" ? graph::int_attribute(node.node, "num_groups", 1) : channels;
+  if (graph::element_count(x_shape, "a value") == 0) return {.run = [](const PlainArrays&) {}};
+  const std::int64_t channels = x_shape[1];
+  const std::int64_t groups = node.node.op == "GroupNormalization" ? graph::int_attribute(node.node, "num_groups", 1) : channels;
   std::int64_t pixels = 1;
   for (std::size_t i = 2; i < x_shape.size(); ++i) pixels *= x_shape[i];
-  const std::int64_t each = groups == 0 ? 0 : channels / groups, length = each * pixels, rows = x_shape[0] * groups;
+  const std::int64_t each = channels / groups, length = each * pixels, rows = x_shape[0] * groups;
   const float epsilon = graph::float_attribute(node.node, "epsilon", 1e-5f);
   PlainKernel kernel;
-  if (rows * length == 0) {
-    kernel.run = [](const PlainArrays&) {};
-    return kernel;
-  }
   const std::int64_t stretch = std::max<std::int64_t>(1, 16384 / length), tasks = (rows + stretch - 1) / stretch;
   kernel.run = [=](const PlainArrays& arrays) {
     const auto *x = static_cast<const float*>(arrays.in[0]), *scale = static_cast<const float*>(arrays.in[1]);

@@ -121,7 +121,9 @@ void multiply(const T* x, const T* b, T* y, std::int64_t m, std::int64_t k, std:
 
 PlainKernel zeros(std::int64_t bytes) {
   PlainKernel kernel;
-  kernel.run = [bytes](const PlainArrays& arrays) { std::memset(arrays.out[0], 0, static_cast<std::size_t>(bytes)); };
+  kernel.run = [bytes](const PlainArrays& arrays) {
+    if (bytes > 0) std::memset(arrays.out[0], 0, static_cast<std::size_t>(bytes));
+  };
   return kernel;
 }
 

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include <bittern/error.h>
 
+#include "base/checked.h"
 #include "base/cpu_count.h"
 #include "base/fp_mode.h"
 #include "format/decode.h"
@@ -20,6 +22,11 @@ namespace {
 
 constexpr std::size_t plans_kept = 16;
 
+// Loading does no more work than these, so that nobody waits for a small file to be refused. Operations on constants, bytes
+// of decoded constants; the latter besides a share per byte of the file, far beyond what any encoding of a network reaches.
+constexpr double most_folding = 1e8;
+constexpr std::uint64_t most_decoded = std::uint64_t{1} << 30, most_decoded_per_byte = 4096;
+
 ValueInfo to_public(const graph::ValueInfo& info) {
   ValueInfo result{info.name, info.dtype, {}, info.any_shape};
   for (const graph::Dim& dim : info.shape) result.shape.push_back({dim.value, dim.symbol});
@@ -29,6 +36,27 @@ ValueInfo to_public(const graph::ValueInfo& info) {
 // Two plans for the same elements, in whichever memory.
 bool same_values(const plan::InputValues& a, const plan::InputValues& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) { return x == y || (x != nullptr && y != nullptr && *x == *y); });
+}
+
+// Operators that pass over their second input for each result.
+bool has_weights(const std::string& op) {
+  return op == "Conv" || op == "ConvTranspose" || op == "Gemm" || op == "MatMul" || op == "LSTM" || op == "GRU" || op == "RNN";
+}
+
+// About how many operations a node takes. Only ever compared with a limit, so a bound on what is read per result will do.
+double work_of(const graph::Node& node, const plan::Types& types) {
+  const auto count = [&](const std::string& value) { return static_cast<double>(graph::element_count(types.at(value).shape, value)); };
+  double results = 0, most = 0, each = 1;
+  for (const std::string& output : node.outputs) {
+    if (!output.empty()) results += count(output);
+  }
+  for (const std::string& input : node.inputs) {
+    if (!input.empty()) most = std::max(most, count(input));
+  }
+  if (has_weights(node.op) && node.inputs.size() > 1 && !node.inputs[1].empty()) each = count(node.inputs[1]);
+  for (const std::int64_t size : graph::ints_attribute(node, "kernel_shape", {})) each *= static_cast<double>(std::max<std::int64_t>(1, size));
+  if (node.op == "LRN") each = static_cast<double>(graph::int_attribute(node, "size", 1));
+  return most + results * std::min(each, std::max(1.0, most));
 }
 
 void check_options(const LoadOptions& options) {
@@ -66,6 +94,7 @@ void Model::Impl::open_bytes(std::span<const std::byte> bytes) {
 }
 
 void Model::Impl::load(std::span<const std::byte> bytes) {
+  const engine::StandardMode mode;
   bytes_ = bytes;
   graph_ = format::read_graph(bytes, place_, options_.checksum == Checksum::eager);
   // The checksum has touched every page; packing will touch them again one layer after the other.
@@ -73,7 +102,16 @@ void Model::Impl::load(std::span<const std::byte> bytes) {
   graph::validate(graph_, place_);
   for (const auto& info : graph_.inputs) inputs.push_back(to_public(info));
   for (const auto& info : graph_.outputs) outputs.push_back(to_public(info));
-  for (const auto& [name, encoding] : graph_.constants) budget_.check(format::decode_cost(*encoding), constant_place(name));
+  std::uint64_t decoded = 0;
+  for (const auto& [name, encoding] : graph_.constants) {
+    const std::uint64_t cost = format::decode_cost(*encoding);
+    budget_.check(cost, constant_place(name));
+    decoded = engine::saturating_add(decoded, cost);
+  }
+  if (decoded > most_decoded && (decoded - most_decoded) / most_decoded_per_byte > bytes.size()) {
+    throw Error(ErrorCode::resource, place_, "a file of " + std::to_string(bytes.size()) + " bytes whose constants take " + std::to_string(decoded) + " bytes to decode",
+                "at most 4096 for each byte of the file, and 2^30 besides, are accepted");
+  }
   fold_constants();
   shape_deciding_inputs = plan::shape_deciding_inputs(graph_);
   any_decides = std::find(shape_deciding_inputs.begin(), shape_deciding_inputs.end(), true) != shape_deciding_inputs.end();
@@ -111,6 +149,7 @@ void Model::Impl::load(std::span<const std::byte> bytes) {
 // Values that the file decides alone are computed once; the nodes vanish. Before the model is shared: the graph does not
 // change any more afterwards.
 void Model::Impl::fold_constants() {
+  const std::vector<graph::Node> all = graph_.nodes;
   graph::Graph part;
   std::vector<graph::Node> rest;
   std::map<std::string, bool> known;
@@ -130,13 +169,24 @@ void Model::Impl::fold_constants() {
   try {
     // Shapes may hang on values that are computed here, so it goes node by node: each result is a constant for the next.
     std::vector<graph::Node> nodes = std::move(part.nodes);
+    std::set<std::string> folded;
+    double work = 0;
     for (graph::Node& node : nodes) {
+      const bool known_inputs = std::all_of(node.inputs.begin(), node.inputs.end(), [&](const std::string& i) { return i.empty() || has(i); });
+      if (!known_inputs) continue;
+      const std::string result = node.outputs[0];
       part.constants.clear();
       for (const std::string& input : node.inputs) {
         if (!input.empty()) part.constants[input] = graph_.constants.at(input);
       }
       part.nodes = {std::move(node)};
-      fold(part);
+      if (fold(part, work)) folded.insert(result);
+    }
+    if (folded.size() == nodes.size()) return;
+    // The others run with the network.
+    graph_.nodes.clear();
+    for (const graph::Node& node : all) {
+      if (folded.count(node.outputs[0]) == 0) graph_.nodes.push_back(node);
     }
   } catch (const Error& error) {
     if (error.code() != ErrorCode::input) throw;
@@ -144,9 +194,11 @@ void Model::Impl::fold_constants() {
   }
 }
 
-void Model::Impl::fold(graph::Graph& part) {
+bool Model::Impl::fold(graph::Graph& part, double& work) {
   part.outputs.clear();
   const auto types = plan::infer_types(part, *this, {}, {});
+  work += work_of(part.nodes[0], types);
+  if (work > most_folding) return false;
   for (const std::string& name : part.nodes[0].outputs) {
     part.outputs.push_back({name, types.at(name).dtype, {}, true});
   }
@@ -171,6 +223,7 @@ void Model::Impl::fold(graph::Graph& part) {
   engine::Team team(1);
   const plan::RunContext run{arena.as<float>(), plan.buffer_offsets.data(), nullptr, results.data(), &team};
   for (const plan::Step& step : plan.steps) step.run(run);
+  return true;
 }
 
 // Constants that no plan has decoded yet are looked through too: a damaged file is refused now, not in the middle of work.
@@ -235,6 +288,7 @@ std::shared_ptr<const std::vector<std::byte>> Model::Impl::bytes(const std::stri
 
 std::shared_ptr<const plan::Plan> Model::Impl::plan_for(const std::vector<Shape>& shapes, const plan::InputValues& values,
                                                         const std::vector<std::string>& taps) {
+  const engine::StandardMode mode;
   for (std::size_t i = 0; i < shape_deciding_inputs.size(); ++i) {
     if (shape_deciding_inputs[i] && (i >= values.size() || values[i] == nullptr)) {
       throw Error(ErrorCode::input, "input " + inputs[i].name, "its elements decide shapes", "prepare the network with the inputs, not with their shapes alone");
@@ -304,6 +358,7 @@ void Model::read_constant(const std::string& name, const View& out) const {
   if (out.shape != shape || out.dtype != info.dtype || !out.strides.empty()) {
     throw Error(ErrorCode::input, "constant " + name, "the array does not fit", std::string("it must be ") + name_of(info.dtype) + " " + graph::to_string(shape) + " in C order");
   }
+  const engine::StandardMode mode;
   if (info.dtype == DType::f32) {
     const auto values = impl_->floats(name);
     if (!values.empty()) std::memcpy(out.data, values.data(), values.size() * sizeof(float));

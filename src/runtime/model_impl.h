@@ -54,8 +54,9 @@ class Model::Impl final : public plan::Constants {
 
   void load(std::span<const std::byte> bytes);
   void fold_constants();
-  // Computes the one node of `part` and adds its outputs to the constants.
-  void fold(graph::Graph& part);
+  // Computes the one node of `part` and adds its outputs to the constants; false if that takes `work`, the operations of
+  // all nodes so far, too far.
+  bool fold(graph::Graph& part, double& work);
   void check_constants();
   std::string constant_place(const std::string& name) const { return place_ + ": constant " + name; }
 

@@ -1,0 +1,147 @@
+"""A small network of every operator: seeds of the mutator, and networks to test promises that hold for all."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import bittern
+import numpy as np
+
+from tests.builders import digits_like, floats, network
+from tests.reference.arrays import Array
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One node: operator, shapes of the inputs computed at run time, constants behind them, attributes."""
+
+    op: str
+    inputs: tuple[tuple[int | str, ...], ...]
+    constants: tuple[Array, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+_RNG = np.random.default_rng(20)
+
+
+def _f(*shape: int) -> Array:
+    return floats(_RNG, *shape)
+
+
+def _i(*values: int) -> Array:
+    return np.array(values, np.int64)
+
+
+MAP = ("N", 3, 5, 7)
+SAMPLES: tuple[Sample, ...] = (
+    Sample("Conv", (MAP,), (_f(5, 3, 3, 3), _f(5)), {"pads": [1, 1, 1, 1]}),
+    Sample("Conv", (("N", 17, 6, 6),), (_f(18, 17, 3, 3),), {"pads": [1, 1, 1, 1]}),
+    Sample("Conv", (("N", 17, 6, 5),), (_f(17, 1, 3, 3), _f(17)), {"group": 17, "strides": [2, 1]}),
+    Sample("Conv", (("N", 4, 6, 5),), (_f(6, 2, 3, 2),), {"group": 2, "dilations": [2, 1], "auto_pad": "SAME_UPPER"}),
+    Sample("Conv", (("N", 16, 4, 4),), (_f(33, 16, 1, 1),)),
+    Sample("Gemm", (("N", 9),), (_f(7, 9), _f(7)), {"transB": 1}),
+    Sample("Gemm", ((9, 2),), (_f(9, 5), _f(2, 1)), {"transA": 1, "alpha": 0.5, "beta": 2.0}),
+    Sample("MatMul", ((2, "N", 9),), (_f(9, 5),)),
+    Sample("MaxPool", (MAP,), (), {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1], "ceil_mode": 1}),
+    Sample("AveragePool", (MAP,), (), {"kernel_shape": [2, 3], "pads": [0, 1, 1, 1], "count_include_pad": 1}),
+    Sample("GlobalAveragePool", (MAP,)),
+    Sample("GlobalMaxPool", (MAP,)),
+    Sample("LRN", (("N", 9, 3, 2),), (), {"size": 5, "alpha": 0.01, "beta": 0.5, "bias": 2.0}),
+    Sample("BatchNormalization", (MAP,), (_f(3), _f(3), _f(3), np.abs(_f(3)) + 1), {"epsilon": 1e-3}),
+    Sample("BatchNormalization", (("N", 3),), (_f(3), _f(3), _f(3), np.abs(_f(3)) + 1)),
+    Sample("Relu", (MAP,)),
+    Sample("Clip", (("N", 11),), (np.array(-0.5, np.float32), np.array(0.5, np.float32))),
+    Sample("LeakyRelu", (MAP,), (), {"alpha": 0.1}),
+    Sample("Sigmoid", (("N", 19),)),
+    Sample("Tanh", (("N", 19),)),
+    Sample("Softmax", (("N", 3, 5),), (), {"axis": 1}),
+    Sample("Add", (MAP, MAP)),
+    Sample("Sub", (MAP,), (_f(3, 1, 1),)),
+    Sample("Mul", (MAP, ("N", 3, 1, 1))),
+    Sample("Div", (("N", 5),), (_f(1),)),
+    Sample("Concat", (MAP, ("N", 2, 5, 7)), (), {"axis": 1}),
+    Sample("Concat", ((3, "N"), (4, "N")), (), {"axis": 0}),
+    Sample("Flatten", (MAP,), (), {"axis": 2}),
+    Sample("Reshape", (("N", 12),), (_i(0, 3, -1),)),
+    Sample("Transpose", (("N", 3, 4),), (), {"perm": [2, 0, 1]}),
+    Sample("Squeeze", (("N", 1, 4, 1),), (_i(1, 3),)),
+    Sample("Unsqueeze", (("N", 4),), (_i(0, 3),)),
+    Sample("Identity", (("N", 4),)),
+    Sample("Dropout", (("N", 4),)),
+)
+"""The one list to extend by a new operator; tests/test_trust.py fails while one has no sample."""
+
+_GUESSES: tuple[tuple[tuple[int | str, ...], ...], ...] = ((MAP,), (("N", 4),), (MAP, MAP), (MAP, MAP, MAP))
+
+
+def build(sample: Sample) -> bittern.Network:
+    """The network of a sample: inputs `x0`, `x1` ..., constants `c0` ..., output `y`."""
+    constants = {f"c{i}": array for i, array in enumerate(sample.constants)}
+    inputs = {f"x{i}": shape for i, shape in enumerate(sample.inputs)}
+    return network(inputs, constants, [(sample.op, [*inputs, *constants], "y", sample.attributes)], ["y"])
+
+
+def guessed(op: str) -> Sample | None:
+    """A sample for an operator without attributes of its own to set, if one of a few shapes fits it."""
+    for shapes in _GUESSES:
+        sample = Sample(op, shapes)
+        try:
+            bittern.load(build(sample))
+        except (bittern.Error, TypeError, ValueError):
+            continue
+        return sample
+    return None
+
+
+def networks() -> Iterator[tuple[str, bittern.Network]]:
+    """Every sample's network under a name; operators that are not in the list are guessed."""
+    from bittern.operators import OPERATORS
+
+    listed = {sample.op for sample in SAMPLES}
+    more = [sample for op in sorted(set(OPERATORS) - listed) if (sample := guessed(op)) is not None]
+    for number, sample in enumerate([*SAMPLES, *more]):
+        yield f"{sample.op}.{number}", build(sample)
+    yield from combinations()
+
+
+def combinations() -> Iterator[tuple[str, bittern.Network]]:
+    """Small networks in which operators meet: fusions, concatenations in place, a channel shuffle, folded constants."""
+    yield "digits", digits_like()
+    rng = np.random.default_rng(21)
+    yield (
+        "fire",
+        network(
+            {"x": ("N", 3, 6, 6)},
+            {"w0": floats(rng, 16, 3, 1, 1), "w1": floats(rng, 16, 16, 1, 1), "w2": floats(rng, 16, 16, 3, 3)},
+            [
+                ("Conv", ["x", "w0"], "s", {}),
+                ("Relu", ["s"], "sr", {}),
+                ("Conv", ["sr", "w1"], "a", {}),
+                ("Conv", ["sr", "w2"], "b", {"pads": [1, 1, 1, 1]}),
+                ("Concat", ["a", "b"], "y", {"axis": 1}),
+            ],
+            ["y"],
+        ),
+    )
+    yield (
+        "shuffle",
+        network(
+            {"x": ("N", 6, 3, 3)},
+            {"split": np.array([0, 2, 3, 3, 3]), "join": np.array([0, 6, 3, 3])},
+            [
+                ("Reshape", ["x", "split"], "five", {}),
+                ("Transpose", ["five"], "turned", {"perm": [0, 2, 1, 3, 4]}),
+                ("Reshape", ["turned", "join"], "y", {}),
+            ],
+            ["y"],
+        ),
+    )
+    yield (
+        "folded",
+        network(
+            {"x": (3, 4)},
+            {"p": floats(rng, 3, 1), "q": floats(rng, 1, 4)},
+            [("Mul", ["p", "q"], "c", {}), ("Sigmoid", ["c"], "d", {}), ("Add", ["x", "d"], "y", {})],
+            ["y"],
+        ),
+    )

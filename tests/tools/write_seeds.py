@@ -1,0 +1,66 @@
+"""Writes the good files that the mutator and the fuzzers start from: write_seeds FOLDER.
+
+A file for each constant of tests/encoding_samples.py, each operator of tests/operator_samples.py, and a few networks.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests import hostile, operator_samples
+from tests.encoding_samples import all_samples
+from tests.rawfile import assemble, product_graph
+from tests.reference.container import Leaf
+from tests.reference.decoders import decode
+
+LARGEST = 12_000
+"""Bytes of a seed: what is larger costs time for every file made of it and shows nothing new."""
+
+
+def leaves_of(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the leaves that a tree uses."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves_of(value)
+        elif key in ("leaf", "lengths", "offsets"):
+            yield str(value)
+
+
+def encodings() -> Iterator[tuple[str, bytes]]:
+    """A network for each constant: a product if it is real, a list of the constant alone if it holds integers."""
+    samples = all_samples(np.random.default_rng(22))
+    for name, tree in samples.constants.items():
+        leaves = {leaf: samples.leaves[leaf] for leaf in leaves_of(tree)}
+        value = decode(tree, {leaf: Leaf(raw.dtype, raw.shape, raw.data) for leaf, raw in leaves.items()})
+        graph = product_graph(tree, value.shape)
+        if not np.issubdtype(value.dtype, np.floating):
+            graph["nodes"] = [{"name": "pass", "op": "Relu", "inputs": ["x"], "outputs": ["y"], "attributes": {}}]
+        yield f"encoding.{name}", assemble(graph, leaves)
+
+
+def seeds() -> Iterator[tuple[str, bytes]]:
+    """Every seed that is small enough."""
+    for name, data in encodings():
+        if len(data) <= LARGEST:
+            yield name, data
+    for name, net in operator_samples.networks():
+        yield f"operator.{name}", net.to_bytes()
+    yield "network.good", hostile.good_file()
+    yield "network.nested", hostile.nested_file(5)
+
+
+def main(folder: Path) -> int:
+    """Write the seeds; returns how many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for name, data in seeds():
+        (folder / f"{name}.bittern").write_bytes(data)
+        count += 1
+    return count
+
+
+if __name__ == "__main__":
+    print(f"{main(Path(sys.argv[1]))} files")
