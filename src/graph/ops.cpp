@@ -204,8 +204,9 @@ Types squeeze(const Node& node, const Inputs& in) {
   const Shape& x = in[0]->shape;
   std::vector<bool> drop(x.size(), false);
   if (in.size() > 1 && in[1] != nullptr) {
-    require(integers(node, in, 1).size() <= max_rank, node, "its list of axes has " + std::to_string(integers(node, in, 1).size()) + " elements", "at most 8 are possible");
-    for (const std::int64_t axis : integers(node, in, 1)) {
+    const auto& axes = integers(node, in, 1);
+    require(axes.size() <= max_rank, node, "its list of axes has " + std::to_string(axes.size()) + " elements", "at most 8 are possible");
+    for (const std::int64_t axis : axes) {
       const auto a = static_cast<std::size_t>(normal_axis(node, axis, x.size()));
       require(x[a] == 1, node, "axis " + std::to_string(axis) + " of " + to_string(x) + " is not 1");
       drop[a] = true;

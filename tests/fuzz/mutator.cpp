@@ -46,7 +46,10 @@ void change_header(Value& header, Rng& rng, const Corpus& corpus) {
       if (!leaves.empty()) header.keys[rng.pick(leaves)] = odd_text(rng, corpus.strings);
       return;
     case 7:
-      if (leaves.size() > 1) std::swap(header.items[rng.pick(leaves)], header.items[rng.pick(leaves)]);
+      if (leaves.size() > 1) {
+        const std::size_t second = rng.pick(leaves), first = rng.pick(leaves);
+        std::swap(header.items[first], header.items[second]);
+      }
       return;
     default: {
       Value* const metadata = header.find("__metadata__");
@@ -67,8 +70,16 @@ void change_raw(std::string& file, Rng& rng) {
       case 2: file[at] = static_cast<char>(rng.below(256)); break;
       case 3: file.resize(at); break;
       case 4: file.erase(at, rng.below(64) + 1); break;
-      case 5: file.insert(at, std::string(rng.below(64) + 1, static_cast<char>(rng.below(256)))); break;
-      case 6: file.insert(at, file.substr(rng.below(file.size()), rng.below(200))); break;
+      case 5: {  // in two steps: the order of a call's arguments is the compiler's choice
+        const auto byte = static_cast<char>(rng.below(256));
+        file.insert(at, std::string(rng.below(64) + 1, byte));
+        break;
+      }
+      case 6: {
+        const std::size_t count = rng.below(200);
+        file.insert(at, file.substr(rng.below(file.size()), count));
+        break;
+      }
       default: {
         const std::uint64_t length = rng.chance(50) ? rng.below(file.size() + 20) : std::uint64_t{1} << rng.below(64);
         if (file.size() >= sizeof length) std::memcpy(file.data(), &length, sizeof length);

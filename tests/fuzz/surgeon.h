@@ -22,15 +22,21 @@ class Surgeon {
       const char* name;
       void (Surgeon::*change)();
     };
-    static constexpr Way ways[] = {{12, "number", &Surgeon::change_number},    {6, "nudge", &Surgeon::nudge_number},   {8, "string", &Surgeon::change_string},
-                                   {6, "delete", &Surgeon::remove},            {5, "duplicate", &Surgeon::duplicate},  {4, "swap", &Surgeon::exchange},
-                                   {4, "copy", &Surgeon::copy_subtree},        {2, "wrap", &Surgeon::wrap},            {4, "type", &Surgeon::change_type},
-                                   {2, "repeat", &Surgeon::repeat},            {4, "key", &Surgeon::change_key},       {8, "attribute", &Surgeon::set_attribute},
-                                   {7, "operator", &Surgeon::change_operator}, {7, "rewire", &Surgeon::rewire},        {7, "dimension", &Surgeon::change_dimension},
-                                   {5, "transplant", &Surgeon::transplant},    {3, "chain", &Surgeon::chain},          {2, "nest", &Surgeon::nest},
-                                   {3, "output", &Surgeon::change_outputs},    {9, "resize", &Surgeon::resize},        {5, "reshape leaf", &Surgeon::reshape_leaf},
-                                   {14, "bytes", &Surgeon::change_bytes},      {3, "dtype", &Surgeon::change_dtype},   {3, "clone", &Surgeon::clone_node},
-                                   {2, "kind", &Surgeon::change_kind},         {4, "graft", &Surgeon::graft}};
+    static constexpr Way ways[] = {
+        {12, "number", &Surgeon::change_number}, {6, "nudge", &Surgeon::nudge_number},
+        {8, "string", &Surgeon::change_string}, {6, "delete", &Surgeon::remove},
+        {5, "duplicate", &Surgeon::duplicate}, {4, "swap", &Surgeon::exchange},
+        {4, "copy", &Surgeon::copy_subtree}, {2, "wrap", &Surgeon::wrap},
+        {4, "type", &Surgeon::change_type}, {2, "repeat", &Surgeon::repeat},
+        {4, "key", &Surgeon::change_key}, {8, "attribute", &Surgeon::set_attribute},
+        {7, "operator", &Surgeon::change_operator}, {7, "rewire", &Surgeon::rewire},
+        {7, "dimension", &Surgeon::change_dimension}, {5, "transplant", &Surgeon::transplant},
+        {3, "chain", &Surgeon::chain}, {2, "nest", &Surgeon::nest},
+        {3, "output", &Surgeon::change_outputs}, {9, "resize", &Surgeon::resize},
+        {5, "reshape leaf", &Surgeon::reshape_leaf}, {14, "bytes", &Surgeon::change_bytes},
+        {3, "dtype", &Surgeon::change_dtype}, {3, "clone", &Surgeon::clone_node},
+        {2, "kind", &Surgeon::change_kind}, {4, "graft", &Surgeon::graft},
+    };
     static const unsigned total = [] {
       unsigned sum = 0;
       for (const Way& way : ways) sum += way.weight;
@@ -98,7 +104,8 @@ class Surgeon {
       case 3:
       case 4: {
         Value values = Value::array();
-        for (std::size_t n = rng_.below(6); n > 0; --n) values.items.push_back(Value::atom(rng_.chance(70) ? std::to_string(rng_.below(5)) : number(rng_)));
+        for (std::size_t n = rng_.below(6); n > 0; --n)
+          values.items.push_back(Value::atom(rng_.chance(70) ? std::to_string(rng_.below(5)) : number(rng_)));
         return values;
       }
       default: return Value::atom(number(rng_));
@@ -220,10 +227,12 @@ class Surgeon {
   }
   void change_dimension() {
     Value* const dims = choose([](const Value& v) {
-      return v.kind == Kind::array && std::all_of(v.items.begin(), v.items.end(), [](const Value& i) { return i.is_number() || i.kind == Kind::text; });
+      return v.kind == Kind::array && std::all_of(v.items.begin(), v.items.end(),
+                                                             [](const Value& i) { return i.is_number() || i.kind == Kind::text; });
     });
     if (dims == nullptr) return;
-    const Value size = rng_.chance(20) ? Value::text(rng_.chance(50) ? "N" : "M") : Value::atom(rng_.chance(70) ? std::to_string(rng_.below(70)) : number(rng_));
+    const Value size = rng_.chance(20) ? Value::text(rng_.chance(50) ? "N" : "M")
+                                       : Value::atom(rng_.chance(70) ? std::to_string(rng_.below(70)) : number(rng_));
     if (dims->items.empty() || rng_.chance(20)) {
       dims->items.push_back(size);
     } else {
@@ -333,7 +342,10 @@ class Surgeon {
       const std::string made = "chain" + std::to_string(nodes->items.size());
       Value node = Value::object(), attributes = Value::object();
       if (op == "Concat") attributes["axis"] = Value::atom(std::to_string(rng_.below(2)));
-      if (op == "MaxPool") attributes["kernel_shape"] = Value::array({Value::atom("2"), Value::atom("1")}), attributes["pads"] = Value::array(std::vector<Value>(4, Value::atom("1")));
+      if (op == "MaxPool") {
+        attributes["kernel_shape"] = Value::array({Value::atom("2"), Value::atom("1")});
+        attributes["pads"] = Value::array(std::vector<Value>(4, Value::atom("1")));
+      }
       node["name"] = Value::text(made);
       node["op"] = Value::text(op);
       node["inputs"] = Value::array(twice ? std::vector<Value>{Value::text(last), Value::text(last)} : std::vector<Value>{Value::text(last)});

@@ -82,7 +82,8 @@ void Surgeon::change_dtype() {
   Leaf* const leaf = a_leaf();
   if (leaf == nullptr) return;
   if (rng_.chance(30)) {
-    if (Value* const value = choose([](const Value& v) { return v.kind == Kind::object && v.find("dtype") != nullptr; })) (*value)["dtype"] = Value::text(rng_.pick(graph_dtypes));
+    Value* const value = choose([](const Value& v) { return v.kind == Kind::object && v.find("dtype") != nullptr; });
+    if (value != nullptr) (*value)["dtype"] = Value::text(rng_.pick(graph_dtypes));
     return;
   }
   leaf->dtype = rng_.pick(dtypes);
@@ -105,8 +106,11 @@ void Surgeon::change_bytes() {
       for (std::size_t n = rng_.below(8) + 1; n > 0; --n) bytes[rng_.below(bytes.size())] = static_cast<char>(rng_.below(256));
       return;
     case 2: {  // an extreme element: the least and largest numbers of any type, NaN, infinities, subnormals
-      static constexpr std::uint64_t extremes[] = {0, 1, 0xFFFFFFFFFFFFFFFFu, 0x8000000080008080u, 0x7FFFFFFFFFFFFFFFu, 0x7F8000007F800000u, 0xFF800000FF800000u,
-                                                   0x7FC000007FC00000u, 0x0000000100000001u, 0x7C007C007C007C00u, 0x7F7FFFFF7F7FFFFFu, 0x0101010101010101u, 0x4B8000004B800000u};
+      static constexpr std::uint64_t extremes[] = {0, 1, 0xFFFFFFFFFFFFFFFFu, 0x8000000080008080u, 0x7FFFFFFFFFFFFFFFu, 0x7F8000007F800000u,
+                                                   0xFF800000FF800000u,
+                                                   0x7FC000007FC00000u, 0x0000000100000001u, 0x7C007C007C007C00u, 0x7F7FFFFF7F7FFFFFu,
+                                                   0x0101010101010101u,
+                                                   0x4B8000004B800000u};
       const std::uint64_t word = rng_.pick(extremes);
       for (std::size_t n = rng_.below(4) + 1; n > 0; --n) {
         const std::size_t at = rng_.below(bytes.size() / width + 1) * width;
@@ -119,10 +123,13 @@ void Surgeon::change_bytes() {
       std::fill(bytes.begin(), bytes.end(), byte);
       return;
     }
-    case 4:  // fewer or more bytes; often the shape follows
-      bytes.resize(rng_.chance(50) ? rng_.below(bytes.size()) : std::min(largest_file, bytes.size() + rng_.below(2 * bytes.size() + 8)), static_cast<char>(rng_.below(256)));
+    case 4: {  // fewer or more bytes; often the shape follows
+      const auto padding = static_cast<char>(rng_.below(256));
+      const bool less = rng_.chance(50);
+      bytes.resize(less ? rng_.below(bytes.size()) : std::min(largest_file, bytes.size() + rng_.below(2 * bytes.size() + 8)), padding);
       if (rng_.chance(70) && leaf->shape.items.size() == 1) leaf->shape.items[0] = Value::atom(std::to_string(bytes.size() / width));
       return;
+    }
     default:
       for (char& byte : bytes) byte = static_cast<char>(rng_.below(256));
   }
