@@ -168,7 +168,10 @@ import sys
 import bittern
 from bittern.cli import main
 print("ready", flush=True)
-sys.exit(main(sys.argv[1:]))
+try:
+    sys.exit(main(sys.argv[1:]))
+except KeyboardInterrupt:  # before the command has begun, or after its end
+    sys.exit(130)
 """
 
 

@@ -203,8 +203,8 @@ def one_layer(shape: LayerShape, batch: int = 1, copies: int = 1) -> Network:
     size: tuple[int, ...] = (batch, shape.channels, shape.height, shape.width)
     if shape.kind in ("fc", "softmax"):
         size = (batch, shape.channels)
-    elif shape.kind == "batchnorm":  # of rank 4 it would run as a depthwise layer
-        size = (batch, shape.channels, shape.height * shape.width)
+    elif shape.kind == "batchnorm":  # of rank 3 or 4 it would run as a depthwise layer
+        size = (batch, shape.channels, 1, shape.height, shape.width)
     net.add_input("x", size)
     outputs = []
     for copy in range(copies):

@@ -135,15 +135,6 @@ void lower_plain(Builder& builder, const Item& item) {
   std::vector<bool> has_input, has_output;
   for (const graph::ValueType* input : inputs) has_input.push_back(input != nullptr);
   for (const std::string& name : node.outputs) has_output.push_back(!name.empty());
-  if (kernel.macs > 0) {
-    const auto& constants = builder.source().graph->constants;
-    for (const std::string& name : node.inputs) {
-      const auto found = constants.find(name);
-      if (found == constants.end()) continue;
-      if (info.encoding.empty()) info.encoding = graph::describe(*found->second);
-      info.encoded_bytes += graph::encoded_bytes(*found->second);
-    }
-  }
   builder.emit([=, run_kernel = kernel.run](const RunContext& run) {
     auto* memory = reinterpret_cast<std::byte*>(run.write(scratch));
     auto** sources = reinterpret_cast<const void**>(memory);

@@ -109,7 +109,7 @@ void Model::Impl::load(std::span<const std::byte> bytes) {
     decoded = engine::saturating_add(decoded, cost);
   }
   if (decoded > most_decoded && (decoded - most_decoded) / most_decoded_per_byte > bytes.size()) {
-    throw Error(ErrorCode::resource, place_, "a file of " + std::to_string(bytes.size()) + " bytes whose constants take " + std::to_string(decoded) + " bytes to decode",
+    throw Error(ErrorCode::resource, place_, "a file of " + std::to_string(bytes.size()) + " bytes whose constants take " + std::to_string(decoded) + " bytes",
                 "at most 4096 for each byte of the file, and 2^30 besides, are accepted");
   }
   fold_constants();

@@ -90,7 +90,8 @@ bool split(std::string_view file, Parts& out) {
     const Value& entry = header.items[i];
     const Value *const dtype = entry.find("dtype"), *const shape = entry.find("shape"), *const offsets = entry.find("data_offsets");
     if (dtype == nullptr || shape == nullptr || offsets == nullptr || offsets->items.size() != 2) return false;
-    const std::size_t begin = std::strtoull(offsets->items[0].raw.c_str(), nullptr, 10), end = std::strtoull(offsets->items[1].raw.c_str(), nullptr, 10);
+    const std::size_t begin = std::strtoull(offsets->items[0].raw.c_str(), nullptr, 10);
+    const std::size_t end = std::strtoull(offsets->items[1].raw.c_str(), nullptr, 10);
     if (begin > end || end > data.size()) return false;
     out.leaves.push_back({header.keys[i], dtype->raw, *shape, std::string(data.substr(begin, end - begin))});
   }

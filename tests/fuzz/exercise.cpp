@@ -26,7 +26,8 @@ bool room(const bittern::ValueInfo& value, bittern::Shape& shape, std::vector<st
   for (const bittern::Dimension& dimension : value.shape) {
     shape.push_back(dimension.value);
     empty = empty || dimension.value == 0;
-    if (__builtin_mul_overflow(count, static_cast<std::uint64_t>(dimension.value == 0 ? 1 : dimension.value), &count) || count > most_room) return false;
+    const auto size = static_cast<std::uint64_t>(dimension.value == 0 ? 1 : dimension.value);
+    if (__builtin_mul_overflow(count, size, &count) || count > most_room) return false;
   }
   bytes.resize(empty ? 0 : count);
   return true;

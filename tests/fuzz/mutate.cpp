@@ -137,7 +137,8 @@ std::string one(const fuzz::Corpus& corpus, const Options& options, std::uint64_
   if (options.only) {
     std::printf("%s: %zu bytes\n", mutant.story.c_str(), mutant.bytes.size());
     std::fflush(stdout);
-    if (!options.write.empty()) std::ofstream(options.write, std::ios::binary).write(mutant.bytes.data(), static_cast<std::streamsize>(mutant.bytes.size()));
+    const auto size = static_cast<std::streamsize>(mutant.bytes.size());
+    if (!options.write.empty()) std::ofstream(options.write, std::ios::binary).write(mutant.bytes.data(), size);
   }
   fuzz::Rng rng(options.seed ^ 0x5EED, index);
   const std::span<const std::byte> file = std::as_bytes(std::span(mutant.bytes));
@@ -188,9 +189,11 @@ std::string one(const fuzz::Corpus& corpus, const Options& options, std::uint64_
   if (load_peak > base_bytes + bytes_per_byte * mutant.bytes.size()) {
     fail(index, mutant.story, "loading took " + std::to_string(load_peak) + " bytes for a file of " + std::to_string(mutant.bytes.size()));
   }
-  if (fuzz::memory::peak() - held_before > most_in_use) fail(index, mutant.story, "running took " + std::to_string(fuzz::memory::peak() - held_before) + " bytes");
+  const std::size_t most = fuzz::memory::peak() - held_before;
+  if (most > most_in_use) fail(index, mutant.story, "running took " + std::to_string(most) + " bytes");
   if (options.only) {
-    std::printf("loading: %.3f s, %zu bytes of heap at most; constants and plan: %.3f s\n%s\n", load_seconds, load_peak, use_seconds, told.empty() ? "ok" : told.c_str());
+    std::printf("loading: %.3f s, %zu bytes of heap at most; constants and plan: %.3f s\n", load_seconds, load_peak, use_seconds);
+    std::printf("%s\n", told.empty() ? "ok" : told.c_str());
   }
   return told;
 }
@@ -240,21 +243,32 @@ std::string summary(const Options& options, const std::vector<Report*>& reports,
     note(all.bytes, own->bytes.value, own->bytes.index);
     note(all.bytes_over, own->bytes_over.value, own->bytes_over.index);
   }
-  char text[2048];
-  int used = std::snprintf(text, sizeof text, "{\"files\": %llu, \"seed\": %llu, \"first\": %llu, \"seeds\": %zu, \"jobs\": %d, \"seconds\": %.1f, \"files_per_second\": %.0f, \"time_factor\": %g",
-                           static_cast<unsigned long long>(all.done), static_cast<unsigned long long>(options.seed), static_cast<unsigned long long>(options.first), seeds,
-                           options.jobs, seconds, static_cast<double>(all.done) / std::max(seconds, 1e-9), options.factor);
-  for (int i = 0; i < counts; ++i) {
-    used += std::snprintf(text + used, sizeof text - static_cast<std::size_t>(used), ", \"%s\": %llu", count_names[i], static_cast<unsigned long long>(all.numbers[i]));
-  }
-  const auto put = [&](const char* name, const Worst& worst) {
-    used += std::snprintf(text + used, sizeof text - static_cast<std::size_t>(used), ", \"%s\": {\"value\": %.6g, \"index\": %llu}", name, worst.value, static_cast<unsigned long long>(worst.index));
+  std::string text = "{";
+  const auto number = [](double value) {
+    char digits[40];
+    std::snprintf(digits, sizeof digits, "%.6g", value);
+    return std::string(digits);
   };
+  const auto put_text = [&](const char* name, const std::string& value) {
+    text += (text.size() == 1 ? "\"" : ", \"") + std::string(name) + "\": " + value;
+  };
+  const auto put = [&](const char* name, const Worst& worst) {
+    put_text(name, "{\"value\": " + number(worst.value) + ", \"index\": " + std::to_string(worst.index) + "}");
+  };
+  put_text("files", std::to_string(all.done));
+  put_text("seed", std::to_string(options.seed));
+  put_text("first", std::to_string(options.first));
+  put_text("seeds", std::to_string(seeds));
+  put_text("jobs", std::to_string(options.jobs));
+  put_text("seconds", number(seconds));
+  put_text("files_per_second", number(static_cast<double>(all.done) / std::max(seconds, 1e-9)));
+  put_text("time_factor", number(options.factor));
+  for (int i = 0; i < counts; ++i) put_text(count_names[i], std::to_string(all.numbers[i]));
   put("worst_load_seconds", all.seconds);
   put("worst_plan_seconds", all.prepare_seconds);
   put("worst_load_bytes", all.bytes);
   put("worst_load_bytes_beyond_8x_size", all.bytes_over);
-  return std::string(text) + "}";
+  return text + "}";
 }
 
 int run_all(const fuzz::Corpus& corpus, const Options& options) {
@@ -296,8 +310,9 @@ int run_all(const fuzz::Corpus& corpus, const Options& options) {
       told = wall();
       std::uint64_t done = 0, failed = 0;
       for (const Report* own : reports) done += own->done, failed += own->numbers[failures];
-      std::fprintf(stderr, "%llu of %llu files, %.0f a second, %llu failures\n", static_cast<unsigned long long>(done), static_cast<unsigned long long>(options.count),
-                   static_cast<double>(done) / (told - start), static_cast<unsigned long long>(failed));
+      const double rate = static_cast<double>(done) / (told - start);
+      std::fprintf(stderr, "%s of %s files, %.0f a second, %s failures\n", std::to_string(done).c_str(), std::to_string(options.count).c_str(), rate,
+                   std::to_string(failed).c_str());
     }
   }
   std::uint64_t failed = 0, done = 0;
@@ -355,7 +370,8 @@ bool parse(int count, char** words, Options& options) {
 int main(int count, char** words) {
   Options options;
   if (!parse(count, words, options)) {
-    std::fprintf(stderr, "usage: mutate FOLDER [--count N] [--first N] [--seed N] [--jobs N] [--factor X] [--json FILE] [--only INDEX [--write FILE]]\n");
+    std::fprintf(stderr, "usage: mutate FOLDER [--count N] [--first N] [--seed N] [--jobs N] [--factor X] [--json FILE] "
+                         "[--only INDEX [--write FILE]]\n");
     return 2;
   }
   load_limit = options.factor;

@@ -108,7 +108,8 @@ class Guarded {
   std::byte *base_ = nullptr, *data_ = nullptr;
 };
 
-void check_allocations(const std::string& where, const bittern::Model& model, bittern::Session& session, std::int64_t batch, const tools::Arrays& inputs) {
+void check_allocations(const std::string& where, const bittern::Model& model, bittern::Session& session, std::int64_t batch,
+                       const tools::Arrays& inputs) {
   tools::Arrays outputs;
   const auto sources = tools::views(model, batch, inputs);
   const auto targets = tools::views(std::vector<bittern::ValueInfo>(session.prepare(tools::input_shapes(model, batch)).outputs), outputs);
@@ -148,7 +149,8 @@ void check_borders(const std::string& where, const bittern::Model& model, bitter
 void check_mode(const std::string& where, const std::string& path, const bittern::LoadOptions& options, int threads, std::int64_t batch,
                 const tools::Arrays& inputs, const tools::Arrays& expected) {
   constexpr unsigned standard = 0x1F80u;
-  constexpr unsigned modes[] = {standard | 0x8040u, standard | 0x2000u, standard | 0x4000u, standard | 0x6000u, standard & ~0x0280u, standard | 0x003Fu};
+  constexpr unsigned modes[] = {standard | 0x8040u, standard | 0x2000u, standard | 0x4000u, standard | 0x6000u,
+                                standard & ~0x0280u, standard | 0x003Fu};
   for (const unsigned mode : modes) {
     _mm_setcsr(mode);
     const bittern::Model model = bittern::Model::load(path, options);
