@@ -175,3 +175,84 @@ def test_elements_that_decide_shapes() -> None:
     with pytest.raises(bittern.InputError, match=r"3\.5"):
         model(x, [3.5, 1])
     assert bittern.load(net).profile(x, np.array([3, 4]), runs=1).layers
+
+
+class Chain:
+    """A random network of many nodes: each takes values that are there, of any shape and type."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng, self.net = rng, bittern.Network("chain")
+        self.net.add_input("x", ("N", 4, "M"))
+        self.net.add_input("i", ("N", 4, "M"), "i64")
+        for name, array in {"two": np.float32(2), "ten": np.int64(10), "zero": np.zeros(1, np.int64)}.items():
+            self.net.add_constant(name, np.asarray(array))
+        self.net.add_constant("one", np.ones(1, np.int64))
+        self.values = {"f": ["x"], "i": ["i"], "b": list[str]()}
+
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:
+        name = f"v{len(self.net.nodes)}"
+        self.net.add_node(op, list(inputs), [name], **attributes)
+        return name
+
+    def pick(self, kind: str) -> str:
+        values = self.values[kind]
+        return values[int(self.rng.integers(len(values)))]
+
+    def grow(self) -> None:
+        """One more value of the shape [N, 4, M], by one or several nodes."""
+        choice = int(self.rng.integers(10))
+        kind = "f" if choice % 2 else "i"
+        a, b = self.pick(kind), self.pick(kind)
+        if choice < 2:
+            made = self.node(("Add", "Sub", "Mul", "Max")[int(self.rng.integers(4))], a, b)
+        elif choice < 4:  # there and back by a transposed, flattened form
+            flat = self.node("Flatten", self.node("Transpose", a, perm=[2, 0, 1]), axis=1)
+            shape = self.node("Shape", self.node("Transpose", a, perm=[2, 0, 1]))
+            made = self.node("Transpose", self.node("Reshape", flat, shape), perm=[1, 2, 0])
+        elif choice < 6:  # less of it, and as much as before again
+            part = self.node("ReduceMax" if choice == 4 else "ReduceSum", a, "one", keepdims=1)
+            made = self.node("Expand", part, self.node("Shape", b))
+        elif choice < 8:  # two halves, the other way round
+            size = self.node("Shape", a, start=2)
+            front = self.node("Slice", a, "zero", "one", "zero") if choice == 6 else a
+            half = self.node("Slice", front, "one", size, self.node("Add", "one", "one"))
+            rest = self.node("Slice", front, "zero", "one", self.node("Add", "one", "one"))
+            joined = self.node("Concat", half, rest, axis=-1)
+            made = self.node("Add", joined, a) if choice == 6 else joined
+        else:
+            self.values["b"].append(self.node("Greater", a, b))
+            made = self.node("Where", self.pick("b"), a, b)
+        scale = self.node("Div", made, "two") if kind == "f" else self.node("Mod", made, "ten")
+        self.values[kind].append(scale)
+        if choice == 9:
+            self.values["i"].append(self.node("Cast", self.node("Floor", made), to="i64"))
+        if choice == 8:
+            self.values["f"].append(self.node("Cast", scale, to="f32"))
+
+
+def test_chains(isa: str) -> None:
+    """Networks of some thirty nodes on several shapes; every value on the way is compared."""
+    problems = []
+    for round_ in range(ROUNDS):
+        seed = seed_of(f"chain {round_}")
+        rng = np.random.default_rng(seed)
+        chain = Chain(rng)
+        for _ in range(10):
+            chain.grow()
+        net = chain.net
+        outputs = [
+            name for name in [*chain.values["f"], *chain.values["i"], *chain.values["b"]] if name.startswith("v")
+        ]
+        net.set_outputs(outputs)
+        model = bittern.load(net, isa=isa, threads=1 + round_ % 2)
+        taps = [node.outputs[0] for node in net.nodes if node.outputs[0] not in outputs]
+        oracle = ReferenceEvaluator(net.to_onnx())
+        for n, m in ((2, 3), (1, 1), (3, 6), (2, 3)):
+            feeds = {"x": rng.uniform(-3, 3, (n, 4, m)).astype(np.float32), "i": rng.integers(-9, 9, (n, 4, m))}
+            expected = oracle.run(None, feeds, intermediate=True)
+            assert {*outputs, *taps} <= set(expected)
+            for results in (model.run(feeds), model.run(feeds, taps=taps)):
+                for name, result in results.items():
+                    if name in expected and (problem := difference(result, np.asarray(expected[name]), 1e-4)):
+                        problems.append(f"seed {seed}, {name} on {(n, m)}: {problem}")
+    assert not problems, f"{len(problems)} problems:\n" + "\n".join(problems)

@@ -28,8 +28,12 @@ from bittern.system import cpu
 try:
     import onnx
     import onnx.backend.base
-except ImportError:  # pragma: no cover
-    raise UnsupportedError("onnx", "the package onnx is not installed", "run: pip install 'bittern[onnx]'") from None
+except ImportError:
+    missing = UnsupportedError("onnx", "the package onnx is not installed", "run: pip install 'bittern[onnx]'")
+    if __name__ != "__main__":
+        raise missing from None
+    print(f"bittern: {missing}", file=sys.stderr)
+    sys.exit(2)
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto

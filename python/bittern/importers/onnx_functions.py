@@ -20,9 +20,9 @@ def inlined(model: ModelProto, place: str) -> ModelProto:
     Raises FormatError if the model's functions cannot be inlined.
     """
     if model.functions:
-        import onnx.inliner
-
         try:
+            import onnx.inliner
+
             model = onnx.inliner.inline_local_functions(model, convert_version=True)
         except Exception as error:  # its errors have no common base of their own
             line = (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -51,12 +51,11 @@ def _expanded(model: ModelProto, depth: int = 0) -> ModelProto:
 
 
 def _defined_by_others(model: ModelProto, op: str) -> ModelProto | None:
-    import onnx.inliner
-
     try:
-        result = onnx.inliner.inline_selected_functions(
-            _with_defaults(model, op), [("", op)], inline_schema_functions=True
-        )
+        import onnx.inliner
+
+        whole = _with_defaults(model, op)
+        result = onnx.inliner.inline_selected_functions(whole, [("", op)], inline_schema_functions=True)
     except Exception:  # releases without it, models that it cannot take: the operator is refused by its name then
         return None
     return None if op in missing_operators(result) else result
