@@ -203,13 +203,14 @@ def test_interrupted_conversion_leaves_nothing(tmp_path: Path, rng: np.random.Ge
         _, complaint = process.communicate(timeout=120)
         ends.append(process.returncode)
         assert "Traceback" not in complaint, complaint
-        assert process.returncode in (0, 130), complaint
+        # An interpreter that is already on its way out has the system's own handler again.
+        assert process.returncode in (0, 130, -signal.SIGINT), complaint
         assert [path.name for path in target.parent.iterdir()] == ["net.bittern"]
         if target.read_bytes() != b"old":
             bittern.load(target)
             assert process.returncode == 0 or delay > 0
             break
-        assert process.returncode == 130
+        assert process.returncode == 130, "it ended without writing"
     assert 130 in ends, "no conversion was interrupted"
 
 
