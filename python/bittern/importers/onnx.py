@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bittern.encodings import Dense
 from bittern.errors import FormatError, InputError, UnsupportedError
-from bittern.graph import ValueInfo, joined
+from bittern.graph import MAX_RANK, ValueInfo, joined
 from bittern.importers.onnx_functions import inlined
 from bittern.importers.onnx_hints import Hints
 from bittern.importers.onnx_operators import SPECIAL, Context, Step, Unsupported, translate, type_name
@@ -189,6 +189,8 @@ class _Importer:
                 continue
             if not kind.HasField("shape"):
                 self._refuse("an input without a shape is not supported", info.name)
+            elif (rank := len(kind.shape.dim)) > MAX_RANK:
+                self._refuse(f"an input of {rank} dimensions is not supported (at most {MAX_RANK})", info.name)
             else:
                 self.network.add_input(info.name, _dimensions(info, symbols), dtype)
 
@@ -220,6 +222,9 @@ class _Importer:
         name = self.alias.get(name, name)
         array = self.constant(name) if name else None
         if array is None or name in self.network.constants:
+            return name
+        if array.ndim > MAX_RANK:
+            self._refuse(f"a constant of {array.ndim} dimensions is not supported (at most {MAX_RANK})", node)
             return name
         try:
             encoding = Dense(np.array(array, order="C"))
