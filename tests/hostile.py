@@ -225,7 +225,6 @@ def graphs() -> Iterator[Hostile]:
     )
     for shape in ([-1, 3], [4, 3.5], [4, ""], [4, None], "4x3", [2**63, 3]):
         yield Hostile(f"input shape {shape}", file_with(setter("inputs", 0, shape=shape)))
-    yield Hostile("output of very many dimensions", file_with(setter("outputs", 0, shape=[11] * 3000)), "y")
     yield Hostile("operator with line feeds", node("op", "Fancy\n\x1b[31m\nOp"))
     yield Hostile("very long operator", node("op", "F" * 100_000))
     yield Hostile("unknown dtype of an input", file_with(lambda g: g["inputs"][0].update(dtype="f8")), "f8")

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import bittern
 import numpy as np
+from bittern.graph import NUMPY_TYPES
 
 from tests.builders import digits_like, floats, network
 from tests.reference.arrays import Array
@@ -19,6 +21,8 @@ class Sample:
     inputs: tuple[tuple[int | str, ...], ...]
     constants: tuple[Array, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = "f32"  # of the inputs
+    outputs: int = 1
 
 
 _RNG = np.random.default_rng(20)
@@ -68,6 +72,42 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("Unsqueeze", (("N", 4),), (_i(0, 3),)),
     Sample("Identity", (("N", 4),)),
     Sample("Dropout", (("N", 4),)),
+    Sample("BitShift", (("N", 4), (4,)), (), {"direction": "LEFT"}, "u8"),
+    Sample("Cast", (("N", 5),), (), {"to": "i32"}),
+    Sample("Clip", (("N", 5),), (np.array(1, np.int64), np.array(2, np.int64)), {}, "i64"),
+    Sample("ConvTranspose", (MAP,), (_f(3, 2, 3, 2), _f(2)), {"group": 1, "strides": [2, 2]}),
+    Sample("ConvTranspose", (("N", 4, 5),), (_f(4, 3, 3), _f(6)), {"group": 2, "output_padding": [1], "strides": [2]}),
+    Sample("ConstantOfShape", (), (_i(2, 3), _f(1))),
+    Sample("CumSum", (("N", 5),), (np.array(1, np.int64),), {"reverse": 1}),
+    Sample("Expand", (("N", 1, 3),), (_i(4, 1),)),
+    Sample("DepthToSpace", (("N", 8, 2, 3),), (), {"blocksize": 2}),
+    Sample("Gather", (("N", 5, 3),), (_i(4, 0, -1),), {"axis": 1}),
+    Sample("GatherND", (("N", 5, 3),), (_i(0, 4, 1, -1).reshape(2, 2),)),
+    Sample("GroupNormalization", (("N", 6, 3, 2),), (_f(6), _f(6)), {"num_groups": 3}),
+    Sample("GRU", ((5, "N", 3),), (_f(1, 12, 3), _f(1, 12, 4), _f(1, 24)), {"hidden_size": 4}, outputs=2),
+    Sample("InstanceNormalization", (MAP,), (_f(3), _f(3))),
+    Sample("LpPool", (MAP,), (), {"kernel_shape": [2, 3], "p": 3}),
+    Sample(
+        "LSTM",
+        ((5, "N", 3),),
+        (_f(2, 16, 3), _f(2, 16, 4)),
+        {"hidden_size": 4, "direction": "bidirectional"},
+        outputs=3,
+    ),
+    Sample("MaxPool", (MAP,), (), {"kernel_shape": [3, 2], "storage_order": 1}, outputs=2),
+    Sample("NonZero", (), (_i(0, 3, 0, 2),)),
+    Sample("OneHot", (("N", 3),), (np.array(4, np.int64), _f(2)), {"axis": 1}),
+    Sample("Pad", (("N", 3, 4),), (_i(0, 1, 2, 0, 2, 1),), {"mode": "reflect"}),
+    Sample("Range", (), (np.array(0.5, np.float32), np.array(4, np.float32), np.array(0.75, np.float32))),
+    Sample("ReduceMean", (MAP,), (_i(1, -1),), {"keepdims": 0}),
+    Sample("Resize", (MAP,), (_f(0), np.array([1, 1, 1.6, 0.7], np.float32)), {"mode": "cubic"}),
+    Sample("ReverseSequence", ((4, 3, "N"),), (_i(2, 4, 0),), {"batch_axis": 1, "time_axis": 0}),
+    Sample("RNN", ((5, "N", 3),), (_f(1, 4, 3), _f(1, 4, 4)), {"hidden_size": 4, "direction": "reverse"}, outputs=2),
+    Sample("ScatterND", (("N", 4),), (_i(0, 3, 0, 1).reshape(2, 2), _f(2))),
+    Sample("Slice", (("N", 7, 5),), (_i(5, 0), _i(0, 9), _i(1, 2), _i(-2, 3))),
+    Sample("SpaceToDepth", (("N", 3, 4, 6),), (), {"blocksize": 2}),
+    Sample("Tile", (("N", 3),), (_i(2, 3),)),
+    Sample("TopK", (("N", 9),), (_i(3),), {"axis": -1}, outputs=2),
 )
 """The one list to extend by a new operator; tests/test_trust.py fails while one has no sample."""
 
@@ -78,15 +118,32 @@ def build(sample: Sample) -> bittern.Network:
     """The network of a sample: inputs `x0`, `x1` ..., constants `c0` ..., output `y`."""
     constants = {f"c{i}": array for i, array in enumerate(sample.constants)}
     inputs = {f"x{i}": shape for i, shape in enumerate(sample.inputs)}
-    return network(inputs, constants, [(sample.op, [*inputs, *constants], "y", sample.attributes)], ["y"])
+    if sample.dtype == "f32" and sample.outputs == 1:
+        return network(inputs, constants, [(sample.op, [*inputs, *constants], "y", sample.attributes)], ["y"])
+    net = bittern.Network("sample")
+    for name, shape in inputs.items():
+        net.add_input(name, shape, sample.dtype)
+    for name, array in constants.items():
+        net.add_constant(name, array)
+    outputs = [f"y{i}" for i in range(sample.outputs)]
+    net.add_node(sample.op, [*inputs, *constants], outputs, name="y_node", **sample.attributes)
+    net.set_outputs(outputs)
+    return net
+
+
+def _ones(shape: tuple[int | str, ...], dtype: str) -> Array:
+    return np.ones([2 if isinstance(size, str) else size for size in shape], NUMPY_TYPES[dtype])
 
 
 def guessed(op: str) -> Sample | None:
-    """A sample for an operator without attributes of its own to set, if one of a few shapes fits it."""
-    for shapes in _GUESSES:
-        sample = Sample(op, shapes)
+    """A sample for an operator without attributes of its own to set, if one of a few shapes and types fits it."""
+    for dtype, shapes in product(("f32", "bool", "i64"), _GUESSES):
+        sample = Sample(op, shapes, dtype=dtype)
         try:
-            bittern.load(build(sample))
+            model = bittern.load(build(sample))
+            if model.shape_deciding_inputs:
+                continue
+            model.run({info.name: _ones(info.shape or (), dtype) for info in model.inputs})
         except (bittern.Error, TypeError, ValueError):
             continue
         return sample

@@ -162,6 +162,14 @@ def test_huge_sparse_constant_is_a_resource_error() -> None:
         bittern.load(assemble(product_graph(tree, (2**20, 2**20)), leaves))
 
 
+def test_a_shape_of_very_many_dimensions_makes_no_long_message() -> None:
+    """Found by the mutator: ten thousand bytes of message for an output declared as a list of thousands of sizes."""
+    case = Hostile("", hostile.file_with(hostile.setter("outputs", 0, shape=[11] * 3000)), "y")
+    with pytest.raises(bittern.FormatError) as caught:
+        bittern.load(case.data)
+    check_message(caught.value, case)
+
+
 def test_nesting_within_the_limit_is_accepted() -> None:
     data = hostile.nested_file(13)
     assert np.array_equal(bittern.load(data).constant("w"), np.ones(4, np.float32))

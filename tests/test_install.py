@@ -245,7 +245,7 @@ def test_shared_library_exports_what_the_headers_declare(installed: Path, reposi
 )
 def test_c_header_is_plain(compiler: str, language: str, repository: Path, tmp_path: Path) -> None:
     source = tmp_path / ("main.c" if compiler == "cc" else "main.cpp")
-    source.write_text("#include <bittern/c.h>\nint main(void) { return bittern_version() == 0; }\n", "utf-8")
+    source.write_text("#include <bittern/c_api.h>\nint main(void) { return bittern_version() == 0; }\n", "utf-8")
     flags = [language, "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", "-I", str(repository / "include")]
     call(tool(compiler), *flags, source)
 

@@ -2,7 +2,7 @@
  *
  * The same as examples/cpp/main.cpp, in C99. The picture is a binary PPM, or a PGM for a network with one channel, of
  * exactly the network's size. Its pixels become numbers as the file's `preprocess` metadata says. */
-#include <bittern/c.h>
+#include <bittern/c_api.h>
 
 #include <inttypes.h>
 #include <math.h>

@@ -14,7 +14,6 @@ from bittern.encodings import Dense, Encoding
 from bittern.errors import InputError
 from bittern.operators import OPERATORS, Attribute, check_attributes, supported
 
-MAX_RANK = 8
 DTYPES = ("f32", "f16", "bf16", "f64", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool")
 NUMPY_TYPES = {
     "f32": "float32",
@@ -87,8 +86,6 @@ def info_problems(info: ValueInfo) -> list[str]:
     problems = (
         [] if info.dtype in DTYPES else [f"element type {info.dtype!r} is unknown, known are {', '.join(DTYPES)}"]
     )
-    if len(info.shape or ()) > MAX_RANK:
-        problems.append(f"the shape has {len(info.shape or ())} dimensions, at most {MAX_RANK} are allowed")
     for size in info.shape or ():
         if isinstance(size, str):
             if not size or not is_text(size):

@@ -6,14 +6,14 @@
 
 #include <bittern/system.h>
 
-#include "capi/error.h"
-#include "capi/values.h"
+#include "c_api/error.h"
+#include "c_api/values.h"
 
 using bittern::DType;
 using bittern::Error;
 using bittern::ErrorCode;
-using bittern::capi::guarded;
-using bittern::capi::needed;
+using bittern::c_api::guarded;
+using bittern::c_api::needed;
 
 namespace {
 
@@ -29,7 +29,7 @@ static_assert(same(bittern::Checksum::skip, BITTERN_CHECKSUM_SKIP));
 
 }  // namespace
 
-namespace bittern::capi {
+namespace bittern::c_api {
 
 Values::Values(const std::vector<ValueInfo>& infos) : infos_(infos) {
   for (const ValueInfo& info : infos_) {
@@ -76,7 +76,7 @@ bittern_model* make(Model model) {
 }
 
 }  // namespace
-}  // namespace bittern::capi
+}  // namespace bittern::c_api
 
 const char* bittern_version(void) { return bittern::version(); }
 
@@ -91,7 +91,7 @@ const char* bittern_dtype_name(bittern_dtype dtype) {
 bittern_code bittern_load(const char* path, const bittern_load_options* options, bittern_model** model, bittern_error** error) {
   return guarded(error, [&] {
     needed(model, "model") = nullptr;
-    *model = bittern::capi::make(bittern::Model::load(&needed(path, "path"), bittern::capi::load_options(options)));
+    *model = bittern::c_api::make(bittern::Model::load(&needed(path, "path"), bittern::c_api::load_options(options)));
   });
 }
 
@@ -101,8 +101,8 @@ bittern_code bittern_load_bytes(const void* bytes, size_t size, const char* plac
     needed(model, "model") = nullptr;
     const auto* first = static_cast<const std::byte*>(bytes);
     if (size != 0) needed(first, "bytes");
-    const bittern::LoadOptions converted = bittern::capi::load_options(options);
-    *model = bittern::capi::make(bittern::Model::from_bytes({first, size}, place != nullptr ? place : "<bytes>", converted));
+    const bittern::LoadOptions converted = bittern::c_api::load_options(options);
+    *model = bittern::c_api::make(bittern::Model::from_bytes({first, size}, place != nullptr ? place : "<bytes>", converted));
   });
 }
 

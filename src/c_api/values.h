@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include <bittern/c.h>
+#include <bittern/c_api.h>
 #include <bittern/error.h>
 #include <bittern/model.h>
 
-namespace bittern::capi {
+namespace bittern::c_api {
 
 // A list of values that C can read, and the memory behind it.
 class Values {
@@ -52,9 +52,9 @@ Options read_options(const Options* given, const char* name) {
   return options;
 }
 
-}  // namespace bittern::capi
+}  // namespace bittern::c_api
 
 struct bittern_model {
   bittern::Model model;
-  bittern::capi::Values inputs, outputs;
+  bittern::c_api::Values inputs, outputs;
 };

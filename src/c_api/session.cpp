@@ -6,21 +6,21 @@
 
 #include <bittern/session.h>
 
-#include "capi/error.h"
-#include "capi/values.h"
+#include "c_api/error.h"
+#include "c_api/values.h"
 
 using bittern::Error;
 using bittern::ErrorCode;
-using bittern::capi::guarded;
-using bittern::capi::needed;
-using bittern::capi::read_sizes;
+using bittern::c_api::guarded;
+using bittern::c_api::needed;
+using bittern::c_api::read_sizes;
 
 struct bittern_session {
   bittern_session(const bittern::Model& network, const bittern::SessionOptions& options) : model(network), session(network, options) {}
 
   bittern::Model model;
   bittern::Session session;
-  bittern::capi::Values outputs;  // of the last prepare
+  bittern::c_api::Values outputs;  // of the last prepare
   std::atomic<bool> busy{false};
 
   // Kept, so that a run allocates nothing.
@@ -75,7 +75,7 @@ bittern_code bittern_session_new(const bittern_model* model, const bittern_sessi
                                  bittern_error** error) {
   return guarded(error, [&] {
     needed(session, "session") = nullptr;
-    const bittern::SessionOptions converted{.threads = bittern::capi::read_options(options, "session_options").threads};
+    const bittern::SessionOptions converted{.threads = bittern::c_api::read_options(options, "session_options").threads};
     *session = new bittern_session(needed(model, "model").model, converted);
   });
 }
@@ -90,7 +90,7 @@ bittern_code bittern_session_prepare(bittern_session* session, const bittern_sha
     if (input_count != 0) needed(inputs, "inputs");
     self.shapes.resize(input_count);
     for (std::size_t i = 0; i < input_count; ++i) read_sizes(inputs[i].sizes, inputs[i].rank, "input", i, self.shapes[i]);
-    self.outputs = bittern::capi::Values(self.session.prepare(self.shapes).outputs);
+    self.outputs = bittern::c_api::Values(self.session.prepare(self.shapes).outputs);
   });
 }
 

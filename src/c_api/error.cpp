@@ -1,5 +1,5 @@
 // Error objects of the C interface.
-#include "capi/error.h"
+#include "c_api/error.h"
 
 #include <exception>
 #include <new>
@@ -45,7 +45,7 @@ bittern::Error internal(const char* what) {
 
 }  // namespace
 
-namespace bittern::capi {
+namespace bittern::c_api {
 
 bittern_code report(bittern_error** error) noexcept {
   try {
@@ -66,7 +66,7 @@ bittern_code report(bittern_error** error) noexcept {
   }
 }
 
-}  // namespace bittern::capi
+}  // namespace bittern::c_api
 
 bittern_code bittern_error_code(const bittern_error* error) { return error != nullptr ? error->code : BITTERN_OK; }
 const char* bittern_error_message(const bittern_error* error) { return error != nullptr ? error->message : ""; }

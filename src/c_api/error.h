@@ -1,10 +1,10 @@
 // From C++ exceptions to what C functions return.
 #pragma once
 
-#include <bittern/c.h>
+#include <bittern/c_api.h>
 #include <bittern/error.h>
 
-namespace bittern::capi {
+namespace bittern::c_api {
 
 // The exception being handled, as a code and as an object for the caller. Call it in a catch block.
 bittern_code report(bittern_error** error) noexcept;
@@ -28,4 +28,4 @@ Object& needed(Object* object, const char* name) {
   return *object;
 }
 
-}  // namespace bittern::capi
+}  // namespace bittern::c_api
