@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bittern.encodings import Dense
 from bittern.errors import FormatError, InputError, UnsupportedError
-from bittern.graph import MAX_RANK, ValueInfo, joined
+from bittern.graph import ValueInfo, joined
 from bittern.importers.onnx_functions import inlined
 from bittern.importers.onnx_hints import Hints
 from bittern.importers.onnx_operators import SPECIAL, Context, Step, Unsupported, translate, type_name
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 OLDEST, NEWEST = 7, 28  # opsets in which the supported operators mean what this importer takes them to mean
+MAX_RANK = 8  # dimensions of a tensor that the engine runs
 _REMEDY = "export the model with supported operators only"
 _TYPES = ("F32", "BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "I64")
 
