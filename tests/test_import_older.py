@@ -185,6 +185,10 @@ def test_inputs_that_are_refused() -> None:
     model.graph.input[0].type.CopyFrom(helper.make_sequence_type_proto(model.graph.input[0].type))
     with pytest.raises(UnsupportedError, match="input of type sequence_type"):
         bittern.convert(model)
+    constants = {"c": np.ones((1,) * 9, np.float32)}
+    large = model_of([node("Add", ["x", "c"])], {"x": np.ones((1,) * 10, np.float32)}, 17, constants)
+    with pytest.raises(UnsupportedError, match=r"an input of 10 dimensions.*a constant of 9 dimensions"):
+        bittern.convert(large)
     missing = model_of([node("Relu", ["ghost"])], {"x": floats(2)}, 17)
     with pytest.raises(FormatError, match="ghost"):
         bittern.convert(missing)

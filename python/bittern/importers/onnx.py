@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 OLDEST, NEWEST = 7, 28  # opsets in which the supported operators mean what this importer takes them to mean
+MAX_RANK = 8  # dimensions of a tensor that the engine runs
 _REMEDY = "export the model with supported operators only"
 _TYPES = ("F32", "BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "I64")
 
@@ -189,6 +190,8 @@ class _Importer:
                 continue
             if not kind.HasField("shape"):
                 self._refuse("an input without a shape is not supported", info.name)
+            elif (rank := len(kind.shape.dim)) > MAX_RANK:
+                self._refuse(f"an input of {rank} dimensions is not supported (at most {MAX_RANK})", info.name)
             else:
                 self.network.add_input(info.name, _dimensions(info, symbols), dtype)
 
@@ -220,6 +223,9 @@ class _Importer:
         name = self.alias.get(name, name)
         array = self.constant(name) if name else None
         if array is None or name in self.network.constants:
+            return name
+        if array.ndim > MAX_RANK:
+            self._refuse(f"a constant of {array.ndim} dimensions is not supported (at most {MAX_RANK})", node)
             return name
         try:
             encoding = Dense(np.array(array, order="C"))
