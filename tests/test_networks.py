@@ -196,11 +196,11 @@ def test_binary_digits(shared_data: Path, isa: str, threads: int) -> None:
 
 @THREADS
 def test_binary_photos(shared_data: Path, isa: str, threads: int) -> None:
-    """Its activations are steps, which turn Winograd's rounding into other integers: so it runs without."""
+    """Its activations are steps, which would turn Winograd's rounding into other integers: it runs without."""
     folder = shared_data / "bnn_pynq"
     photos, expected = np.load(folder / "photos32.npz"), np.load(folder / "expected_cifar10_cnvW1A1.npz")
     network = bittern.convert(folder / "cifar10_cnvW1A1.onnx")
-    model = bittern.load(network, isa=isa, threads=threads, winograd=False)
+    model = bittern.load(network, isa=isa, threads=threads)
     for images, sums in ((photos["images"], "acc_photos"), (expected["random_images"], "acc_random")):
         scaled = np.floor((images / 255 * 2 - 1) * 128 + 0.5)
         x = np.clip(scaled, -128, 127).transpose(0, 3, 1, 2).astype(np.float32)

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <type_traits>
 
 #include <bittern/error.h>
@@ -200,6 +201,12 @@ std::string weight_note(const Builder& builder, const Item& item) {
   return encoding.kind == graph::EncodingKind::dense ? "" : "; weights decoded to dense f32 at load: no kernel runs this encoding yet";
 }
 
+// Weights of a binary, ternary or integer network in float form: its sums are exact, and steps behind them would turn any
+// rounding into other answers.
+bool all_integers(const float* weights, std::int64_t count) {
+  return std::all_of(weights, weights + count, [](float w) { return w == std::nearbyint(w); });
+}
+
 }  // namespace
 
 void lower_conv(Builder& builder, const Item& item) {
@@ -254,7 +261,19 @@ void lower_conv(Builder& builder, const Item& item) {
   constexpr double worthwhile = 0.92;
   const WinogradChoice winograd = from_planar ? WinogradChoice{} : choose_winograd(builder, s);
   const bool direct_asked = choice.reason == "asked for";
-  if (winograd.kernel != nullptr && (winograd.asked || (builder.source().winograd && !direct_asked && winograd.cost < worthwhile * choice.cost))) {
+  const bool better = winograd.kernel != nullptr && builder.source().winograd && !direct_asked && winograd.cost < worthwhile * choice.cost;
+  bool exact = false;
+  if (better && !winograd.asked) {
+    const float* values = weights.stored;
+    if (values == nullptr) {
+      // Decoded once: packing takes them from here.
+      const auto decoded = std::make_shared<const std::vector<float>>(weights.make());
+      weights.make = [decoded] { return *decoded; };
+      values = decoded->data();
+    }
+    exact = all_integers(values, builder.count(item.inputs[1]));
+  }
+  if (winograd.asked || (better && !exact)) {
     info.kernel = winograd.kernel->name;
     info.isa = engine::name_of(winograd.kernel->isa);
     info.reason = (winograd.asked ? "asked for" : "estimated " + percent(winograd.cost / choice.cost) + " against the direct kernel") +
@@ -265,7 +284,7 @@ void lower_conv(Builder& builder, const Item& item) {
   }
   info.kernel = choice.kernel->name;
   info.isa = engine::name_of(choice.kernel->isa);
-  info.reason = choice.reason + weight_note(builder, item);
+  info.reason = choice.reason + (exact ? "; weights are integers: exact sums, no Winograd" : "") + weight_note(builder, item);
   const GemmConv layer(*choice.kernel, s, in.map, out.map, residual.map);
   if (s.groups > 1 && layer.excess() > 1.1) {
     char text[96];
