@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 from bittern.errors import InputError
@@ -17,6 +16,8 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     Whatever fails or interrupts, ``path`` holds its old content or the whole new one, and no temporary file stays.
     Raises InputError if the path cannot be written.
     """
+    import tempfile  # slow to import, and programs that only run networks never write
+
     place = os.fspath(path)
     target = Path(os.path.realpath(place))  # a symbolic link keeps pointing where it did
     try:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from bittern.compress.recipes import RECIPES, Progress
 from bittern.errors import InputError
 from bittern.importers import convert
 from bittern.network import Network
@@ -38,6 +37,9 @@ def compress(
     ``progress(done, total, name)`` is called after each weight. The result's ``summary()`` has the error of each.
     The same input and options give the same file. Raises InputError for a wrong option, and what ``convert`` raises.
     """
+    # Importing the package for a run alone should not cost what compressing needs.
+    from bittern.compress.recipes import RECIPES
+
     if recipe not in RECIPES:
         raise InputError("recipe", f"is {recipe!r}", f"use one of {', '.join(sorted(RECIPES))}")
     made = RECIPES[recipe](options)
@@ -46,6 +48,3 @@ def compress(
     if calibration is not None:
         result._remarks.append(f"calibration data is not used by recipe {recipe}")
     return result
-
-
-__all__ = ["Progress", "compress"]

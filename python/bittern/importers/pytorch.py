@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import inspect
 import io
-import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -97,6 +95,8 @@ def _by_export(torch: Any, module: Any, args: Any, kwargs: Any, dynamic_shapes: 
 
 def _by_trace(torch: Any, module: Any, args: Any, kwargs: Any, batch: bool) -> ModelProto:
     """Through torch.jit.trace: needs nothing but torch."""
+    import inspect
+
     import onnx
 
     names = list(inspect.signature(module.forward).parameters)[: len(args)] + list(kwargs)
@@ -125,6 +125,8 @@ def _inference(module: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter's remarks are not the user's."""
+    import logging
+
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
