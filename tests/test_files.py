@@ -192,6 +192,26 @@ def test_shared_leaf_is_allowed() -> None:
     package_reads(data)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dtype": "i64"}, "output y: is declared as i64, its nodes give f32"),
+        ({"shape": [2, 4]}, r"output y: is declared as \[2, 4\], its nodes give \[2, 3\]"),
+        ({"shape": [6]}, r"output y: is declared as \[6\], its nodes give \[2, 3\]"),
+    ],
+)
+def test_declared_outputs_must_be_what_the_nodes_give(change: dict[str, object], message: str) -> None:
+    graph = product_graph({"kind": "dense", "leaf": "w"}, (2, 3))
+    leaves = {"w": leaf(np.ones((2, 3), np.float32))}
+    bittern.load(assemble(graph, leaves))
+    graph["outputs"][0].update(change)
+    with pytest.raises(bittern.FormatError, match=message):
+        bittern.load(assemble(graph, leaves))
+    del graph["outputs"][0]["shape"]  # the file need not say it
+    if "dtype" not in change:
+        assert bittern.load(assemble(graph, leaves)).outputs[0].shape is None
+
+
 def test_refusing_costs_little_memory(tmp_path: Path) -> None:
     """All hostile files in one fresh process: the peak stays within 64 MB and a few times a file's size."""
     largest = 0

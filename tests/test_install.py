@@ -230,7 +230,9 @@ def test_shared_library_exports_what_the_headers_declare(installed: Path, reposi
     library = folder_of(installed, "libbittern.so") / "libbittern.so"
     table = call(tool("nm"), "-D", "-C", "--defined-only", library)
     names = {line.split(None, 2)[2] for line in table.splitlines()}
-    declared = set(re.findall(r"\b(bittern_\w+)\(", (repository / "include" / "bittern" / "c_api.h").read_text("utf-8")))
+    declared = set(
+        re.findall(r"\b(bittern_\w+)\(", (repository / "include" / "bittern" / "c_api.h").read_text("utf-8"))
+    )
     assert len(declared) > 25
     assert {name for name in names if name.startswith("bittern_")} == declared
     others = {re.sub(r"^(typeinfo( name)?|vtable) for ", "", name) for name in names - declared}

@@ -83,6 +83,16 @@ AnyView view_of(const py::array& array, Data* data, const std::string& name) {
   return view;
 }
 
+// Throws Error(resource) where the system refuses the memory.
+py::array new_array(const bittern::ValueInfo& output, const std::vector<py::ssize_t>& shape) {
+  try {
+    return py::array(numpy_type(output.dtype), shape);
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_MemoryError) && !error.matches(PyExc_ValueError)) throw;
+    throw bittern::Error(bittern::ErrorCode::resource, "output " + output.name, "the system refused the memory for it", "use smaller inputs");
+  }
+}
+
 class NativeModel {
  public:
   NativeModel(bittern::Model model, int threads) : model_(std::move(model)), pool_(model_, {threads}) {}
@@ -141,7 +151,7 @@ class NativeModel {
       } else {
         std::vector<py::ssize_t> shape;
         for (const auto& d : output.shape) shape.push_back(static_cast<py::ssize_t>(d.value));
-        array = py::array(numpy_type(output.dtype), shape);
+        array = new_array(output, shape);
       }
       targets.push_back(view_of<bittern::View>(array, array.mutable_data(), "output " + output.name));
       results.append(array);

@@ -52,6 +52,10 @@ void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set
 void check_declared(const graph::Graph& graph, const Types& types, const std::string& place) {
   for (const graph::ValueInfo& output : graph.outputs) {
     const Shape& shape = types.at(output.name).shape;
+    if (const DType type = types.at(output.name).dtype; type != output.dtype) {
+      throw Error(ErrorCode::format, place + ": output " + output.name, std::string("is declared as ") + name_of(output.dtype) + ", its nodes give " + name_of(type),
+                  "the file was not written correctly");
+    }
     if (output.any_shape) continue;
     bool fits = output.shape.size() == shape.size();
     for (std::size_t d = 0; fits && d < shape.size(); ++d) fits = !output.shape[d].symbol.empty() || output.shape[d].value == shape[d];
