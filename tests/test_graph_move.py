@@ -424,3 +424,47 @@ def test_results_of_a_run_decide_no_shape() -> None:
     with pytest.raises(bittern.Error) as caught:
         bittern.load(file).run({"x": np.ones((2, 70000), np.float32)})
     assert "decide shapes" in str(caught.value)
+
+
+def test_an_input_that_decides_shapes_has_its_rank() -> None:
+    """An array of any other rank is refused before anything is copied."""
+    file = raw_file({"x": ("f32", (4,)), "s": ("i64", ("r",))}, {}, [("Reshape", ["x", "s"], ["y"], {})], {"y": "f32"})
+    model = bittern.load(file)
+    for rank in (0, 2, 9, 13, 30):
+        with pytest.raises(bittern.InputError, match=f"input s: shape .* has rank {rank}; rank 1 is needed"):
+            model.run({"x": np.zeros(4, np.float32), "s": np.ones((1,) * rank, np.int64)})
+
+
+def test_tables_of_positions_count_as_memory() -> None:
+    """Twelve tables of four million positions do not fit in 64 MiB; one plan that dies gives its share back."""
+    size, count = 1 << 22, 12
+    nodes = [("Pad", ["x", "p"], [f"y{i}"], {"mode": "reflect"}) for i in range(count)]
+    nodes += [("Slice", [f"y{i}", "a", "b"], [f"z{i}"], {}) for i in range(count)]
+    constants = {"p": i64(0, size), "a": i64(0), "b": i64(1)}
+    file = raw_file({"x": ("u8", (3,))}, constants, nodes, {f"z{i}": "u8" for i in range(count)})
+    with pytest.raises(bittern.ResourceError, match=r"node .* \(Pad\): needs"):
+        bittern.load(file, memory_limit=64 << 20)
+
+
+def test_costly_known_values_run_with_the_network() -> None:
+    """A convolution whose operands follow from shapes is no work for planning: it takes its place in the plan."""
+    pads = {"pads": [128, 128, 127, 127]}
+    nodes = [("Shape", ["x"], ["s"], {}), ("ConstantOfShape", ["s", "v"], ["c"], {}), ("Conv", ["c", "c"], ["y"], pads)]
+    file = raw_file({"x": ("u8", (1, 1, 256, 256))}, {"v": np.array([0.5], np.float32)}, nodes, {"y": "f32"})
+    assert [layer.op for layer in bittern.load(file).plan.layers] == ["Conv"]
+
+
+def test_a_second_output_may_be_added_to_a_convolution(isa: str) -> None:
+    """The sum waits for both sides: one of them is no first output."""
+    rng = np.random.default_rng(3)
+    x, w = rng.standard_normal((1, 4, 6, 6)).astype(np.float32), rng.standard_normal((4, 4, 1, 1)).astype(np.float32)
+    nodes = [
+        ("Conv", ["x", "w"], ["c"], {}),
+        ("Concat", ["x", "x"], ["xx"], {"axis": 1}),
+        ("Neg", ["xx"], ["e"], {}),
+        ("Split", ["e", "s"], ["s0", "s1"], {"axis": 1}),
+        ("Add", ["c", "s1"], ["y"], {}),
+    ]
+    model = bittern.load(raw_file({"x": ("f32", x.shape)}, {"w": w, "s": i64(4, 4)}, nodes, {"y": "f32"}), isa=isa)
+    expected = np.einsum("oi,nihw->nohw", w[:, :, 0, 0].astype(np.float64), x) - x
+    assert np.allclose(model.run({"x": x})["y"], expected, rtol=1e-5, atol=1e-5)

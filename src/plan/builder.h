@@ -56,6 +56,12 @@ class Builder {
   // The weights of a layer: `fill` runs once per model and key.
   const float* weights(const std::string& key, std::int64_t floats, const std::string& what, const std::function<void(float*)>& fill);
 
+  // Memory of the plan itself, taken until it dies.
+  Charge& charge() {
+    plan_.charges.push_back(std::make_shared<Charge>(*source_.budget));
+    return *plan_.charges.back();
+  }
+
   // Starts a layer's row: steps emitted from here on belong to it. Ask for the inputs' storage before, for the
   // output's after.
   LayerInfo& layer(const Item& item);

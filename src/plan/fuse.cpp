@@ -134,6 +134,7 @@ class Fuser {
     for (std::size_t i = 0; i < items_.size(); ++i) {
       for (const std::string& input : items_[i].inputs) ++uses_[input];
       producer_[items_[i].output] = i;
+      for (const std::string& output : items_[i].more_outputs) producer_[output] = i;
     }
   }
 

@@ -312,12 +312,12 @@ void lower_batch_norm(Builder& builder, const Item& item) {
     engine::ConvShape s;
     s.n = map[0], s.c = s.oc = s.groups = channels, s.h = s.oh = map[2], s.w = s.ow = map[3];
     const engine::Depthwise layer(kernel, s, in.map, out.map, Map{});
-    const float* packed = builder.weights("scale" + key_part(item.name), layer.packed_elements(), what, [&](float* target) {
+    const float* packed = builder.weights("scale c16" + key_part(item.name), layer.packed_elements(), what, [&](float* target) {
       std::vector<float> scale(static_cast<std::size_t>(channels));
       scales(scale.data());
       layer.pack(scale.data(), target);
     });
-    const float* bias = builder.weights("shift" + key_part(item.name), layer.padded_channels(), what, [&](float* target) {
+    const float* bias = builder.weights("shift c16" + key_part(item.name), layer.padded_channels(), what, [&](float* target) {
       std::vector<float> shift(static_cast<std::size_t>(channels));
       shifts(shift.data());
       layer.pad_bias(shift.data(), target);

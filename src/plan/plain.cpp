@@ -1,6 +1,7 @@
 #include "plan/plain.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include <bittern/error.h>
 
@@ -20,6 +21,22 @@ Prepare plain_operator(const std::string& op) {
   }();
   const auto found = operators.find(op);
   return found == operators.end() ? nullptr : found->second;
+}
+
+double work_of(const graph::Node& node, const std::vector<const graph::ValueType*>& inputs, const std::vector<graph::ValueType>& outputs) {
+  const auto count = [&](const graph::ValueType& type) { return static_cast<double>(graph::element_count(type.shape, node.name)); };
+  double results = 0, most = 0, each = 1;
+  for (const graph::ValueType& output : outputs) results += count(output);
+  for (const graph::ValueType* input : inputs) {
+    if (input != nullptr) most = std::max(most, count(*input));
+  }
+  // Operators that pass over their second input for each result.
+  const char* const weighted[] = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"};
+  const bool has_weights = std::find(std::begin(weighted), std::end(weighted), node.op) != std::end(weighted);
+  if (has_weights && inputs.size() > 1 && inputs[1] != nullptr) each = count(*inputs[1]);
+  for (const std::int64_t size : graph::ints_attribute(node, "kernel_shape", {})) each *= static_cast<double>(std::max<std::int64_t>(1, size));
+  if (node.op == "LRN") each = static_cast<double>(graph::int_attribute(node, "size", 1));
+  return most + results * std::min(each, std::max(1.0, most));
 }
 
 std::int64_t bytes_of(const graph::ValueType& type) {
@@ -99,7 +116,7 @@ void lower_plain(Builder& builder, const Item& item) {
       constants.release(name);
     });
   };
-  const PlainKernel kernel = prepare({node, inputs, outputs, builder.source().isa, pack});
+  const PlainKernel kernel = prepare({node, inputs, outputs, builder.source().isa, pack, &builder.charge()});
   std::vector<Place> in, out, uses;
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (packed[i]) inputs[i] = nullptr;

@@ -12,6 +12,7 @@
 #include "base/thread_pool.h"
 #include "gemm/tile.h"
 #include "graph/ops.h"
+#include "plan/weights.h"
 
 namespace bittern::plan {
 
@@ -45,6 +46,7 @@ struct PlainNode {
   const std::vector<graph::ValueType>& outputs;
   engine::Isa isa = engine::Isa::scalar;
   Pack pack = {};  // may be empty: then no input is constant
+  Charge* charge = nullptr;  // for tables that the kernel will hold; null where they are small
 };
 
 using Prepare = PlainKernel (*)(const PlainNode&);
@@ -58,6 +60,9 @@ void add_plain_sequence(PlainOperators& operators);
 
 // Null if the operator has none.
 Prepare plain_operator(const std::string& op);
+
+// About how many operations a node takes. Only ever compared with a limit, so a bound on what is read per result will do.
+double work_of(const graph::Node& node, const std::vector<const graph::ValueType*>& inputs, const std::vector<graph::ValueType>& outputs);
 
 // The outputs' elements of a node all of whose inputs are known. Sets `known` of the outputs; does nothing if the operator
 // has no plain form or arrays are large.

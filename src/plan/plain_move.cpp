@@ -23,6 +23,7 @@ void check_table(const PlainNode& p, std::int64_t count) {
     throw Error(ErrorCode::resource, "node " + p.node.name + " (" + p.node.op + ")", "an axis of " + std::to_string(count) + " elements",
                 "at most 2^27 are supported for this operator");
   }
+  if (p.charge != nullptr) p.charge->take(2 * sizeof(std::int64_t) * static_cast<std::uint64_t>(count), "node " + p.node.name + " (" + p.node.op + ")");
 }
 
 std::vector<std::int64_t> position_table(const PlainNode& p, std::int64_t count) {

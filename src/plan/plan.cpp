@@ -103,6 +103,9 @@ Types infer_types(const graph::Graph& graph, const Constants& constants, const s
     if (type.known == nullptr && constants.has(name) && bytes_of(type) <= most_known_bytes) type.known = constants.bytes(name);
     return type.known != nullptr;
   };
+  // Operations on known values: shapes take thousands, and nobody waits for a small file to be refused.
+  constexpr double most_work = 1e7;
+  double work = 0;
   for (const graph::Node& node : graph.nodes) {
     std::vector<const graph::ValueType*> arguments;
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
@@ -123,7 +126,10 @@ Types infer_types(const graph::Graph& graph, const Constants& constants, const s
       any_computed = any_computed || computed;
       all_known = all_known && (computed || constants.has(node.inputs[i]));
     }
-    if (all_known && any_computed && std::all_of(node.inputs.begin(), node.inputs.end(), learn)) evaluate(node, arguments, results);
+    if (all_known && any_computed && std::all_of(node.inputs.begin(), node.inputs.end(), learn)) {
+      work += work_of(node, arguments, results);
+      if (work <= most_work) evaluate(node, arguments, results);  // else it runs with the network
+    }
     for (std::size_t o = 0; o < results.size(); ++o) types[node.outputs[o]] = std::move(results[o]);
   }
   return types;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -60,6 +61,7 @@ struct Plan {
   std::vector<Step> steps;
   std::vector<std::int64_t> buffer_offsets;
   std::vector<SharedBuffer> weights;  // keeps what steps point to
+  std::vector<std::shared_ptr<Charge>> charges;  // for tables that steps hold
 };
 
 // What planning needs of a model.

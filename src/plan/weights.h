@@ -30,6 +30,23 @@ class MemoryBudget {
   std::atomic<std::uint64_t> used_{0};
 };
 
+// Bytes taken from a budget for as long as this lives.
+class Charge {
+ public:
+  explicit Charge(MemoryBudget& budget) : budget_(&budget) {}
+  ~Charge() { budget_->give_back(bytes_); }
+  Charge(const Charge&) = delete;
+  Charge& operator=(const Charge&) = delete;
+  void take(std::uint64_t bytes, const std::string& what) {
+    budget_->take(bytes, what);
+    bytes_ += bytes;
+  }
+
+ private:
+  MemoryBudget* budget_;
+  std::uint64_t bytes_ = 0;
+};
+
 class Weights {
  public:
   explicit Weights(MemoryBudget& budget) : budget_(&budget) {}

@@ -13,6 +13,7 @@
 #include "format/reader.h"
 #include "graph/ops.h"
 #include "plan/builder.h"
+#include "plan/plain.h"
 #include "registry.h"
 #include "runtime/model_impl.h"
 #include "runtime/options.h"
@@ -36,27 +37,6 @@ ValueInfo to_public(const graph::ValueInfo& info) {
 // Two plans for the same elements, in whichever memory.
 bool same_values(const plan::InputValues& a, const plan::InputValues& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) { return x == y || (x != nullptr && y != nullptr && *x == *y); });
-}
-
-// Operators that pass over their second input for each result.
-bool has_weights(const std::string& op) {
-  return op == "Conv" || op == "ConvTranspose" || op == "Gemm" || op == "MatMul" || op == "LSTM" || op == "GRU" || op == "RNN";
-}
-
-// About how many operations a node takes. Only ever compared with a limit, so a bound on what is read per result will do.
-double work_of(const graph::Node& node, const plan::Types& types) {
-  const auto count = [&](const std::string& value) { return static_cast<double>(graph::element_count(types.at(value).shape, value)); };
-  double results = 0, most = 0, each = 1;
-  for (const std::string& output : node.outputs) {
-    if (!output.empty()) results += count(output);
-  }
-  for (const std::string& input : node.inputs) {
-    if (!input.empty()) most = std::max(most, count(input));
-  }
-  if (has_weights(node.op) && node.inputs.size() > 1 && !node.inputs[1].empty()) each = count(node.inputs[1]);
-  for (const std::int64_t size : graph::ints_attribute(node, "kernel_shape", {})) each *= static_cast<double>(std::max<std::int64_t>(1, size));
-  if (node.op == "LRN") each = static_cast<double>(graph::int_attribute(node, "size", 1));
-  return most + results * std::min(each, std::max(1.0, most));
 }
 
 void check_options(const LoadOptions& options) {
@@ -197,7 +177,12 @@ void Model::Impl::fold_constants() {
 bool Model::Impl::fold(graph::Graph& part, double& work) {
   part.outputs.clear();
   const auto types = plan::infer_types(part, *this, {}, {});
-  work += work_of(part.nodes[0], types);
+  const graph::Node& node = part.nodes[0];
+  std::vector<const graph::ValueType*> arguments;
+  std::vector<graph::ValueType> made;
+  for (const std::string& input : node.inputs) arguments.push_back(input.empty() ? nullptr : &types.at(input));
+  for (const std::string& output : node.outputs) made.push_back(types.at(output));
+  work += plan::work_of(node, arguments, made);
   if (work > most_folding) return false;
   for (const std::string& name : part.nodes[0].outputs) {
     part.outputs.push_back({name, types.at(name).dtype, {}, true});

@@ -193,6 +193,11 @@ class Session::Impl {
     plan::InputValues values(inputs.size());
     for (std::size_t i = 0; i < inputs.size() && i < impl().inputs.size(); ++i) {
       if (!impl().shape_deciding_inputs[i]) continue;
+      const std::size_t rank = impl().inputs[i].shape.size();  // at most 8, which copying counts on
+      if (inputs[i].shape.size() != rank) {
+        throw Error(ErrorCode::input, "input " + impl().inputs[i].name,
+                    "shape " + graph::to_string(inputs[i].shape) + " has rank " + std::to_string(inputs[i].shape.size()), "rank " + std::to_string(rank) + " is needed");
+      }
       const std::size_t size = size_of(inputs[i].dtype);
       const auto count = static_cast<std::size_t>(graph::element_count(inputs[i].shape, "input " + impl().inputs[i].name));
       if (count * size > static_cast<std::size_t>(plan::most_known_bytes)) {
