@@ -77,10 +77,12 @@ Windows windows(const Node& node, const Shape& sizes, const Shape& kernel) {
   const bool ceil = int_attribute(node, "ceil_mode", 0) != 0;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     const std::int64_t padded = sizes[i] + win.before[i] + win.after[i], room = padded - reach(i);
-    require(room >= 0, node, "a window of " + std::to_string(reach(i)) + " over " + std::to_string(padded) + " padded elements");
-    win.out[i] = room / win.stride[i] + 1;
+    // With ceil_mode a single window may reach beyond the padded map.
+    const bool cut = ceil && room < 0 && room > -win.stride[i] && sizes[i] > 0;
+    require(room >= 0 || cut, node, "a window of " + std::to_string(reach(i)) + " over " + std::to_string(padded) + " padded elements");
+    win.out[i] = cut ? 1 : room / win.stride[i] + 1;
     // A window that ceil_mode adds must start inside the input or its left padding.
-    if (ceil && room % win.stride[i] != 0 && win.out[i] * win.stride[i] < sizes[i] + win.before[i]) ++win.out[i];
+    if (ceil && !cut && room % win.stride[i] != 0 && win.out[i] * win.stride[i] < sizes[i] + win.before[i]) ++win.out[i];
   }
   return win;
 }
@@ -146,6 +148,9 @@ bool tuned_pool(const Node& node, const Shape& x) {
   Shape kernel = pool_kernel(node, x);
   if (x.size() == 3) kernel.insert(kernel.begin(), 1);
   const Window win = window(node, x, kernel[0], kernel[1]);
+  const bool cut = x[x.size() - 1] + win.pad_left + win.pad_right <= (kernel[1] - 1) * win.dilation_w ||
+                   (x.size() == 4 && x[2] + win.pad_top + win.pad_bottom <= (kernel[0] - 1) * win.dilation_h);
+  if (cut) return false;
   return std::max(win.pad_top, win.pad_bottom) < kernel[0] * win.dilation_h && std::max(win.pad_left, win.pad_right) < kernel[1] * win.dilation_w;
 }
 
