@@ -492,11 +492,9 @@ def test_types_that_are_refused(op: str, dtype: str, attributes: dict[str, Any],
 def test_ceil_mode_lets_one_window_reach_beyond_the_map(size: int, isa: str, rng: np.random.Generator) -> None:
     """ceil((size - kernel) / stride) + 1 is 1 for a map that is too small by less than the stride."""
     x = floats(rng, 2, 3, size, size)
-    for op, expected in (("MaxPool", x.max((2, 3))), ("AveragePool", x.mean((2, 3), dtype=np.float64))):
+    for op, expected in (("MaxPool", x.max((2, 3))), ("AveragePool", x.mean((2, 3)))):
         net = bittern.Network("pool")
         net.add_input("x", x.shape)
         net.add_node(op, ["x"], ["y"], kernel_shape=[3, 3], strides=[3, 3], ceil_mode=1)
         net.set_outputs(["y"])
-        y = bittern.load(net, isa=isa).run({"x": x})["y"]
-        assert y.shape == (2, 3, 1, 1)
-        assert_within(y[:, :, 0, 0], expected, 1e-6)
+        assert_within(bittern.load(net, isa=isa).run({"x": x})["y"], expected[:, :, None, None], 1e-6)
