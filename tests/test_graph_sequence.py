@@ -68,7 +68,7 @@ def run(
     return [results[f"o{i}"] for i in range(outputs)]
 
 
-def close(actual: Array, expected: Array, bound: float = 2e-5) -> None:
+def assert_close(actual: Array, expected: Array, bound: float = 2e-5) -> None:
     """float32 of the same shape, off by at most `bound` per unit of size."""
     assert actual.dtype == np.float32
     np.testing.assert_allclose(actual, expected.astype(np.float32), rtol=bound, atol=bound)
@@ -144,7 +144,7 @@ def test_recurrent(op: str, direction: str, isa: str) -> None:
         constant = trial % 2 == 0
         results = run(op, arrays, outputs=outputs, constant=constant, isa=isa, **attributes)
         for actual, wanted in zip(results, expected, strict=True):
-            close(actual, wanted, 1e-4)
+            assert_close(actual, wanted, 1e-4)
         for again, first in zip(
             run(op, arrays, outputs=outputs, constant=constant, isa=isa, threads=3, **attributes), results, strict=True
         ):
@@ -154,9 +154,9 @@ def test_recurrent(op: str, direction: str, isa: str) -> None:
             for i, a in enumerate(arrays)
         ]
         y, *states = run(op, swapped, outputs=outputs, constant=constant, isa=isa, layout=1, **attributes)
-        close(y, np.moveaxis(expected[0], 2, 0), 1e-4)
+        assert_close(y, np.moveaxis(expected[0], 2, 0), 1e-4)
         for actual, wanted in zip(states, expected[1:], strict=True):
-            close(actual, np.swapaxes(wanted, 0, 1), 1e-4)
+            assert_close(actual, np.swapaxes(wanted, 0, 1), 1e-4)
 
 
 def test_large_steps_are_shared_by_threads(rng: np.random.Generator) -> None:
@@ -165,7 +165,7 @@ def test_large_steps_are_shared_by_threads(rng: np.random.Generator) -> None:
     weights = [arrays[0], *(a.astype(np.float32) for a in arrays[1:])]
     first = run("LSTM", weights, outputs=3, constant=True, direction="bidirectional")
     for actual, wanted in zip(first, recurrent(Recurrent("LSTM", "bidirectional"), weights), strict=True):
-        close(actual, wanted, 1e-4)
+        assert_close(actual, wanted, 1e-4)
     for again, value in zip(
         run("LSTM", weights, outputs=3, constant=True, threads=4, direction="bidirectional"), first, strict=True
     ):
@@ -194,7 +194,7 @@ def test_one_model_runs_sequences_of_any_length(op: str, isa: str, rng: np.rando
     )
     for steps, batch in [(1, 1), (40, 1), (3, 30), (200, 1)]:
         x = floats(rng, steps, batch, 114)
-        close(model.run({"x": x})["y"], recurrent(Recurrent(op), [x, *weights])[0], 1e-4)
+        assert_close(model.run({"x": x})["y"], recurrent(Recurrent(op), [x, *weights])[0], 1e-4)
 
 
 @pytest.mark.parametrize(("steps", "batch"), [(0, 2), (3, 0), (0, 0)])
@@ -300,22 +300,26 @@ def test_normalisations(shape: tuple[int, ...], isa: str, rng: np.random.Generat
             y, found, inverse = run(
                 "LayerNormalization", [x, scale, bias], outputs=3, isa=isa, threads=2, axis=axis, epsilon=0.01
             )
-            close(found, mean)
-            close(inverse, 1 / np.sqrt(variance + 0.01))
-            close(y, (wide - mean) / np.sqrt(variance + 0.01) * scale + bias)
+            assert_close(found, mean)
+            assert_close(inverse, 1 / np.sqrt(variance + 0.01))
+            assert_close(y, (wide - mean) / np.sqrt(variance + 0.01) * scale + bias)
             (y,) = run("RMSNormalization", [x, scale], isa=isa, axis=axis, epsilon=0.01)
-            close(y, wide / np.sqrt((wide**2).mean(axes, keepdims=True) + 0.01) * scale)
+            assert_close(y, wide / np.sqrt((wide**2).mean(axes, keepdims=True) + 0.01) * scale)
         total = np.exp(wide).sum(axis, keepdims=True)
-        close(run("LogSoftmax", [x], isa=isa, axis=axis)[0], wide - np.log(total))
-        close(run("LpNormalization", [x], isa=isa, axis=axis, p=1)[0], wide / np.abs(wide).sum(axis, keepdims=True))
-        close(run("LpNormalization", [x], isa=isa, axis=axis)[0], wide / np.sqrt((wide**2).sum(axis, keepdims=True)))
-        close(
+        assert_close(run("LogSoftmax", [x], isa=isa, axis=axis)[0], wide - np.log(total))
+        assert_close(
+            run("LpNormalization", [x], isa=isa, axis=axis, p=1)[0], wide / np.abs(wide).sum(axis, keepdims=True)
+        )
+        assert_close(
+            run("LpNormalization", [x], isa=isa, axis=axis)[0], wide / np.sqrt((wide**2).sum(axis, keepdims=True))
+        )
+        assert_close(
             run("MeanVarianceNormalization", [x], isa=isa, axes=[axis])[0],
             (wide - wide.mean(axis, keepdims=True)) / wide.std(axis, keepdims=True),
             1e-4,
         )
         highest = np.expand_dims(x.argmax(axis), axis)
-        close(
+        assert_close(
             run("Hardmax", [x], isa=isa, axis=axis)[0],
             np.arange(shape[axis]).reshape([-1 if i == first else 1 for i in range(len(shape))]) == highest,
         )
@@ -333,7 +337,7 @@ def test_channel_normalisations(isa: str, rng: np.random.Generator) -> None:
         rows = wide.reshape(2, groups, -1)
         rows = (rows - rows.mean(-1, keepdims=True)) / np.sqrt(rows.var(-1, keepdims=True) + 1e-5)
         expected = rows.reshape(x.shape) * scale.reshape(6, 1, 1) + bias.reshape(6, 1, 1)
-        close(run(op, [x, scale, bias], isa=isa, threads=2, **attributes)[0], expected)
+        assert_close(run(op, [x, scale, bias], isa=isa, threads=2, **attributes)[0], expected)
 
 
 def test_empty_arrays(isa: str) -> None:

@@ -37,7 +37,7 @@ def model_of(
     return helper.make_model(graph, opset_imports=opsets, ir_version=8, functions=list(functions))
 
 
-def agree(model: Any, feeds: Mapping[str, Array], reference: bool = False) -> bittern.Network:
+def assert_agrees(model: Any, feeds: Mapping[str, Array], reference: bool = False) -> bittern.Network:
     """The engine gives what ONNX Runtime, or the reference evaluator, gives on the model itself."""
     names = [info.name for info in model.graph.output]
     if reference:
@@ -118,7 +118,7 @@ def test_older_forms(opset: int, made: Any, constants: dict[str, Array]) -> None
     used |= {} if used else {"x": feeds["x"]}
     extra = {name: array for name, array in RECURRENT.items() if name in made.input}
     nodes = [made] if set(made.input) & set(feeds) else [made, node("Relu", ["x"], "spare")]
-    agree(model_of(nodes, used, opset, {**constants, **extra}, [name for name in made.output if name]), used)
+    assert_agrees(model_of(nodes, used, opset, {**constants, **extra}, [name for name in made.output if name]), used)
 
 
 def test_batch_normalization_of_every_element() -> None:
@@ -151,7 +151,7 @@ def test_constants_as_outputs() -> None:
         node("Identity", ["w"], "again"),
     ]
     feeds = {"x": floats(2, 3)}
-    network = agree(model_of(nodes, feeds, 13, {"w": floats(3)}, ["y", "five", "w", "again"]), feeds)
+    network = assert_agrees(model_of(nodes, feeds, 13, {"w": floats(3)}, ["y", "five", "w", "again"]), feeds)
     assert [info.shape for info in network.outputs] == [("N", 3), (), (3,), (3,)]
 
 
@@ -163,14 +163,14 @@ def test_functions_are_inlined() -> None:
         node("SquareAdd", ["h", "x"], "y", domain="local"),
     ]
     feeds = {"x": floats(2, 3)}
-    network = agree(model_of(nodes, feeds, 17, functions=[function]), feeds)
+    network = assert_agrees(model_of(nodes, feeds, 17, functions=[function]), feeds)
     assert [n.op for n in network.nodes] == ["Mul", "Add", "Mul", "Add"]
 
 
 def test_operators_that_others_define() -> None:
     feeds = {name: floats(2, 3, 8) for name in "qkv"}
     made = node("Attention", [*"qkv"], q_num_heads=2, kv_num_heads=2)
-    network = agree(model_of([made, node("Relu", ["y"], "z")], feeds, 23, outputs=["z"]), feeds, reference=True)
+    network = assert_agrees(model_of([made, node("Relu", ["y"], "z")], feeds, 23, outputs=["z"]), feeds, reference=True)
     assert "Attention" not in {n.op for n in network.nodes} and "Softmax" in {n.op for n in network.nodes}
     with pytest.raises(UnsupportedError, match="operator AffineGrid is not supported"):
         size = {"size": np.array([1, 1, 4, 4])}
@@ -204,5 +204,5 @@ def test_hints_give_shapes_where_rules_do_not() -> None:
     ]
     constants = {"first": np.array([0]), "rest": np.array([2, 6])}
     feeds = {"x": floats(3, 12)}
-    network = agree(model_of(nodes, feeds, 17, constants), feeds)
+    network = assert_agrees(model_of(nodes, feeds, 17, constants), feeds)
     assert network.outputs[0].shape == ("N", 2, 6)

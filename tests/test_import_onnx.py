@@ -38,7 +38,7 @@ def model_of(
     return helper.make_model(graph, opset_imports=opsets, ir_version=3 if listed else 8)
 
 
-def agree(model: Any, feeds: Mapping[str, Array], bound: float = 1e-5) -> Network:
+def assert_agrees(model: Any, feeds: Mapping[str, Array], bound: float = 1e-5) -> Network:
     """Import the model and compare the reference's results for the file with onnxruntime's for the model."""
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     net = convert(model)
@@ -103,10 +103,10 @@ def test_unnamed_sizes_and_duplicate_names() -> None:
 def test_softmax_of_every_opset(opset: int) -> None:
     x = floats(2, 3, 4, 5)
     for axis in (1, 2, 3):
-        agree(model_of([node("Softmax", ["x"], axis=axis)], {"x": ["N", 3, 4, 5]}, opset=opset), {"x": x})
-    agree(model_of([node("Softmax", ["x"])], {"x": ["N", 3, 4, 5]}, opset=opset), {"x": x})
+        assert_agrees(model_of([node("Softmax", ["x"], axis=axis)], {"x": ["N", 3, 4, 5]}, opset=opset), {"x": x})
+    assert_agrees(model_of([node("Softmax", ["x"])], {"x": ["N", 3, 4, 5]}, opset=opset), {"x": x})
     # Only one of the joined dimensions is wider than one: a plain softmax.
-    net = agree(
+    net = assert_agrees(
         model_of([node("Softmax", ["x"], axis=1)], {"x": ["N", 7, 1, 1]}, opset=opset), {"x": floats(2, 7, 1, 1)}
     )
     assert [n.op for n in net.nodes] == ["Softmax"]
@@ -124,19 +124,19 @@ def test_attributes_that_became_inputs(opset: int) -> None:
     x = floats(2, 1, 3, 1)
     axes = {"axes": np.array([1, 3], np.int64)}
     if opset < 13:
-        agree(model_of([node("Squeeze", ["x"], axes=[1, 3])], {"x": ["N", 1, 3, 1]}, opset=opset), {"x": x})
-        agree(model_of([node("Unsqueeze", ["x"], axes=[0, 2])], {"x": ["N", 1, 3, 1]}, opset=opset), {"x": x})
+        assert_agrees(model_of([node("Squeeze", ["x"], axes=[1, 3])], {"x": ["N", 1, 3, 1]}, opset=opset), {"x": x})
+        assert_agrees(model_of([node("Unsqueeze", ["x"], axes=[0, 2])], {"x": ["N", 1, 3, 1]}, opset=opset), {"x": x})
     else:
-        agree(model_of([node("Squeeze", ["x", "axes"])], {"x": ["N", 1, 3, 1]}, axes, opset=opset), {"x": x})
-    agree(model_of([node("Squeeze", ["x"])], {"x": [2, 1, 3, 1]}, opset=opset), {"x": x})
+        assert_agrees(model_of([node("Squeeze", ["x", "axes"])], {"x": ["N", 1, 3, 1]}, axes, opset=opset), {"x": x})
+    assert_agrees(model_of([node("Squeeze", ["x"])], {"x": [2, 1, 3, 1]}, opset=opset), {"x": x})
     if opset < 11:
-        agree(model_of([node("Clip", ["x"], min=-0.5, max=0.25)], {"x": ["N", 1, 3, 1]}, opset=opset), {"x": x})
-        agree(model_of([node("Clip", ["x"], max=0.25)], {"x": ["N", 1, 3, 1]}, opset=opset), {"x": x})
-        agree(model_of([node("Clip", ["x"])], {"x": ["N", 1, 3, 1]}, opset=opset), {"x": x})
+        assert_agrees(model_of([node("Clip", ["x"], min=-0.5, max=0.25)], {"x": ["N", 1, 3, 1]}, opset=opset), {"x": x})
+        assert_agrees(model_of([node("Clip", ["x"], max=0.25)], {"x": ["N", 1, 3, 1]}, opset=opset), {"x": x})
+        assert_agrees(model_of([node("Clip", ["x"])], {"x": ["N", 1, 3, 1]}, opset=opset), {"x": x})
     else:
         low = {"low": np.float32(-0.5)}
-        agree(model_of([node("Clip", ["x", "low"])], {"x": ["N", 1, 3, 1]}, low, opset=opset), {"x": x})
-        agree(model_of([node("Clip", ["x", "", "low"])], {"x": ["N", 1, 3, 1]}, low, opset=opset), {"x": x})
+        assert_agrees(model_of([node("Clip", ["x", "low"])], {"x": ["N", 1, 3, 1]}, low, opset=opset), {"x": x})
+        assert_agrees(model_of([node("Clip", ["x", "", "low"])], {"x": ["N", 1, 3, 1]}, low, opset=opset), {"x": x})
 
 
 def test_squeeze_without_axes_of_free_sizes() -> None:
@@ -154,7 +154,7 @@ def test_batch_normalization_and_dropout(opset: int) -> None:
         helper.make_node("Dropout", ["n"], ["d", "unused_mask"]),
         node("LeakyRelu", ["d"], alpha=0.3),
     ]
-    net = agree(model_of(nodes, {"x": ["N", 3, 2, 2]}, constants, opset=opset), {"x": floats(4, 3, 2, 2)})
+    net = assert_agrees(model_of(nodes, {"x": ["N", 3, 2, 2]}, constants, opset=opset), {"x": floats(4, 3, 2, 2)})
     assert [n.op for n in net.nodes] == ["BatchNormalization", "Dropout", "LeakyRelu"]
 
 
@@ -191,7 +191,7 @@ def test_convolution_pooling_and_gemm(opset: int) -> None:
 
 def agree_shape(model: Any, x: Array) -> dict[str, tuple[int | str, ...] | None]:
     """The output shapes of a model that agrees with onnxruntime."""
-    return {info.name: info.shape for info in agree(model, {"x": x}).outputs}
+    return {info.name: info.shape for info in assert_agrees(model, {"x": x}).outputs}
 
 
 def test_constants_by_any_way() -> None:
@@ -209,7 +209,7 @@ def test_constants_by_any_way() -> None:
         node("Identity", ["r"]),
     ]
     for listed in (False, True):
-        net = agree(model_of(nodes, {"x": ["N", 3]}, constants, opset=13, listed=listed), {"x": floats(2, 3)})
+        net = assert_agrees(model_of(nodes, {"x": ["N", 3]}, constants, opset=13, listed=listed), {"x": floats(2, 3)})
         assert sorted(net.constants) == ["five", "row", "shape", "w"]
         assert [info.name for info in net.inputs] == ["x"]
     assert net.outputs[0].shape == ("N", 2, 2)

@@ -249,7 +249,7 @@ def test_c_header_is_plain(compiler: str, language: str, repository: Path, tmp_p
     source = tmp_path / ("main.c" if compiler == "cc" else "main.cpp")
     source.write_text("#include <bittern/c_api.h>\nint main(void) { return bittern_version() == 0; }\n", "utf-8")
     flags = [language, "-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only", "-I", str(repository / "include")]
-    call(tool(compiler), *flags, source)
+    assert call(tool(compiler), *flags, source) == ""
 
 
 def test_the_documented_c_program(installed: Path, repository: Path, tmp_path: Path) -> None:
