@@ -21,23 +21,52 @@ const char* describe(std::string_view loop) {
 
 }  // namespace
 
+namespace {
+
+// The level whose float kernels a level runs: some only add integer instructions.
+Isa float_level(Isa isa) { return isa >= Isa::avx512 ? Isa::avx512 : isa >= Isa::avx2 ? Isa::avx2 : Isa::scalar; }
+
+template <class Kernel>
+std::span<const Kernel> list_of(const Kernel* (*function)(int&)) {
+  int count = 0;
+  const Kernel* list = function(count);
+  return {list, static_cast<std::size_t>(count)};
+}
+
+}  // namespace
+
 // The list that every level defines under the same name in its namespace.
 #if defined(BITTERN_BUILD_X86)
-#define BITTERN_LISTS(function, Kernel)                       \
-  std::span<const Kernel> function(Isa isa) {                 \
-    int count = 0;                                            \
-    const Kernel* list = isa == Isa::avx512 ? avx512::function(count) \
-                         : isa == Isa::avx2 ? avx2::function(count)   \
-                                            : scalar::function(count); \
-    return {list, static_cast<std::size_t>(count)};           \
+#define BITTERN_LISTS(function, Kernel)                                      \
+  std::span<const Kernel> function(Isa isa) {                                \
+    const Isa level = float_level(isa);                                      \
+    return list_of(level == Isa::avx512 ? avx512::function                   \
+                   : level == Isa::avx2 ? avx2::function                     \
+                                        : scalar::function);                 \
   }
+// What levels with more integer instructions have of their own.
+#define BITTERN_LEVELS(isa, call)                     \
+  switch (isa) {                                      \
+    case Isa::avx512vnni: return avx512vnni::call;    \
+    case Isa::avx512: return avx512::call;            \
+    case Isa::avx2vnni: return avx2vnni::call;        \
+    case Isa::avx2: return avx2::call;                \
+    case Isa::scalar: break;                          \
+  }                                                   \
+  return scalar::call
+static const IntGemmKernel* int_gemm_list(Isa isa, int& count) { BITTERN_LEVELS(isa, int_gemm_kernels(count)); }
+const CodeKernels& code_kernels(Isa isa) { BITTERN_LEVELS(isa, code_kernels()); }
+#undef BITTERN_LEVELS
+std::span<const IntGemmKernel> int_gemm_kernels(Isa isa) {
+  int count = 0;
+  const IntGemmKernel* list = int_gemm_list(isa, count);
+  return {list, static_cast<std::size_t>(count)};
+}
 #else
-#define BITTERN_LISTS(function, Kernel)                       \
-  std::span<const Kernel> function(Isa isa) {                 \
-    int count = 0;                                            \
-    const Kernel* list = scalar::function(count);             \
-    return {list, isa == Isa::scalar ? static_cast<std::size_t>(count) : 0}; \
-  }
+#define BITTERN_LISTS(function, Kernel) \
+  std::span<const Kernel> function(Isa isa) { return isa == Isa::scalar ? list_of(scalar::function) : std::span<const Kernel>{}; }
+BITTERN_LISTS(int_gemm_kernels, IntGemmKernel)
+const CodeKernels& code_kernels(Isa) { return scalar::code_kernels(); }
 #endif
 BITTERN_LISTS(gemm_kernels, GemmKernel)
 BITTERN_LISTS(winograd_kernels, WinogradKernel)
@@ -57,6 +86,11 @@ const std::vector<KernelInfo>& kernels() {
   static const std::vector<KernelInfo> all = [] {
     std::vector<KernelInfo> list;
     for (int level = 0; level < isa_count; ++level) {
+      if (!isa_built(static_cast<Isa>(level))) continue;
+      for (const IntGemmKernel& k : int_gemm_kernels(static_cast<Isa>(level))) {
+        list.push_back({k.name, "int_gemm", k.isa, k.rows, k.cols, "dense tile of 8-bit codes with exact sums"});
+      }
+      if (float_level(static_cast<Isa>(level)) != static_cast<Isa>(level)) continue;
       for (const GemmKernel& k : gemm_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "gemm", k.isa, k.rows, k.cols, "dense tile: convolution and fully connected layers"});
       }

@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "base/isa.h"
+#include "gemm/int_tile.h"
 #include "gemm/tile.h"
 #include "gemm/winograd.h"
+#include "ops/code_rows.h"
 #include "ops/rows.h"
 
 namespace bittern::engine {
@@ -23,10 +25,12 @@ struct KernelInfo {
 // All kernels that are built, whether or not this machine can run them; in the order of the lists.
 const std::vector<KernelInfo>& kernels();
 
-// The lists of one level; empty where the level is not built.
+// The lists that a level runs; empty where the level is not built.
+std::span<const IntGemmKernel> int_gemm_kernels(Isa isa);
 std::span<const GemmKernel> gemm_kernels(Isa isa);
 std::span<const WinogradKernel> winograd_kernels(Isa isa);
 std::span<const OpKernel> op_kernels(Isa isa);
+const CodeKernels& code_kernels(Isa isa);
 
 // The kernel of an operator loop at the highest level up to `isa` that has one.
 const OpKernel& op_kernel(std::string_view loop, Isa isa);

@@ -41,7 +41,7 @@ CpuFeatures detect() {
   while (!found.name.empty() && found.name.back() == ' ') found.name.pop_back();
   if (found.name.empty()) found.name = "x86-64";
 
-  const Registers one = cpuid(1), seven = cpuid(7), extended = cpuid(0x80000001u);
+  const Registers one = cpuid(1), seven = cpuid(7), seven_one = cpuid(7, 1), extended = cpuid(0x80000001u);
   const auto bit = [](unsigned word, int index) { return ((word >> index) & 1u) != 0; };
   const std::uint64_t states = bit(one.c, 27) ? enabled_states() : 0;
   const bool ymm = (states & 0x6) == 0x6, zmm = (states & 0xe6) == 0xe6;
@@ -49,7 +49,12 @@ CpuFeatures detect() {
   struct Feature {
     const char* name;
     bool present;
-    Isa level;  // the lowest level that needs it
+    Isa level;  // what needs it: this level and those that contain it
+  };
+  // Which levels contain a level's features.
+  const auto contains = [](Isa level, Isa part) {
+    if (part == Isa::avx2vnni) return level == Isa::avx2vnni;
+    return level >= part;
   };
   const Feature features[] = {
       {"avx", bit(one.c, 28) && ymm, Isa::avx2},
@@ -61,19 +66,24 @@ CpuFeatures detect() {
       {"bmi1", bit(seven.b, 3), Isa::avx2},
       {"bmi2", bit(seven.b, 8), Isa::avx2},
       {"lzcnt", bit(extended.c, 5), Isa::avx2},
+      {"avxvnni", bit(seven_one.a, 4) && ymm, Isa::avx2vnni},
       {"avx512f", bit(seven.b, 16) && zmm, Isa::avx512},
       {"avx512dq", bit(seven.b, 17) && zmm, Isa::avx512},
       {"avx512cd", bit(seven.b, 28) && zmm, Isa::avx512},
       {"avx512bw", bit(seven.b, 30) && zmm, Isa::avx512},
       {"avx512vl", bit(seven.b, 31) && zmm, Isa::avx512},
+      {"avx512vnni", bit(seven.c, 11) && zmm, Isa::avx512vnni},
   };
-  bool usable[isa_count] = {true, true, true};
+  for (bool& usable : found.usable) usable = true;
   for (const Feature& feature : features) {
-    if (feature.present) found.features.emplace_back(feature.name);
-    if (feature.present) continue;
-    for (int level = static_cast<int>(feature.level); level < isa_count; ++level) usable[level] = false;
+    if (feature.present) {
+      found.features.emplace_back(feature.name);
+      continue;
+    }
+    for (int level = 0; level < isa_count; ++level) {
+      if (contains(static_cast<Isa>(level), feature.level)) found.usable[level] = false;
+    }
   }
-  for (int level = 0; level < isa_count; ++level) found.usable[level] = usable[level];
   return found;
 }
 
@@ -104,7 +114,9 @@ bool isa_built(Isa isa) noexcept {
     case Isa::scalar:
       return true;
     case Isa::avx2:
+    case Isa::avx2vnni:
     case Isa::avx512:
+    case Isa::avx512vnni:
 #if defined(BITTERN_BUILD_X86)
       return true;
 #else

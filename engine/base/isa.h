@@ -5,11 +5,13 @@
 
 namespace bittern::engine {
 
-enum class Isa : int { scalar = 0, avx2 = 1, avx512 = 2 };
-inline constexpr int isa_count = 3;
+// In the order of preference. A processor may have a level without the one before it: avx2vnni is for those without
+// 512-bit vectors.
+enum class Isa : int { scalar = 0, avx2, avx2vnni, avx512, avx512vnni };
+inline constexpr int isa_count = 5;
 
 constexpr const char* name_of(Isa isa) noexcept {
-  constexpr const char* names[isa_count] = {"scalar", "avx2", "avx512"};
+  constexpr const char* names[isa_count] = {"scalar", "avx2", "avx2vnni", "avx512", "avx512vnni"};
   return names[static_cast<int>(isa)];
 }
 

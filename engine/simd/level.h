@@ -6,7 +6,7 @@
 #pragma once
 
 #if !defined(BITTERN_LEVEL)
-#error "BITTERN_LEVEL must be defined by the build: scalar, avx2 or avx512"
+#error "BITTERN_LEVEL must be defined by the build: the name of a level"
 #endif
 
 // Register tiles are arrays that live in registers only if every loop over them is unrolled: asked for by name.
@@ -19,14 +19,33 @@
 #define BITTERN_CONCAT_(a, b) a##b
 #define BITTERN_CONCAT(a, b) BITTERN_CONCAT_(a, b)
 
+#define BITTERN_VEC_scalar 0
+#define BITTERN_VEC_avx2 1
+#define BITTERN_VEC_avx2vnni 2
+#define BITTERN_VEC_avx512 3
+#define BITTERN_VEC_avx512vnni 4
+#define BITTERN_VEC BITTERN_CONCAT(BITTERN_VEC_, BITTERN_LEVEL)
+
 // BITTERN_ONLY(level, text): `text` in units of that level, nothing in others. Kernel lists are filtered with it.
-#define BITTERN_IS_scalar_scalar(...) __VA_ARGS__
-#define BITTERN_IS_scalar_avx2(...)
-#define BITTERN_IS_scalar_avx512(...)
-#define BITTERN_IS_avx2_scalar(...)
-#define BITTERN_IS_avx2_avx2(...) __VA_ARGS__
-#define BITTERN_IS_avx2_avx512(...)
-#define BITTERN_IS_avx512_scalar(...)
-#define BITTERN_IS_avx512_avx2(...)
-#define BITTERN_IS_avx512_avx512(...) __VA_ARGS__
-#define BITTERN_ONLY(level, ...) BITTERN_CONCAT(BITTERN_CONCAT(BITTERN_IS_, BITTERN_LEVEL), BITTERN_CONCAT(_, level))(__VA_ARGS__)
+#define BITTERN_ONLY(level, ...) BITTERN_CONCAT(BITTERN_ONLY_, level)(__VA_ARGS__)
+#define BITTERN_ONLY_scalar(...)
+#define BITTERN_ONLY_avx2(...)
+#define BITTERN_ONLY_avx2vnni(...)
+#define BITTERN_ONLY_avx512(...)
+#define BITTERN_ONLY_avx512vnni(...)
+#if BITTERN_VEC == 0
+#undef BITTERN_ONLY_scalar
+#define BITTERN_ONLY_scalar(...) __VA_ARGS__
+#elif BITTERN_VEC == 1
+#undef BITTERN_ONLY_avx2
+#define BITTERN_ONLY_avx2(...) __VA_ARGS__
+#elif BITTERN_VEC == 2
+#undef BITTERN_ONLY_avx2vnni
+#define BITTERN_ONLY_avx2vnni(...) __VA_ARGS__
+#elif BITTERN_VEC == 3
+#undef BITTERN_ONLY_avx512
+#define BITTERN_ONLY_avx512(...) __VA_ARGS__
+#elif BITTERN_VEC == 4
+#undef BITTERN_ONLY_avx512vnni
+#define BITTERN_ONLY_avx512vnni(...) __VA_ARGS__
+#endif

@@ -10,6 +10,7 @@
 
 #include "ops/plain.h"
 #include "plan/plain.h"
+#include "registry.h"
 
 namespace bittern::plan {
 
@@ -81,7 +82,9 @@ bool Builder::has_planar(const std::string& value) const {
 Storage Builder::planar(const std::string& value) {
   Value& v = values_[value];
   if (!v.planar) {
-    if (v.blocked) {
+    if (v.codes) {
+      separate(value);
+    } else if (v.blocked) {
       const Storage from = *v.blocked;
       begin_reorder(value);
       emit_reorder(from, make_planar(value));
@@ -153,7 +156,7 @@ Storage Builder::make_blocked(const std::string& value) {
     const std::string& whole = part->second.whole;
     Storage storage = has_blocked(whole) ? *values_[whole].blocked : make_blocked(whole);
     storage.map.c = s[1];
-    storage.place.offset += part->second.first_channel / 16 * storage.map.plane;
+    storage.place.offset += part->second.first_channel / 16 * storage.map.plane * static_cast<std::int64_t>(sizeof(float));
     values_[value].blocked = storage;
     return storage;
   }
@@ -170,6 +173,105 @@ void Builder::view(const std::string& value, const std::string& of) {
   values_[value].planar = storage;
 }
 
+bool Builder::has_codes(const std::string& value) const {
+  const auto found = values_.find(value);
+  return found != values_.end() && found->second.codes.has_value();
+}
+
+bool Builder::wants_codes(const std::string& value) const {
+  const auto found = values_.find(value);
+  return found != values_.end() && found->second.wants_codes;
+}
+
+const engine::CodeKernels& Builder::code_kernels() const { return engine::code_kernels(source_.isa); }
+
+Map Builder::code_map(const std::string& value) const {
+  if (shape(value).size() == 2) {
+    const Shape& s = shape(value);
+    const std::int64_t pitch = (s[1] + 15) / 16 * 16;
+    Map map = make_map(1, s[1], 1, s[0], pitch);
+    return map;
+  }
+  const Shape s = map_shape(value);
+  const auto found = values_.find(value);
+  const Value none;
+  const Value& v = found == values_.end() ? none : found->second;
+  check_map(s, v.top + v.bottom, v.left + v.right);
+  return make_map(s[0], s[1], s[2], s[3], s[1] <= 4 ? 4 : 16, v.top, v.left, v.bottom, v.right);
+}
+
+Storage Builder::make_codes(const std::string& value, std::int32_t zero) {
+  if (const auto part = in_place_.find(value); part != in_place_.end()) {
+    // Lives inside the concatenation, which is allocated when its first part is.
+    const std::string& whole = part->second.whole;
+    Storage storage = has_codes(whole) ? *values_[whole].codes : make_codes(whole, zero);
+    storage.map.c = map_shape(value)[1];
+    storage.place.offset += part->second.first_channel / 16 * storage.map.plane;
+    values_[value].codes = storage;
+    return storage;
+  }
+  Storage storage;
+  storage.map = code_map(value);
+  // A quad that begins in the last pixel's block may reach beyond it.
+  storage.place = new_buffer((static_cast<std::uint64_t>(storage.map.elements()) + 16 + sizeof(float) - 1) / sizeof(float));
+  storage.place.offset = storage.map.origin();
+  if (storage.map.has_halo()) {
+    emit([map = storage.map, place = storage.place, zero](const RunContext& run) {
+      engine::fill_code_halo(map, static_cast<std::uint8_t>(zero), run.write<std::uint8_t>(place), *run.team);
+    }, {storage.place});
+  }
+  values_[value].codes = storage;
+  return storage;
+}
+
+Storage Builder::codes(const std::string& value, std::int32_t zero) {
+  if (has_codes(value)) return *values_[value].codes;
+  const Storage from = planar(value);
+  begin_conversion("Reorder", value, "reorder_codes__scalar", "the next layer needs this layout");
+  const Storage to = make_codes(value, zero);
+  current().layout = "planar -> " + layout_name(to.map);
+  const std::uint8_t flip = type(value).dtype == DType::i8 ? 128 : 0;
+  if (shape(value).size() == 2) {
+    emit([=, rows = shape(value)[0], k = shape(value)[1]](const RunContext& run) {
+      engine::pack_code_rows(rows, k, run.read<std::uint8_t>(from.place), flip, to.map.block, run.write<std::uint8_t>(to.place));
+    }, {from.place, to.place});
+  } else {
+    emit([=](const RunContext& run) {
+      engine::interleave_codes(from.map, run.read<std::uint8_t>(from.place), flip, to.map, run.write<std::uint8_t>(to.place), *run.team);
+    }, {from.place, to.place});
+  }
+  return to;
+}
+
+// Codes as the plain tensor that callers and plain operators see.
+void Builder::separate(const std::string& value) {
+  const Storage from = *values_[value].codes;
+  begin_conversion("Reorder", value, "reorder_codes__scalar", "the next layer needs this layout");
+  const Storage to = make_planar(value);
+  current().layout = layout_name(from.map) + " -> planar";
+  const std::uint8_t flip = type(value).dtype == DType::i8 ? 128 : 0;
+  if (shape(value).size() == 2) {
+    emit([=, rows = shape(value)[0], k = shape(value)[1]](const RunContext& run) {
+      engine::unpack_code_rows(rows, k, from.map.block, run.read<std::uint8_t>(from.place), flip, run.write<std::uint8_t>(to.place));
+    }, {from.place, to.place});
+  } else {
+    emit([=](const RunContext& run) {
+      engine::separate_codes(from.map, run.read<std::uint8_t>(from.place), flip, to.map, run.write<std::uint8_t>(to.place), *run.team);
+    }, {from.place, to.place});
+  }
+}
+
+bool Builder::view_codes(const std::string& value, const std::string& of) {
+  if (!has_codes(of)) return false;
+  const Shape &from = shape(of), &to = shape(value);
+  const bool pixels = from.size() == 4 && from[2] * from[3] == 1 && from[1] > 4;
+  if (!(pixels && to.size() == 2 && to[0] == from[0] && !values_[of].codes->map.has_halo())) return false;
+  Storage storage = *values_[of].codes;
+  storage.map = code_map(value);
+  values_[value].codes = storage;
+  return true;
+}
+
 // Before strides are multiplied out: sizes come from a file and from the caller.
 void Builder::check_map(const Shape& s, std::int64_t rows, std::int64_t columns) const {
   graph::element_count({s[0], s[1] + 15, s[2] + rows, s[3] + columns}, source_.place);
@@ -180,7 +282,7 @@ Storage Builder::allocate_map(const Map& map) {
   Storage storage;
   storage.map = map;
   storage.place = new_buffer(floats);
-  storage.place.offset = map.origin();
+  storage.place.offset = map.origin() * static_cast<std::int64_t>(sizeof(float));
   if (map.has_halo()) {
     emit([map, place = storage.place](const RunContext& run) { engine::clear_halo(map, run.write(place), *run.team); }, {storage.place});
   }
@@ -263,7 +365,7 @@ void Builder::assign_offsets() {
     std::vector<std::pair<std::uint64_t, std::uint64_t>> taken;
     for (const std::size_t other : placed) {
       if (buffers_[other].first <= buffer.last && buffer.first <= buffers_[other].last) {
-        const auto start = static_cast<std::uint64_t>(plan_.buffer_offsets[other]);
+        const auto start = static_cast<std::uint64_t>(plan_.buffer_offsets[other]) / sizeof(float);
         taken.emplace_back(start, start + buffers_[other].floats);
       }
     }
@@ -273,7 +375,7 @@ void Builder::assign_offsets() {
       if (offset + buffer.floats <= start) break;
       offset = std::max(offset, (end + line - 1) / line * line);
     }
-    plan_.buffer_offsets[i] = static_cast<std::int64_t>(offset);
+    plan_.buffer_offsets[i] = static_cast<std::int64_t>(offset * sizeof(float));
     total = std::max(total, offset + buffer.floats);
     placed.push_back(i);
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/map.h"
+#include "ops/codes.h"
 #include "ops/rows.h"
 #include "plan/plan.h"
 
@@ -45,6 +46,17 @@ class Builder {
   // Rank 4, planar, inside a halo of zeros as wide as the window's padding.
   Storage planar_with_halo(const std::string& value, const graph::Window& window);
 
+  // A value of 8-bit codes in blocks of channels, the halo filled with the code `zero` (ops/codes.h); converted if it exists
+  // in another form. A matrix is a map of one row: pixels are its rows, `c` its columns, in one block rounded up to 16.
+  Storage codes(const std::string& value, std::int32_t zero);
+  bool has_codes(const std::string& value) const;
+  Storage make_codes(const std::string& value, std::int32_t zero);
+  // A reshape of codes: true if it moves nothing.
+  bool view_codes(const std::string& value, const std::string& of);
+  void expect_codes(const std::string& value) { values_[value].wants_codes = true; }
+  bool wants_codes(const std::string& value) const;
+  const engine::CodeKernels& code_kernels() const;
+
   // Memory for a value about to be computed.
   Storage make_planar(const std::string& value);
   Storage make_blocked(const std::string& value);
@@ -74,7 +86,8 @@ class Builder {
 
  private:
   struct Value {
-    std::optional<Storage> planar, blocked;
+    std::optional<Storage> planar, blocked, codes;
+    bool wants_codes = false;                         // some layer reads it as codes
     std::int64_t top = 0, left = 0, bottom = 0, right = 0;  // halo of the blocked form
   };
   struct Buffer {
@@ -91,6 +104,8 @@ class Builder {
   Place new_buffer(std::uint64_t floats);
   void check_map(const Shape& shape, std::int64_t rows, std::int64_t columns) const;
   Storage allocate_map(const engine::Map& map);
+  engine::Map code_map(const std::string& value) const;
+  void separate(const std::string& value);
   // Conversions get rows of their own in the plan, in front of the layer that asked for them: they are never hidden.
   void begin_conversion(const char* op, const std::string& value, const char* kernel, const char* reason);
   void begin_reorder(const std::string& value) {
@@ -115,11 +130,15 @@ inline std::string key_part(const std::string& name) { return " " + std::to_stri
 // "planar", "c16", "c16 halo 1,1,1,1".
 std::string layout_name(const engine::Map& map);
 
-// Emit the steps of one item; in lower_layers.cpp, lower_ops.cpp and plain.cpp.
+// Emit the steps of one item; in lower_layers.cpp, lower_ops.cpp, lower_codes.cpp, lower_code_layers.cpp and plain.cpp.
 void lower_conv(Builder& builder, const Item& item);
 void lower_gemm(Builder& builder, const Item& item);
 void lower_op(Builder& builder, const Item& item);
 void lower_plain(Builder& builder, const Item& item);
+void lower_codes(Builder& builder, const Item& item);
+void lower_code_layer(Builder& builder, const Item& item);
+// QuantizeLinear whose codes layers read, DequantizeLinear of such codes; false if it is neither.
+bool lower_code_conversion(Builder& builder, const Item& item);
 
 // The kernel of an operator loop: a preferred one if it fits, else the best level's. Fills the layer's kernel and reason.
 const engine::OpKernel& choose_op(Builder& builder, const char* loop);

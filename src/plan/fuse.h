@@ -7,14 +7,27 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "format/integer_form.h"
 #include "graph/graph.h"
 #include "graph/ops.h"
+#include "ops/quantiser.h"
 
 namespace bittern::plan {
+
+// What a layer on 8-bit codes has besides: its inputs and output are then values of codes (plan/quantised.h).
+struct CodesForm {
+  std::vector<engine::Quantiser> inputs;         // of the inputs, as far as they are codes
+  std::optional<engine::Quantiser> output;       // none: it gives real numbers
+  std::optional<engine::Quantiser> inner;        // of the layer's own result, before the residual or another quantiser
+  engine::Quantiser residual;
+  std::shared_ptr<const format::IntegerForm> weights, bias;  // bias: in units of the sums, or null
+  std::shared_ptr<const std::vector<std::byte>> table;       // of an operation on one input: 256 codes
+};
 
 // A node with what was fused into it. Values keep the names of the graph.
 struct Item {
@@ -30,6 +43,8 @@ struct Item {
   std::int64_t groups = 0;  // of a channel shuffle
   std::string residual;     // a value added before the clamp; empty: none
   bool clamped = false;
+  std::optional<CodesForm> codes;
+  std::optional<engine::Quantiser> conversion;  // of a QuantizeLinear or DequantizeLinear that is left
   float lo = -std::numeric_limits<float>::infinity(), hi = std::numeric_limits<float>::infinity();
 
   std::vector<std::string> outputs() const {
@@ -53,6 +68,9 @@ class Constants {
   virtual void release(const std::string& name) const = 0;
   virtual void release(const float* first, std::int64_t count) const = 0;
   virtual std::vector<std::int64_t> integers(const std::string& name) const = 0;
+  // Its encoding tree, and its integer form if it has one (format/integer_form.h).
+  virtual const graph::Encoding& encoding(const std::string& name) const = 0;
+  virtual std::optional<format::IntegerForm> integer_form(const std::string& name) const = 0;
   // All elements in their own type: f32, integers or booleans.
   virtual std::shared_ptr<const std::vector<std::byte>> bytes(const std::string& name) const = 0;
 };

@@ -11,7 +11,7 @@
 #include "gemm/winograd.h"
 #include "ops/maps.h"
 #include "ops/plain.h"
-#include "plan/builder.h"
+#include "plan/layer_parts.h"
 #include "registry.h"
 
 namespace bittern::plan {
@@ -22,19 +22,6 @@ using engine::Epilogue;
 using engine::GemmConv;
 using engine::GemmKernel;
 using engine::Map;
-
-std::string place_of(const Item& item) { return "node " + item.name + " (" + item.op + ")"; }
-
-const graph::Encoding* weight_encoding(Builder& builder, const Item& item) {
-  const auto& constants = builder.source().graph->constants;
-  const auto found = constants.find(item.inputs[1]);
-  if (found == constants.end()) {
-    throw Error(ErrorCode::unsupported, place_of(item), "its weight " + item.inputs[1] + " is computed at run time", "only constant weights are supported");
-  }
-  return found->second.get();
-}
-
-bool has_bias(const Item& item) { return item.inputs.size() > 2 && !item.inputs[2].empty(); }
 
 // Makes the parameters of a layer as they run: decoded, output channels first, folded scalings applied.
 using Make = std::function<std::vector<float>()>;
@@ -60,31 +47,11 @@ void fold_bias(const Item& item, std::vector<float>& bias) {
   for (std::size_t c = 0; c < bias.size(); ++c) bias[c] = bias[c] * item.scale[c] + item.shift[c];
 }
 
-// What distinguishes the packed weights of one layer from those of another use of the same constants.
-std::string weights_key(const Item& item, const std::string& how) {
-  std::string key = how + key_part(item.name);
-  if (!item.scale.empty()) {
-    for (const std::string& name : item.fused) key += key_part(name);
-  }
-  return key;
-}
-
-bool preferred(const Builder& builder, const char* name) {
-  const auto& list = *builder.source().preferred;
-  return std::find(list.begin(), list.end(), name) != list.end();
-}
-
 struct Choice {
   const GemmKernel* kernel = nullptr;
   double cost = 0;
   std::string reason;
 };
-
-std::string percent(double ratio) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%+.0f %%", 100.0 * (ratio - 1.0));
-  return text;
-}
 
 // The cheapest kernel of the level; `cost(kernel)` estimates.
 template <class Cost>
@@ -130,18 +97,6 @@ WinogradChoice choose_winograd(const Builder& builder, const ConvShape& shape) {
   return best;
 }
 
-ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& win) {
-  const Shape x = builder.map_shape(item.inputs[0]), y = builder.map_shape(item.output);
-  ConvShape s;
-  s.n = x[0], s.c = x[1], s.h = x[2], s.w = x[3];
-  s.oc = y[1], s.oh = y[2], s.ow = y[3];
-  s.kh = win.kh, s.kw = win.kw;
-  s.stride_h = win.stride_h, s.stride_w = win.stride_w, s.dilation_h = win.dilation_h, s.dilation_w = win.dilation_w;
-  s.pad_top = win.pad_top, s.pad_left = win.pad_left, s.pad_bottom = win.pad_bottom, s.pad_right = win.pad_right;
-  s.groups = graph::int_attribute(*item.node, "group", 1);
-  return s;
-}
-
 // Packs weights and bias through `layer` (GemmConv or Depthwise) and emits its step.
 template <class Layer>
 void emit_layer(Builder& builder, const Item& item, const Layer& layer, const std::string& how, const Storage& in, const Storage& out,
@@ -182,17 +137,6 @@ void emit_layer(Builder& builder, const Item& item, const Layer& layer, const st
       if (added) e.residual = run.read(residual.place);
       layer.run(run.read(in.place), packed, e, run.write(out.place), *run.team);
     }, {in.place, out.place, added ? residual.place : in.place});
-  }
-}
-
-void describe_weight(Builder& builder, const Item& item) {
-  const graph::Encoding* encoding = weight_encoding(builder, item);
-  LayerInfo& info = builder.current();
-  info.encoding = graph::describe(*encoding);
-  info.encoded_bytes = graph::encoded_bytes(*encoding);
-  const auto& constants = builder.source().graph->constants;
-  if (has_bias(item)) {
-    if (const auto bias = constants.find(item.inputs[2]); bias != constants.end()) info.encoded_bytes += graph::encoded_bytes(*bias->second);
   }
 }
 
@@ -254,7 +198,7 @@ void lower_conv(Builder& builder, const Item& item) {
     emit_layer(builder, item, engine::Depthwise(kernel, s, in.map, out.map, residual.map), "depthwise", in, out, residual, biased, weights, bias);
     return;
   }
-  const bool flat = GemmConv::flat(s, in.map, out.map);
+  const bool flat = engine::ConvLoop::flat(s, in.map, out.map);
   const Choice choice = choose_gemm(builder, [&](const GemmKernel& kernel) { return GemmConv::cost(kernel, s, in.map.block, flat); });
   LayerInfo& info = builder.current();
   // Winograd rounds more than the direct kernel, so a small gain is not worth it.

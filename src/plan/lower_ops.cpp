@@ -252,7 +252,7 @@ void lower_concat(Builder& builder, const Item& item) {
     for (const auto& [in, channel] : copies) {
       Storage part = out;
       part.map.c = in.map.c;
-      part.place.offset += channel / 16 * out.map.plane;
+      part.place.offset += channel / 16 * out.map.plane * static_cast<std::int64_t>(sizeof(float));
       builder.emit([in = in, part](const RunContext& run) {
         engine::reorder(in.map, run.read(in.place), part.map, run.write(part.place), *run.team);
       }, {in.place, part.place});

@@ -153,7 +153,7 @@ void lower_plain(Builder& builder, const Item& item) {
   for (const graph::ValueType* input : inputs) has_input.push_back(input != nullptr);
   for (const std::string& name : node.outputs) has_output.push_back(!name.empty());
   builder.emit([=, run_kernel = kernel.run](const RunContext& run) {
-    auto* memory = reinterpret_cast<std::byte*>(run.write(scratch));
+    auto* memory = run.write<std::byte>(scratch);
     auto** sources = reinterpret_cast<const void**>(memory);
     auto** targets = reinterpret_cast<void**>(memory) + in.size();
     for (std::size_t i = 0; i < in.size(); ++i) sources[i] = has_input[i] ? run.read(in[i]) : nullptr;

@@ -6,6 +6,7 @@
 
 #include "plan/builder.h"
 #include "plan/plain.h"
+#include "plan/quantised.h"
 
 namespace bittern::plan {
 namespace {
@@ -28,6 +29,12 @@ void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set
     if (axis != 1 && axis != -3) continue;
     // All or nothing: a concatenation that is planar in part would be converted as a whole.
     std::int64_t channel = 0;
+    // Codes of another quantiser have to be mapped on the way.
+    if (item.codes && std::any_of(item.codes->inputs.begin(), item.codes->inputs.end(), [&](const engine::Quantiser& q) {
+          return q.scale != item.codes->output->scale || q.zero != item.codes->output->zero;
+        })) {
+      continue;
+    }
     const bool all = std::all_of(item.inputs.begin(), item.inputs.end(), [&](const std::string& input) {
       const bool fits = channel % 16 == 0 && makes_blocked(input) && concatenated[input] == 1 && kept.count(input) == 0;
       channel += builder.shape(input)[1];
@@ -42,6 +49,10 @@ void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set
     }
   }
   for (const Item& item : items) {
+    if (item.codes) {
+      for (const std::string& input : item.inputs) builder.expect_codes(input);
+      if (!item.residual.empty()) builder.expect_codes(item.residual);
+    }
     if (item.op != "Conv" || item.plain) continue;
     const Shape w = builder.map_shape(item.inputs[1]);
     builder.ask_halo(item.inputs[0], graph::window(*item.node, builder.shape(item.inputs[0]), w[2], w[3]));
@@ -160,11 +171,14 @@ Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const Inp
   }
   const std::set<std::string> kept(outputs.begin(), outputs.end());
   check_declared(graph, types, source.place);
-  const std::vector<Item> items = fuse(graph, types, kept, *source.constants);
+  const std::vector<Item> items = use_codes(fuse(graph, types, kept, *source.constants), types, kept, *source.constants);
   Builder builder(source, types, outputs);
   look_ahead(builder, items, kept);
   for (const Item& item : items) {
-    if (item.plain) {
+    if (item.codes) {
+      lower_codes(builder, item);
+    } else if (item.conversion && lower_code_conversion(builder, item)) {
+    } else if (item.plain) {
       lower_plain(builder, item);
     } else if (item.op == "Conv") {
       lower_conv(builder, item);

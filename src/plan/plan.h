@@ -1,6 +1,7 @@
 // A plan: the steps that compute a network for given input shapes, and the scratch memory they share.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -21,33 +22,30 @@ namespace bittern::plan {
 struct Place {
   enum class Kind : std::uint8_t { arena, input, output, constant } kind = Kind::arena;
   int index = -1;                     // of the buffer, input or output
-  std::int64_t offset = 0;            // floats from its start
-  const float* constant = nullptr;
+  std::int64_t offset = 0;            // bytes from its start
+  const void* constant = nullptr;
 };
 
 // What a step needs at run time.
 struct RunContext {
-  float* arena = nullptr;
-  const std::int64_t* buffer_offsets = nullptr;  // floats from the arena's start
+  std::byte* arena = nullptr;
+  const std::int64_t* buffer_offsets = nullptr;  // bytes from the arena's start
   const void* const* inputs = nullptr;
   void* const* outputs = nullptr;
   engine::Team* team = nullptr;
 
-  const float* read(const Place& place) const {
-    switch (place.kind) {
-      case Place::Kind::arena:
-        return arena + buffer_offsets[place.index] + place.offset;
-      case Place::Kind::input:
-        return static_cast<const float*>(inputs[place.index]) + place.offset;
-      case Place::Kind::output:
-        return static_cast<const float*>(outputs[place.index]) + place.offset;
-      default:
-        return place.constant + place.offset;
-    }
+  template <class T = float>
+  const T* read(const Place& place) const {
+    const void* start = place.kind == Place::Kind::arena    ? arena + buffer_offsets[place.index]
+                        : place.kind == Place::Kind::input  ? inputs[place.index]
+                        : place.kind == Place::Kind::output ? outputs[place.index]
+                                                            : place.constant;
+    return reinterpret_cast<const T*>(static_cast<const std::byte*>(start) + place.offset);
   }
-  float* write(const Place& place) const {
-    return place.kind == Place::Kind::output ? static_cast<float*>(outputs[place.index]) + place.offset
-                                             : arena + buffer_offsets[place.index] + place.offset;
+  template <class T = float>
+  T* write(const Place& place) const {
+    std::byte* start = place.kind == Place::Kind::output ? static_cast<std::byte*>(outputs[place.index]) : arena + buffer_offsets[place.index];
+    return reinterpret_cast<T*>(start + place.offset);
   }
 };
 

@@ -206,7 +206,7 @@ bool Model::Impl::fold(graph::Graph& part, double& work) {
   }
   const engine::FlushToZero mode;
   engine::Team team(1);
-  const plan::RunContext run{arena.as<float>(), plan.buffer_offsets.data(), nullptr, results.data(), &team};
+  const plan::RunContext run{arena.as<std::byte>(), plan.buffer_offsets.data(), nullptr, results.data(), &team};
   for (const plan::Step& step : plan.steps) step.run(run);
   return true;
 }
@@ -238,6 +238,13 @@ const float* Model::Impl::stored(const std::string& name) const {
   const bool plain = encoding.kind == graph::EncodingKind::dense && encoding.dtype == DType::f32 && !encoding.ohwi;
   if (!plain || reinterpret_cast<std::uintptr_t>(encoding.leaf.data) % alignof(float) != 0) return nullptr;
   return reinterpret_cast<const float*>(encoding.leaf.data);
+}
+
+std::optional<format::IntegerForm> Model::Impl::integer_form(const std::string& name) const {
+  const graph::Encoding& encoding = *graph_.constants.at(name);
+  if (!format::may_have_integer_form(encoding)) return std::nullopt;
+  budget_.check(format::decode_cost(encoding), constant_place(name));
+  return format::integer_form(encoding, constant_place(name));
 }
 
 void Model::Impl::release(const std::string& name) const {

@@ -143,7 +143,7 @@ class Session::Impl {
 
     const engine::FlushToZero mode;
     engine::Team team(threads_);
-    const plan::RunContext context{arena_.as<float>(), plan.buffer_offsets.data(), sources_.data(), targets_.data(), &team};
+    const plan::RunContext context{arena_.as<std::byte>(), plan.buffer_offsets.data(), sources_.data(), targets_.data(), &team};
     if (times == nullptr) {
       for (const plan::Step& step : plan.steps) step.run(context);
     } else {

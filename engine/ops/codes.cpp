@@ -1,0 +1,216 @@
+#include "ops/codes.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace bittern::engine {
+namespace {
+
+// row(n, block, y) for all rows of a map, several to a task.
+template <class Row>
+void for_rows(const Map& map, Team& team, const Row& row) {
+  const std::int64_t chunk = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, map.w * map.block));
+  const std::int64_t chunks = (map.h + chunk - 1) / chunk, blocks = map.blocks();
+  team.run(static_cast<std::size_t>(map.n * blocks * chunks), [&](std::size_t task) {
+    const auto t = static_cast<std::int64_t>(task);
+    const std::int64_t b = t / chunks % blocks, n = t / chunks / blocks, end = std::min(map.h, (t % chunks + 1) * chunk);
+    for (std::int64_t y = t % chunks * chunk; y < end; ++y) row(n, b, y);
+  });
+}
+
+std::int64_t at(const Map& map, std::int64_t n, std::int64_t b, std::int64_t y) { return n * map.image + b * map.plane + y * map.row; }
+
+// The taps of a window that lie inside: first and last (exclusive) of `kernel` taps from `start`.
+void inside(std::int64_t start, std::int64_t kernel, std::int64_t dilation, std::int64_t size, std::int64_t& first, std::int64_t& last) {
+  first = start < 0 ? (-start + dilation - 1) / dilation : 0;
+  last = start >= size ? 0 : std::min(kernel, (size - 1 - start) / dilation + 1);
+  first = std::min(first, last);
+}
+
+constexpr std::int64_t strip = 256;  // pixels interleaved at a time
+
+}  // namespace
+
+CodeDepthwise::CodeDepthwise(const CodeKernels& kernels, const ConvShape& shape, const Map& in, const Map& out, const Map& residual)
+    : kernels_(&kernels), shape_(shape), in_(in), out_(out), residual_(residual), blocks_((shape.oc + 15) / 16), taps_count_(shape.kh * shape.kw) {
+  for (std::int64_t y = 0; y < shape.kh; ++y)
+    for (std::int64_t x = 0; x < shape.kw; ++x) taps_.push_back(y * shape.dilation_h * in.row + x * shape.dilation_w * 16);
+}
+
+void CodeDepthwise::pack(const std::int32_t* weights, std::int32_t* packed) const {
+  std::fill(packed, packed + packed_elements(), 0);
+  for (std::int64_t c = 0; c < shape_.oc; ++c)
+    for (std::int64_t t = 0; t < taps_count_; ++t) packed[(c / 16 * taps_count_ + t) * 16 + c % 16] = weights[c * taps_count_ + t];
+}
+
+void CodeDepthwise::run(const std::uint8_t* in, const std::int32_t* packed, const IntEpilogue& epilogue, IntOut type, void* out, Team& team) const {
+  const ConvShape& s = shape_;
+  const std::uint8_t* first = in - s.pad_top * in_.row - s.pad_left * 16;
+  const std::int64_t element = type == IntOut::bytes ? 1 : 4;
+  for_rows(out_, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
+    CodeDepthwiseRow row;
+    row.taps = taps_.data();
+    row.tap_count = taps_count_;
+    row.weights = packed + b * taps_count_ * 16;
+    row.offset = epilogue.offset + b * 16;
+    row.store = epilogue.store;
+    row.store.scale += b * 16;
+    if (row.store.bias != nullptr) row.store.bias += b * 16;
+    if (row.store.residual != nullptr) row.store.residual += at(residual_, n, b, y);
+    row.x = first + n * in_.image + b * in_.plane + y * s.stride_h * in_.row;
+    row.y = static_cast<std::byte*>(out) + at(out_, n, b, y) * element;
+    row.step = s.stride_w * 16;
+    row.count = s.ow;
+    (type == IntOut::bytes ? kernels_->depthwise_bytes : kernels_->depthwise_floats)(row);
+  });
+}
+
+void code_max_pool(const CodeKernels& kernels, const PoolShape& s, const Map& in, const std::uint8_t* source, const Map& out, std::uint8_t* target,
+                   Team& team) {
+  for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
+    const std::int64_t start = y * s.stride_h - s.pad_top;
+    std::int64_t first = 0, last = 0;
+    inside(start, s.kh, s.dilation_h, in.h, first, last);
+    CodeMaxRow row;
+    row.x = source + at(in, n, b, start + first * s.dilation_h);
+    row.rows = last - first;
+    row.row_step = s.dilation_h * in.row;
+    row.width = in.w;
+    row.kernel = s.kw;
+    row.stride = s.stride_w;
+    row.pad = s.pad_left;
+    row.dilation = s.dilation_w;
+    row.y = target + at(out, n, b, y);
+    row.count = out.w;
+    kernels.max(row);
+  });
+}
+
+void code_average_pool(const CodeKernels& kernels, const PoolShape& s, const Quantiser& from, const Map& in, const std::uint8_t* source,
+                       const Quantiser& to, const Map& out, std::uint8_t* target, Team& team) {
+  for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
+    const std::int64_t top = y * s.stride_h - s.pad_top;
+    std::int64_t first_row = 0, last_row = 0;
+    inside(top, s.kh, s.dilation_h, in.h, first_row, last_row);
+    for (std::int64_t p = 0; p < out.w; ++p) {
+      const std::int64_t left = p * s.stride_w - s.pad_left;
+      std::int64_t first = 0, last = 0;
+      inside(left, s.kw, s.dilation_w, in.w, first, last);
+      CodeMean window;
+      window.rows = last_row - first_row;
+      window.columns = last - first;
+      window.x = source + at(in, n, b, top + first_row * s.dilation_h) + (left + first * s.dilation_w) * 16;
+      window.row_step = s.dilation_h * in.row;
+      window.column_step = s.dilation_w * 16;
+      const std::int64_t taps = window.rows * window.columns;
+      window.offset = static_cast<std::int32_t>(-taps * from.zero);
+      window.scale = from.scale / (static_cast<float>(s.include_pad ? s.kh * s.kw : taps) * to.scale);
+      window.lo = to.lowest();
+      window.hi = to.highest();
+      window.zero = to.zero;
+      window.y = target + at(out, n, b, y) + p * 16;
+      kernels.mean(window);
+    }
+  });
+}
+
+void code_add(const CodeKernels& kernels, const Quantiser& a_from, const Map& a_map, const std::uint8_t* a, const Quantiser& b_from, const Map& b_map,
+              const std::uint8_t* b, const Quantiser& to, float lo, float hi, const Map& y_map, std::uint8_t* y, Team& team) {
+  for_rows(y_map, team, [&](std::int64_t n, std::int64_t block, std::int64_t line) {
+    CodeAddRow row;
+    row.a = a + at(a_map, n, block, line);
+    row.b = b + at(b_map, n, block, line);
+    row.y = y + at(y_map, n, block, line);
+    row.count = y_map.w * y_map.block;
+    row.a_zero = static_cast<float>(a_from.zero);
+    row.a_scale = a_from.scale / to.scale;
+    row.b_zero = static_cast<float>(b_from.zero);
+    row.b_scale = b_from.scale / to.scale;
+    row.lo = lo;
+    row.hi = hi;
+    row.zero = to.zero;
+    kernels.add(row);
+  });
+}
+
+void code_table(const CodeKernels& kernels, const std::uint8_t* table, const Map& in, const std::uint8_t* source, const Map& out, std::uint8_t* target,
+                Team& team) {
+  for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
+    kernels.table({source + at(in, n, b, y), table, target + at(out, n, b, y), out.w * out.block});
+  });
+}
+
+void quantise(const CodeKernels& kernels, const Quantiser& to, const Map& in, const float* source, const Map& out, std::uint8_t* target, Team& team) {
+  for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
+    kernels.quantise({source + at(in, n, b, y), target + at(out, n, b, y), out.w * out.block, to.scale, to.lowest(), to.highest(), to.zero});
+  });
+}
+
+void dequantise(const CodeKernels& kernels, const Quantiser& from, const Map& in, const std::uint8_t* source, const Map& out, float* target, Team& team) {
+  for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
+    kernels.dequantise({source + at(in, n, b, y), target + at(out, n, b, y), out.w * out.block, from.scale, 0, 0, from.zero});
+  });
+}
+
+void quantise_planar(const CodeKernels& kernels, const Quantiser& to, const Map& in, const float* source, const Map& out, std::uint8_t* target,
+                     Team& team) {
+  for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
+    std::uint8_t lanes[16][strip];
+    const std::int64_t count = out.lanes(b);
+    for (std::int64_t first = 0; first < out.w; first += strip) {
+      const std::int64_t pixels = std::min(strip, out.w - first);
+      for (std::int64_t lane = 0; lane < count; ++lane) {
+        kernels.quantise({source + at(in, n, b * out.block + lane, y) + first, lanes[lane], pixels, to.scale, to.lowest(), to.highest(), to.zero});
+      }
+      std::uint8_t* row = target + at(out, n, b, y) + first * out.block;
+      for (std::int64_t p = 0; p < pixels; ++p)
+        for (std::int64_t lane = 0; lane < count; ++lane) row[p * out.block + lane] = lanes[lane][p];
+    }
+  });
+}
+
+void interleave_codes(const Map& in, const std::uint8_t* source, std::uint8_t flip, const Map& out, std::uint8_t* target, Team& team) {
+  for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
+    std::uint8_t* row = target + at(out, n, b, y);
+    for (std::int64_t lane = 0; lane < out.lanes(b); ++lane) {
+      const std::uint8_t* x = source + at(in, n, b * out.block + lane, y);
+      for (std::int64_t p = 0; p < out.w; ++p) row[p * out.block + lane] = x[p] ^ flip;
+    }
+  });
+}
+
+void separate_codes(const Map& in, const std::uint8_t* source, std::uint8_t flip, const Map& out, std::uint8_t* target, Team& team) {
+  for_rows(in, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
+    const std::uint8_t* row = source + at(in, n, b, y);
+    for (std::int64_t lane = 0; lane < in.lanes(b); ++lane) {
+      std::uint8_t* x = target + at(out, n, b * in.block + lane, y);
+      for (std::int64_t p = 0; p < in.w; ++p) x[p] = row[p * in.block + lane] ^ flip;
+    }
+  });
+}
+
+void pack_code_rows(std::int64_t rows, std::int64_t k, const std::uint8_t* source, std::uint8_t flip, std::int64_t pitch, std::uint8_t* target) {
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t i = 0; i < k; ++i) target[r * pitch + i] = source[r * k + i] ^ flip;
+}
+
+void unpack_code_rows(std::int64_t rows, std::int64_t k, std::int64_t pitch, const std::uint8_t* source, std::uint8_t flip, std::uint8_t* target) {
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t i = 0; i < k; ++i) target[r * k + i] = source[r * pitch + i] ^ flip;
+}
+
+void fill_code_halo(const Map& map, std::uint8_t code, std::uint8_t* data, Team& team) {
+  const auto fill = [&](std::uint8_t* from, std::int64_t count) { std::memset(from, code, static_cast<std::size_t>(count)); };
+  team.run(static_cast<std::size_t>(map.n * map.blocks()), [&](std::size_t task) {
+    const auto t = static_cast<std::int64_t>(task);
+    std::uint8_t* plane = data + t / map.blocks() * map.image + t % map.blocks() * map.plane - map.left * map.block;
+    fill(plane - map.top * map.row, map.top * map.row);
+    for (std::int64_t y = 0; y < map.h; ++y) {
+      fill(plane + y * map.row, map.left * map.block);
+      fill(plane + y * map.row + (map.left + map.w) * map.block, map.right * map.block);
+    }
+    fill(plane + map.h * map.row, map.bottom * map.row);
+  });
+}
+
+}  // namespace bittern::engine

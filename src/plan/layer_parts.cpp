@@ -1,0 +1,66 @@
+#include "plan/layer_parts.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include <bittern/error.h>
+
+namespace bittern::plan {
+
+std::string place_of(const Item& item) { return "node " + item.name + " (" + item.op + ")"; }
+
+const graph::Encoding* weight_encoding(Builder& builder, const Item& item) {
+  const auto& constants = builder.source().graph->constants;
+  const auto found = constants.find(item.inputs[1]);
+  if (found == constants.end()) {
+    throw Error(ErrorCode::unsupported, place_of(item), "its weight " + item.inputs[1] + " is computed at run time", "only constant weights are supported");
+  }
+  return found->second.get();
+}
+
+bool has_bias(const Item& item) { return item.inputs.size() > 2 && !item.inputs[2].empty(); }
+
+// What distinguishes the packed weights of one layer from those of another use of the same constants.
+std::string weights_key(const Item& item, const std::string& how) {
+  std::string key = how + key_part(item.name);
+  if (!item.scale.empty()) {
+    for (const std::string& name : item.fused) key += key_part(name);
+  }
+  return key;
+}
+
+bool preferred(const Builder& builder, const char* name) {
+  const auto& list = *builder.source().preferred;
+  return std::find(list.begin(), list.end(), name) != list.end();
+}
+
+std::string percent(double ratio) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%+.0f %%", 100.0 * (ratio - 1.0));
+  return text;
+}
+
+engine::ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& win) {
+  const Shape x = builder.map_shape(item.inputs[0]), y = builder.map_shape(item.output);
+  engine::ConvShape s;
+  s.n = x[0], s.c = x[1], s.h = x[2], s.w = x[3];
+  s.oc = y[1], s.oh = y[2], s.ow = y[3];
+  s.kh = win.kh, s.kw = win.kw;
+  s.stride_h = win.stride_h, s.stride_w = win.stride_w, s.dilation_h = win.dilation_h, s.dilation_w = win.dilation_w;
+  s.pad_top = win.pad_top, s.pad_left = win.pad_left, s.pad_bottom = win.pad_bottom, s.pad_right = win.pad_right;
+  s.groups = graph::int_attribute(*item.node, "group", 1);
+  return s;
+}
+
+void describe_weight(Builder& builder, const Item& item) {
+  const graph::Encoding* encoding = weight_encoding(builder, item);
+  LayerInfo& info = builder.current();
+  info.encoding = graph::describe(*encoding);
+  info.encoded_bytes = graph::encoded_bytes(*encoding);
+  const auto& constants = builder.source().graph->constants;
+  if (has_bias(item)) {
+    if (const auto bias = constants.find(item.inputs[2]); bias != constants.end()) info.encoded_bytes += graph::encoded_bytes(*bias->second);
+  }
+}
+
+}  // namespace bittern::plan

@@ -1,0 +1,29 @@
+// What the lowering of all layers with weights shares.
+#pragma once
+
+#include <string>
+
+#include "gemm/conv.h"
+#include "plan/builder.h"
+
+namespace bittern::plan {
+
+std::string place_of(const Item& item);
+bool has_bias(const Item& item);
+
+// The tree of the layer's weight. Throws Error(unsupported) if it is no constant.
+const graph::Encoding* weight_encoding(Builder& builder, const Item& item);
+// Writes it into the layer's row.
+void describe_weight(Builder& builder, const Item& item);
+
+// What distinguishes the packed weights of one layer from those of another use of the same constants.
+std::string weights_key(const Item& item, const std::string& how);
+
+// True if the kernel was asked for by name.
+bool preferred(const Builder& builder, const char* name);
+
+std::string percent(double ratio);  // "+12 %"
+
+engine::ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& win);
+
+}  // namespace bittern::plan
