@@ -7,11 +7,12 @@ python benchmarks/startup.py --model NET.onnx   a network of your own, with one 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -42,11 +43,11 @@ class Candidate:
     seconds: list[float] = field(default_factory=list)
     peak_bytes: list[int] = field(default_factory=list)
 
-    def run(self, shape: Sequence[int]) -> None:
+    def run(self, shape: Sequence[int], environment: Mapping[str, str] | None = None) -> None:
         """Start it, wait for its end, note time and high-water mark of memory. Raises RuntimeError if it fails."""
         command = [sys.executable, "-c", self.program + _MARK, str(self.file), ",".join(map(str, shape))]
         start = time.perf_counter()
-        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         taken = time.perf_counter() - start
         if process.returncode != 0:
             raise RuntimeError(f"{self.name} failed: {process.stderr.strip()[-500:]}")
@@ -54,13 +55,18 @@ class Candidate:
         self.peak_bytes.append(int(process.stdout) * 1024)
 
 
-def measure(candidates: Sequence[Candidate], shape: Sequence[int], rounds: int) -> None:
-    """Rounds of all candidates in turning order, after one that does not count: it brings files into the cache."""
+def measure(candidates: Sequence[Candidate], shape: Sequence[int], rounds: int, bytecode: Path) -> None:
+    """Rounds of all candidates in turning order, after one that does not count: it brings files into the cache.
+
+    It also compiles what is Python, into the folder ``bytecode``: packages are installed compiled, a checkout is not.
+    """
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(bytecode)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with Progress() as progress:
         for turn in range(rounds + 1):
             progress(turn, rounds + 1, "rounds")
             for index in range(len(candidates)):
-                candidates[(turn + index) % len(candidates)].run(shape)
+                candidates[(turn + index) % len(candidates)].run(shape, environment)
             if turn == 0:
                 for candidate in candidates:
                     candidate.seconds.clear()
@@ -92,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Candidate("onnxruntime, float32", onnx_file, _ONNXRUNTIME),
             Candidate("Python and NumPy alone", onnx_file, _FEED),
         ]
-        measure(candidates, shape, options.rounds)
+        measure(candidates, shape, options.rounds, folder / "bytecode")
         print(_report(candidates))
         if options.json:
             rows = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import bittern
 import numpy as np
-from bittern.graph import NUMPY_TYPES
+from bittern.values import NUMPY_TYPES
 
 from tests.builders import digits_like, floats, network
 from tests.reference.arrays import Array

@@ -17,6 +17,12 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 Header = dict[str, Any]
 Patch = Callable[[Header], None]
 
+Node = tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]
+"""Operator, inputs, outputs, attributes."""
+
+Declared = str | tuple[str, Sequence[int | str]]
+"""The element type of an input or output; with its shape, which an output may leave out."""
+
 
 @dataclass(frozen=True)
 class RawLeaf:
@@ -98,6 +104,41 @@ def by_size(leaves: Mapping[str, RawLeaf]) -> list[str]:
         return -(2 if dtype == "BF16" else DTYPES[dtype].itemsize), name
 
     return sorted(leaves, key=key)
+
+
+def declared(array: Array) -> tuple[str, Sequence[int]]:
+    """An array's element type in a graph, and its shape."""
+    return NAMES[array.dtype].lower(), array.shape
+
+
+def raw_file(
+    inputs: Mapping[str, Declared],
+    constants: Mapping[str, Array],
+    nodes: Sequence[Node],
+    outputs: Mapping[str, Declared],
+) -> bytes:
+    """A file of these nodes, its constants dense."""
+
+    def values(found: Mapping[str, Declared]) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "dtype": value}
+            if isinstance(value, str)
+            else {"name": name, "dtype": value[0], "shape": list(value[1])}
+            for name, value in found.items()
+        ]
+
+    graph = {
+        "name": "raw",
+        "inputs": values(inputs),
+        "outputs": values(outputs),
+        "constants": {name: {"kind": "dense", "leaf": name} for name in constants},
+        "nodes": [
+            {"name": f"{op}_{i}", "op": op, "inputs": list(ins), "outputs": list(outs), "attributes": dict(attributes)}
+            for i, (op, ins, outs, attributes) in enumerate(nodes)
+        ],
+        "metadata": {},
+    }
+    return assemble(graph, {name: leaf(array) for name, array in constants.items()})
 
 
 def product_graph(tree: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bittern.compress import compress
-from bittern.compress.deep_compression import DeepCompression, encode
-from bittern.compress.kmeans import codebook
-from bittern.compress.magnitude import prune
+from bittern.compression import compress
+from bittern.compression.deep_compression import DeepCompression, encode
+from bittern.compression.kmeans import codebook
+from bittern.compression.magnitude import prune
 from bittern.encodings import Codebook, Dense, RelativeIndex, Sparse
 from bittern.errors import InputError
 from bittern.importers import convert

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bittern.compress import compress
+from bittern.compression import compress
 from bittern.encodings import Codebook, Sparse
 from bittern.errors import FormatError, InputError
 from bittern.importers import convert

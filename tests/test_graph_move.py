@@ -8,43 +8,12 @@ import numpy as np
 import pytest
 
 from tests.compare import assert_within
-from tests.rawfile import NAMES, RawLeaf, assemble, leaf
+from tests.rawfile import Node, declared, raw_file
 from tests.reference.arrays import Array
 
 Operands = Sequence[Array | None]
 FLAT: dict[str, Any] = {"axis": 0}
 HUGE = 2**62
-
-
-def dtype_of(array: Array) -> str:
-    """The name of an array's type in a graph."""
-    return NAMES[array.dtype].lower()
-
-
-def constant(array: Array) -> RawLeaf:
-    """A leaf; booleans are bytes."""
-    return RawLeaf("BOOL", array.shape, array.tobytes()) if array.dtype == np.bool_ else leaf(array)
-
-
-def raw_file(
-    inputs: Mapping[str, tuple[str, Sequence[int | str]]],
-    constants: Mapping[str, Array],
-    nodes: Sequence[tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]],
-    outputs: Mapping[str, str],
-) -> bytes:
-    """A file of these nodes; inputs and outputs with their types."""
-    graph = {
-        "name": "moves",
-        "inputs": [{"name": name, "dtype": dtype, "shape": list(shape)} for name, (dtype, shape) in inputs.items()],
-        "outputs": [{"name": name, "dtype": dtype} for name, dtype in outputs.items()],
-        "constants": {name: {"kind": "dense", "leaf": name} for name in constants},
-        "nodes": [
-            {"name": f"{op}_{index}", "op": op, "inputs": list(i), "outputs": list(o), "attributes": dict(attributes)}
-            for index, (op, i, o, attributes) in enumerate(nodes)
-        ],
-        "metadata": {},
-    }
-    return assemble(graph, {name: constant(array) for name, array in constants.items()})
 
 
 def one(
@@ -62,8 +31,8 @@ def one(
     fixed = {name: array for name, array in arrays.items() if constants and name != "x0"}
     feeds = {name: array for name, array in arrays.items() if name not in fixed}
     results = {f"y{i}": dtype for i, dtype in enumerate(outputs)}
-    shapes = {name: (dtype_of(array), array.shape) for name, array in feeds.items()}
-    file = raw_file(shapes, fixed, [(op, names, list(results), attributes or {})], results)
+    types = {name: declared(array) for name, array in feeds.items()}
+    file = raw_file(types, fixed, [(op, names, list(results), attributes or {})], results)
     given = bittern.load(file, isa=isa, threads=threads).run(feeds)
     return [given[name] for name in results]
 
@@ -185,7 +154,7 @@ CASES: dict[str, tuple[str, Operands, dict[str, Any], list[Array]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_result(name: str, constants: bool, isa: str) -> None:
     op, operands, attributes, expected = CASES[name]
-    outputs = [dtype_of(array) for array in expected]
+    outputs = [declared(array)[0] for array in expected]
     for result, wanted in zip(one(op, operands, attributes, outputs, constants, isa), expected, strict=True):
         assert_within(result, wanted, 0.0, name)
 
@@ -338,7 +307,7 @@ def test_refusal(name: str, constants: bool) -> None:
     assert words in str(caught.value)
 
 
-FLATTEN: list[tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]] = [
+FLATTEN: list[Node] = [
     ("Shape", ["x"], ["shape"], {}),
     ("Gather", ["shape", "first"], ["batch"], {"axis": 0}),
     ("Concat", ["batch", "rest"], ["target"], {"axis": 0}),
@@ -387,7 +356,7 @@ def test_an_input_decides_a_shape(isa: str) -> None:
 
 def test_positions_from_shapes() -> None:
     """0, 1, 2, ... as long as the input; and selected elements of it."""
-    nodes: list[tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]] = [
+    nodes: list[Node] = [
         ("Shape", ["x"], ["shape"], {}),
         ("Gather", ["shape", "one"], ["length"], {}),
         ("Range", ["zero", "length", "two"], ["even"], {}),
@@ -403,7 +372,7 @@ def test_positions_from_shapes() -> None:
 
 
 def test_true_elements_of_an_input_decide_a_shape() -> None:
-    nodes: list[tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]] = [
+    nodes: list[Node] = [
         ("NonZero", ["mask"], ["places"], {}),
         ("Transpose", ["places"], ["tuples"], {}),
         ("GatherND", ["x", "tuples"], ["y"], {}),
@@ -416,7 +385,7 @@ def test_true_elements_of_an_input_decide_a_shape() -> None:
 
 def test_results_of_a_run_decide_no_shape() -> None:
     """What is known only after a layer has run cannot be a shape: said when the file is loaded."""
-    nodes: list[tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]] = [
+    nodes: list[Node] = [
         ("Relu", ["x"], ["r"], {}),
         ("NonZero", ["r"], ["y"], {}),
     ]

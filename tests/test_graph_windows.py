@@ -10,45 +10,9 @@ import pytest
 from tests import tolerances
 from tests.builders import floats, small_integers
 from tests.compare import assert_equal, assert_within
-from tests.rawfile import assemble, leaf
+from tests.rawfile import Node, declared, raw_file
 from tests.reference import maps
 from tests.reference.arrays import Array
-
-TYPES = {"float32": "f32", "int8": "i8", "uint8": "u8", "int32": "i32", "int64": "i64"}
-
-
-Node = tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]
-"""Operator, inputs, outputs, attributes."""
-
-
-def raw_file(
-    feeds: Mapping[str, Array],
-    constants: Mapping[str, Array],
-    nodes: Sequence[Node],
-    results: Mapping[str, Array],
-    shapes: Mapping[str, Sequence[int | str]] | None = None,
-) -> bytes:
-    """A file whose graph takes `feeds` and gives `results`: names, types and, unless `shapes` has them, shapes."""
-    declared = shapes or {}
-
-    def values(arrays: Mapping[str, Array]) -> list[dict[str, Any]]:
-        return [
-            {"name": name, "dtype": TYPES[a.dtype.name], "shape": list(declared.get(name, a.shape))}
-            for name, a in arrays.items()
-        ]
-
-    graph = {
-        "name": "windows",
-        "inputs": values(feeds),
-        "outputs": values(results),
-        "constants": {name: {"kind": "dense", "leaf": name} for name in constants},
-        "nodes": [
-            {"name": f"node{i}", "op": op, "inputs": list(ins), "outputs": list(outs), "attributes": dict(attributes)}
-            for i, (op, ins, outs, attributes) in enumerate(nodes)
-        ],
-        "metadata": {},
-    }
-    return assemble(graph, {name: leaf(array) for name, array in constants.items()})
 
 
 def one_node(
@@ -59,8 +23,8 @@ def one_node(
     constants: Sequence[str] = (),
 ) -> bytes:
     """A file of one node with the outputs y0, y1; `constants` are those of `feeds` that the file holds."""
-    outputs = {f"y{i}": array for i, array in enumerate(results)}
-    given = {name: array for name, array in feeds.items() if name not in constants}
+    outputs = {f"y{i}": declared(array) for i, array in enumerate(results)}
+    given = {name: declared(array) for name, array in feeds.items() if name not in constants}
     held = {name: feeds[name] for name in constants}
     return raw_file(given, held, [(op, list(feeds), list(outputs), attributes)], outputs)
 
@@ -96,22 +60,6 @@ CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("shape", "weight", "attributes"), CONVOLUTIONS, ids=str)
-@pytest.mark.parametrize("biased", [False, True], ids=["", "bias"])
-def test_convolution(
-    shape: tuple[int, ...],
-    weight: tuple[int, ...],
-    attributes: dict[str, Any],
-    biased: bool,
-    isa: str,
-    rng: np.random.Generator,
-) -> None:
-    feeds = {"x": small_integers(rng, *shape), "w": small_integers(rng, *weight)}
-    if biased:
-        feeds["b"] = small_integers(rng, weight[0])
-    check("Conv", feeds, [maps.conv(feeds["x"], feeds["w"], feeds.get("b"), attributes)], attributes, isa)
-
-
 TRANSPOSED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 3, 9), (3, 5, 3), {}),
     ((1, 16, 10), (16, 8, 5), {"group": 2, "strides": [3], "pads": [2, 1], "dilations": [2], "output_padding": [2]}),
@@ -125,9 +73,14 @@ TRANSPOSED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("shape", "weight", "attributes"), TRANSPOSED, ids=str)
+@pytest.mark.parametrize(
+    ("op", "shape", "weight", "attributes"),
+    [("Conv", *case) for case in CONVOLUTIONS] + [("ConvTranspose", *case) for case in TRANSPOSED],
+    ids=str,
+)
 @pytest.mark.parametrize("biased", [False, True], ids=["", "bias"])
-def test_transposed_convolution(
+def test_convolutions(
+    op: str,
     shape: tuple[int, ...],
     weight: tuple[int, ...],
     attributes: dict[str, Any],
@@ -135,11 +88,13 @@ def test_transposed_convolution(
     isa: str,
     rng: np.random.Generator,
 ) -> None:
+    channels, by_definition = (
+        (weight[0], maps.conv) if op == "Conv" else (weight[1] * attributes.get("group", 1), maps.conv_transpose)
+    )
     feeds = {"x": small_integers(rng, *shape), "w": small_integers(rng, *weight)}
     if biased:
-        feeds["b"] = small_integers(rng, weight[1] * attributes.get("group", 1))
-    expected = maps.conv_transpose(feeds["x"], feeds["w"], feeds.get("b"), attributes)
-    check("ConvTranspose", feeds, [expected], attributes, isa)
+        feeds["b"] = small_integers(rng, channels)
+    check(op, feeds, [by_definition(feeds["x"], feeds["w"], feeds.get("b"), attributes)], attributes, isa)
 
 
 @pytest.mark.parametrize(
@@ -303,10 +258,11 @@ def test_the_plan_says_what_runs(isa: str, rng: np.random.Generator) -> None:
 def test_packed_weights_serve_many_sizes(attributes: dict[str, Any], isa: str, rng: np.random.Generator) -> None:
     """Padding that follows from sizes changes which taps an output phase has: weights are packed for each."""
     w, strides = small_integers(rng, 4, 6, 4), [3]
-    shapes: dict[str, list[int | str]] = {"x": [1, 4, "size"], "y": [1, 6, "width"]}
     node: Node = ("ConvTranspose", ["x", "w"], ["y"], {**attributes, "strides": strides})
     x = {size: small_integers(rng, 1, 4, size) for size in (5, 4, 6, 3, 5)}
-    model = bittern.load(raw_file({"x": x[5]}, {"w": w}, [node], {"y": x[5]}, shapes), isa=isa)
+    model = bittern.load(
+        raw_file({"x": ("f32", [1, 4, "size"])}, {"w": w}, [node], {"y": ("f32", [1, 6, "width"])}), isa=isa
+    )
     for size, array in x.items():
         covered = strides[0] * (size - 1) + 4
         width = attributes.get("output_shape", [strides[0] * size])[0]
@@ -356,7 +312,8 @@ def test_network_of_lines(threads: int, isa: str, rng: np.random.Generator) -> N
     c4 = maps.conv(maps.conv(p, constants["w3"], None, depthwise), constants["w4"], None, {})
     j = np.concatenate([c4, p], axis=1)
     expected = {"g": j.max(axis=2, keepdims=True), "p": p, "j": j}
-    model = bittern.load(raw_file({"x": x}, constants, nodes, expected), isa=isa, threads=threads, winograd=False)
+    file = raw_file({"x": declared(x)}, constants, nodes, {name: declared(y) for name, y in expected.items()})
+    model = bittern.load(file, isa=isa, threads=threads, winograd=False)
     for name, value in model.run({"x": x}).items():
         assert_equal(value, expected[name], name)
 
@@ -468,7 +425,7 @@ def test_refusal(op: str, shapes: Sequence[tuple[int, ...]], attributes: dict[st
     data = one_node(op, feeds, [np.zeros((1,), np.float32)], attributes)
     with pytest.raises(bittern.Error, match=message) as caught:
         bittern.load(data).run(feeds)
-    assert f"node0 ({op})" in str(caught.value)
+    assert f"node {op}_0 ({op})" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

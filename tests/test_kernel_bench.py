@@ -12,7 +12,7 @@ from bittern import kernel_bench, layer_shapes
 from bittern.cli import main
 from bittern.kernel_bench import Candidate, KernelBench, Result, SetResult, wrong_picks
 from bittern.layer_shapes import LayerShape, ShapeSet, parse_shape, read_shapes
-from bittern.limits import Cache, Limits
+from bittern.machine_limits import Cache, Limits
 from numpy.typing import NDArray
 
 CONV = "conv:32x14x14,outputs=32,kernel=3,pad=1"

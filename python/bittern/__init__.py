@@ -1,17 +1,22 @@
 """bittern: an inference engine for compressed neural networks."""
 
-from bittern import _native, encodings
-from bittern.compress import compress
-from bittern.errors import Error, FormatError, InputError, ResourceError, UnsupportedError
-from bittern.graph import ValueInfo
-from bittern.importers import convert
-from bittern.limits import Limits, limits
-from bittern.model import Model, load
-from bittern.network import Network
-from bittern.plan import Layer, LayerTime, Plan, Profile
-from bittern.summary import Summary
-from bittern.system import Cpu, Kernel, cpu, kernels
-from bittern.verify import LayerError, VerifyReport, verify
+from typing import TYPE_CHECKING
+
+from bittern import _native
+
+if TYPE_CHECKING:
+    from bittern import encodings
+    from bittern.compression import compress
+    from bittern.errors import Error, FormatError, InputError, ResourceError, UnsupportedError
+    from bittern.importers import convert
+    from bittern.machine_limits import Limits, limits
+    from bittern.model import Model, load
+    from bittern.network import Network
+    from bittern.plan import Layer, LayerTime, Plan, Profile
+    from bittern.summary import Summary
+    from bittern.system import Cpu, Kernel, cpu, kernels
+    from bittern.values import ValueInfo
+    from bittern.verification import LayerError, VerifyReport, verify
 
 __version__ = _native.version()
 
@@ -44,3 +49,38 @@ __all__ = [
     "load",
     "verify",
 ]
+
+# A program that loads a file and runs it should not wait for what converts and compresses: each name is imported when
+# it is first used. No module may be called like a public function: importing it would replace the function.
+_HOMES = {
+    "compression": ("compress",),
+    "errors": ("Error", "FormatError", "InputError", "ResourceError", "UnsupportedError"),
+    "importers": ("convert",),
+    "machine_limits": ("Limits", "limits"),
+    "model": ("Model", "load"),
+    "network": ("Network",),
+    "plan": ("Layer", "LayerTime", "Plan", "Profile"),
+    "summary": ("Summary",),
+    "system": ("Cpu", "Kernel", "cpu", "kernels"),
+    "values": ("ValueInfo",),
+    "verification": ("LayerError", "VerifyReport", "verify"),
+}
+
+
+if not TYPE_CHECKING:  # a type checker would take it for leave to use any name
+
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        if name == "encodings":
+            return import_module("bittern.encodings")
+        for home, names in _HOMES.items():
+            if name in names:
+                value = getattr(import_module(f"bittern.{home}"), name)
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -13,27 +13,7 @@ from bittern.container import is_text
 from bittern.encodings import Dense, Encoding
 from bittern.errors import InputError
 from bittern.operators import OPERATORS, Attribute, check_attributes, supported
-
-DTYPES = ("f32", "f16", "bf16", "f64", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool")
-NUMPY_TYPES = {
-    "f32": "float32",
-    "f16": "float16",
-    "f64": "float64",
-    **{f"{kind[0]}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
-    "bool": "bool",
-}
-
-
-@dataclass(frozen=True)
-class ValueInfo:
-    """An input or output: its name, its shape (sizes, or symbols that stand for one), its element type.
-
-    The shape of an output is None where even its number of dimensions depends on what the inputs are.
-    """
-
-    name: str
-    shape: tuple[int | str, ...] | None
-    dtype: str = "f32"
+from bittern.values import DTYPES, ValueInfo
 
 
 @dataclass

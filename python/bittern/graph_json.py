@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from bittern.container import Leaf, is_size
 from bittern.encodings import from_json
 from bittern.errors import Error, FormatError, UnsupportedError
-from bittern.graph import Node, ValueInfo, joined, unsupported
+from bittern.graph import Node, joined, unsupported
 from bittern.operators import significant
+from bittern.values import ValueInfo
 
 if TYPE_CHECKING:
     from bittern.network import Network

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bittern.errors import InputError
 from bittern.layer_shapes import LAYER, OPERATOR_LOOPS, WEIGHTED, LayerShape, ShapeSet, one_layer
-from bittern.limits import Limits, limits
+from bittern.machine_limits import Limits, limits
 from bittern.model import Model, load
 from bittern.system import Kernel, cpu, kernels
 

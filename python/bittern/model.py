@@ -5,18 +5,21 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bittern import _native
 from bittern.errors import InputError
-from bittern.graph import NUMPY_TYPES, ValueInfo
-from bittern.network import Network
-from bittern.plan import Layer, LayerTime, Plan, Profile
+from bittern.values import NUMPY_TYPES, ValueInfo
 
-Source = str | os.PathLike[str] | bytes | Network
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bittern.network import Network
+    from bittern.plan import Plan, Profile
+
+    Source = str | os.PathLike[str] | bytes | Network
 
 
 class Model:
@@ -141,6 +144,8 @@ class Model:
 
         Raises InputError where a name, shape or type does not fit.
         """
+        from bittern.plan import LayerTime, Profile
+
         arrays = self._ordered(self._feeds(args, named))
         runs = _integer(runs, "runs", 2**31 - 1)
         self._native.profile(arrays, 1)
@@ -209,6 +214,9 @@ class Model:
 
 
 def _plan(found: tuple[list[Any], list[Any], int]) -> Plan:
+    # Loading and running a file should not wait for the import of what only describes it.
+    from bittern.plan import Layer, Plan
+
     layers, outputs, arena_bytes = found
     return Plan([Layer(**layer) for layer in layers], {name: shape for name, shape, _ in outputs}, arena_bytes)
 
@@ -243,12 +251,14 @@ def load(
         _texts(kernels or (), "kernels"),
         bool(winograd),
     )
-    if isinstance(source, Network):
-        return Model(_native.Model.from_bytes(source.to_bytes(), f"<network {source.name}>", *options))
     if isinstance(source, bytes | bytearray | memoryview):
         return Model(_native.Model.from_bytes(bytes(source), "<bytes>", *options))
     if isinstance(source, str | os.PathLike):
         return Model(_native.Model.load(os.fsencode(source), *options))
+    from bittern.network import Network
+
+    if isinstance(source, Network):
+        return Model(_native.Model.from_bytes(source.to_bytes(), f"<network {source.name}>", *options))
     raise InputError("source", f"a {type(source).__name__}", "it must be a path, bytes or a Network")
 
 
@@ -287,7 +297,7 @@ def _as_array(value: Any, info: ValueInfo) -> NDArray[Any]:
         raise InputError(f"input {info.name}", problem, wanted) from None
     if array.dtype == object:
         raise InputError(f"input {info.name}", f"a {type(value).__name__} that is no array", wanted)
-    return cast(NDArray[Any], array)
+    return cast("NDArray[Any]", array)
 
 
 def _untyped(value: Any, info: ValueInfo, wanted: str) -> NDArray[Any]:

@@ -18,7 +18,6 @@ from bittern.encodings import Dense, Encoding, as_encoding, leaf_key
 from bittern.errors import InputError, UnsupportedError
 from bittern.graph import (
     Node,
-    ValueInfo,
     info_problems,
     joined,
     node_problems,
@@ -28,6 +27,7 @@ from bittern.graph import (
     value_info,
 )
 from bittern.operators import Attribute
+from bittern.values import ValueInfo
 
 if TYPE_CHECKING:
     from onnx import ModelProto

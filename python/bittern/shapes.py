@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from bittern.container import LEAF_TYPES
-from bittern.graph import Node, ValueInfo
+from bittern.graph import Node
 from bittern.operators import OPERATORS
 from bittern.shape_rules import shapes_of
 from bittern.shape_rules.view import Dim, NodeView, Shape
+from bittern.values import ValueInfo
 
 if TYPE_CHECKING:
     from bittern.network import Network

@@ -11,20 +11,7 @@ from pathlib import Path
 
 import bittern
 import numpy as np
-from bittern.encodings import (
-    Affine,
-    Bitmap,
-    Codebook,
-    Csr,
-    Dense,
-    Encoding,
-    Huffman,
-    Packed,
-    RelativeIndex,
-    Signs,
-    Sparse,
-    Ternary,
-)
+from bittern import encodings as enc
 
 from tests.builders import reference
 from tests.reference import run
@@ -55,56 +42,58 @@ def codes(high: int, *shape: int, low: int = 0, salt: int = 1) -> Array:
     return integers(int(np.prod(shape, dtype=int)), low, high, salt).reshape(shape)
 
 
-def dense() -> dict[str, Encoding | Array]:
+def dense() -> dict[str, enc.Encoding | Array]:
     """Leaves as they are, in every type that a constant may have."""
     half = numbers(7, salt=2)
     special = np.array([0.0, -0.0, 1e-45, -1e-40, 3.4e38, np.inf, -np.inf, np.nan], np.float32)
-    found: dict[str, Encoding | Array] = {
+    found: dict[str, enc.Encoding | Array] = {
         "f32": special,
         "scalar": np.array(2.5, np.float32),
-        "f16": Dense(half.astype(np.float16)),
-        "bf16": Dense((half.view(np.uint32) >> 16).astype(np.uint16), bf16=True),
-        "ohwi": Dense(numbers(*SHAPE, salt=3), order="OHWI"),
+        "f16": enc.Dense(half.astype(np.float16)),
+        "bf16": enc.Dense((half.view(np.uint32) >> 16).astype(np.uint16), bf16=True),
+        "ohwi": enc.Dense(numbers(*SHAPE, salt=3), order="OHWI"),
         "empty": np.zeros((2, 0), np.float32),
-        "bool": Dense(codes(2, 5).astype(bool)),
+        "bool": enc.Dense(codes(2, 5).astype(bool)),
     }
     for dtype in ("u1", "i1", "u2", "i2", "u4", "i4", "i8"):
         limits = np.iinfo(np.dtype(dtype))
-        found[dtype] = Dense(np.array([limits.min, limits.max, 0, 1, limits.max // 3], dtype))
+        found[dtype] = enc.Dense(np.array([limits.min, limits.max, 0, 1, limits.max // 3], dtype))
     return found
 
 
-def packed() -> dict[str, Encoding | Array]:
+def packed() -> dict[str, enc.Encoding | Array]:
     """Codes of every width, with and without sign."""
-    found: dict[str, Encoding | Array] = {}
+    found: dict[str, enc.Encoding | Array] = {}
     for bits in range(1, 33):
         for signed in (False, True):
             low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if signed else (0, 2**bits)
             values = codes(high, 3, 5, low=low, salt=bits)
             values.reshape(-1)[:2] = [low, high - 1]
-            scale = Dense(np.array(2.0**-bits, np.float32))
-            found[f"{'s' if signed else 'u'}{bits:02}"] = Affine(Packed.pack(values, bits, signed=signed), scale)
+            scale = enc.Dense(np.array(2.0**-bits, np.float32))
+            found[f"{'s' if signed else 'u'}{bits:02}"] = enc.Affine(
+                enc.Packed.pack(values, bits, signed=signed), scale
+            )
     return found
 
 
-def scaled() -> dict[str, Encoding | Array]:
+def scaled() -> dict[str, enc.Encoding | Array]:
     """Scales and zero points of a tensor, an axis, groups; tables; ternary numbers; signs; nested trees."""
-    four, three, two = Packed.pack(codes(16, *SHAPE), 4), codes(3, *SHAPE, salt=4), codes(2, *SHAPE, salt=5)
-    per_tensor, per_channel = Dense(np.array(0.125, np.float32)), Dense(numbers(4, salt=6))
-    nested = Affine(Packed.pack(codes(64, 4, salt=7), 6), per_tensor)
-    groups = Dense(numbers(4, 2, 3, 2, salt=8))
+    four, three, two = enc.Packed.pack(codes(16, *SHAPE), 4), codes(3, *SHAPE, salt=4), codes(2, *SHAPE, salt=5)
+    per_tensor, per_channel = enc.Dense(np.array(0.125, np.float32)), enc.Dense(numbers(4, salt=6))
+    nested = enc.Affine(enc.Packed.pack(codes(64, 4, salt=7), 6), per_tensor)
+    groups = enc.Dense(numbers(4, 2, 3, 2, salt=8))
     return {
-        "affine": Affine(four, per_tensor),
-        "affine axis": Affine(four, per_channel, Dense(np.array([0, 3, 7, 15], np.uint8)), axis=0),
-        "affine group": Affine(four, groups, Packed.pack(codes(16, 4, 2, 3, 2, salt=9), 4), axis=1, group=2),
-        "affine nested": Affine(four, nested, axis=0),
-        "affine ohwi": Affine(four, per_channel, axis=0, order="OHWI"),
-        "codebook": Codebook(four, Dense(numbers(16, salt=10))),
-        "codebook axis": Codebook(four, Dense(numbers(3, 16, salt=11).astype(np.float16)), axis=1),
-        "ternary": Ternary(Packed.pack(three, 2), per_tensor, per_tensor),
-        "ternary axis": Ternary(Packed.pack(three, 2), per_channel, Dense(numbers(4, salt=12)), axis=0),
-        "signs": Signs(Packed.pack(two, 1), per_tensor),
-        "signs axis": Signs(Packed.pack(two, 1), per_channel, axis=0),
+        "affine": enc.Affine(four, per_tensor),
+        "affine axis": enc.Affine(four, per_channel, enc.Dense(np.array([0, 3, 7, 15], np.uint8)), axis=0),
+        "affine group": enc.Affine(four, groups, enc.Packed.pack(codes(16, 4, 2, 3, 2, salt=9), 4), axis=1, group=2),
+        "affine nested": enc.Affine(four, nested, axis=0),
+        "affine ohwi": enc.Affine(four, per_channel, axis=0, order="OHWI"),
+        "codebook": enc.Codebook(four, enc.Dense(numbers(16, salt=10))),
+        "codebook axis": enc.Codebook(four, enc.Dense(numbers(3, 16, salt=11).astype(np.float16)), axis=1),
+        "ternary": enc.Ternary(enc.Packed.pack(three, 2), per_tensor, per_tensor),
+        "ternary axis": enc.Ternary(enc.Packed.pack(three, 2), per_channel, enc.Dense(numbers(4, salt=12)), axis=0),
+        "signs": enc.Signs(enc.Packed.pack(two, 1), per_tensor),
+        "signs axis": enc.Signs(enc.Packed.pack(two, 1), per_channel, axis=0),
     }
 
 
@@ -121,51 +110,51 @@ def gaps_of(mask: Array, largest: int) -> tuple[Array, Array]:
     return np.array(gaps), entries
 
 
-def sparse() -> dict[str, Encoding | Array]:
+def sparse() -> dict[str, enc.Encoding | Array]:
     """Every pattern with real values and with codes, and none and all kept."""
-    found: dict[str, Encoding | Array] = {}
+    found: dict[str, enc.Encoding | Array] = {}
     for name, odds in (("some", 3), ("none", 0), ("all", 10)):
         mask = codes(10, 6, 9, salt=13) < odds
         gaps, entries = gaps_of(mask.reshape(-1), 7)
         patterns = {
-            "bitmap": (Bitmap.of(mask), mask.reshape(-1)),
-            "csr": (Csr.of(mask), mask.reshape(-1)),
-            "relative": (RelativeIndex(Packed.pack(gaps, 3)), entries),
+            "bitmap": (enc.Bitmap.of(mask), mask.reshape(-1)),
+            "csr": (enc.Csr.of(mask), mask.reshape(-1)),
+            "relative": (enc.RelativeIndex(enc.Packed.pack(gaps, 3)), entries),
         }
         for kind, (pattern, kept) in patterns.items():
             count = int(kept.sum())
             real = np.where(mask.reshape(-1)[kept], numbers(count, salt=14), 0).astype(np.float32)
-            found[f"{kind} {name}"] = Sparse(pattern, Dense(real), (6, 9))
+            found[f"{kind} {name}"] = enc.Sparse(pattern, enc.Dense(real), (6, 9))
             if count:
                 symbols = np.where(mask.reshape(-1)[kept], codes(8, count, low=1, salt=15), 0)
                 table = np.concatenate([[0], numbers(7, salt=16)]).astype(np.float32)
-                inner = Sparse(pattern, Huffman.code(symbols), (6, 9))
-                found[f"{kind} {name} codebook"] = Codebook(inner, Dense(table))
+                inner = enc.Sparse(pattern, enc.Huffman.code(symbols), (6, 9))
+                found[f"{kind} {name} codebook"] = enc.Codebook(inner, enc.Dense(table))
     return found
 
 
-def huffman() -> dict[str, Encoding | Array]:
+def huffman() -> dict[str, enc.Encoding | Array]:
     """One symbol, two, skewed lengths, a wide alphabet, more than one chunk."""
-    one = Dense(np.array(1, np.float32))
+    one = enc.Dense(np.array(1, np.float32))
     skewed = np.minimum(np.bitwise_and(codes(2**20, 900, salt=17), -codes(2**20, 900, salt=17)), 255)
     many = np.minimum(codes(64, 66_000, salt=18), 3) % 3
     return {
-        "one": Affine(Huffman.code(np.full((4, 5), 3)), one),
-        "two": Affine(Huffman.code(codes(2, 9, 1, salt=19)), one),
-        "skewed": Affine(Huffman.code(skewed), one),
-        "wide": Affine(Huffman.code(codes(600, 2000, salt=20)), one),
-        "chunks": Affine(Huffman.code(many), one),
+        "one": enc.Affine(enc.Huffman.code(np.full((4, 5), 3)), one),
+        "two": enc.Affine(enc.Huffman.code(codes(2, 9, 1, salt=19)), one),
+        "skewed": enc.Affine(enc.Huffman.code(skewed), one),
+        "wide": enc.Affine(enc.Huffman.code(codes(600, 2000, salt=20)), one),
+        "chunks": enc.Affine(enc.Huffman.code(many), one),
     }
 
 
-def constants_network(name: str, constants: Mapping[str, Encoding | Array]) -> bittern.Network:
+def constants_network(name: str, constants: Mapping[str, enc.Encoding | Array]) -> bittern.Network:
     """A network that multiplies each real constant by a number; integers are only held."""
     net = bittern.Network(name)
     net.add_input("x", (1,))
     outputs = []
     for key, value in constants.items():
         net.add_constant(key, value)
-        if (value.is_real if isinstance(value, Encoding) else value.dtype.kind == "f") and key != "chunks":
+        if (value.is_real if isinstance(value, enc.Encoding) else value.dtype.kind == "f") and key != "chunks":
             net.add_node("Mul", [key, "x"], [f"{key} times x"])
             outputs.append(f"{key} times x")
     net.set_outputs(outputs)
@@ -176,16 +165,17 @@ def layers_network() -> bittern.Network:
     """Layers whose weights are encoded in different ways, with what runs between them."""
     net = bittern.Network("layers")
     net.add_input("x", ("N", 1))
-    weights: dict[str, Encoding | Array] = {
+    weights: dict[str, enc.Encoding | Array] = {
         "w0": numbers(1, 72, salt=21),
-        "w1": Affine(
-            Packed.pack(codes(8, 5, 2, 3, 3, low=-8, salt=22), 4, signed=True), Dense(np.array(0.125, np.float32))
+        "w1": enc.Affine(
+            enc.Packed.pack(codes(8, 5, 2, 3, 3, low=-8, salt=22), 4, signed=True),
+            enc.Dense(np.array(0.125, np.float32)),
         ),
         "b1": numbers(5, salt=23),
-        "w2": Signs(Packed.pack(codes(2, 5, 1, 3, 3, salt=24), 1), Dense(np.array(0.25, np.float32))),
-        "w3": Codebook(Huffman.code(codes(8, 7, 20, salt=25)), Dense(numbers(8, salt=26))),
+        "w2": enc.Signs(enc.Packed.pack(codes(2, 5, 1, 3, 3, salt=24), 1), enc.Dense(np.array(0.25, np.float32))),
+        "w3": enc.Codebook(enc.Huffman.code(codes(8, 7, 20, salt=25)), enc.Dense(numbers(8, salt=26))),
         "shape": np.array([0, 2, 6, 6], np.int64),
-        "scale": Dense(numbers(5, salt=27).astype(np.float16)),
+        "scale": enc.Dense(numbers(5, salt=27).astype(np.float16)),
     }
     for key, value in weights.items():
         net.add_constant(key, value)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bittern.atomic_file import write_atomic
 from bittern.errors import InputError, UnsupportedError
-from bittern.graph import NUMPY_TYPES, ValueInfo
+from bittern.values import NUMPY_TYPES, ValueInfo
 
 Arrays = dict[str, NDArray[Any]]
 

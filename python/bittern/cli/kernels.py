@@ -14,7 +14,7 @@ from bittern.errors import InputError
 if TYPE_CHECKING:
     from bittern.kernel_bench import Result, SetResult
     from bittern.layer_shapes import ShapeSet
-    from bittern.limits import Limits
+    from bittern.machine_limits import Limits
 
 HELP = "every kernel of this build, and its share of the machine's limit"
 DESCRIPTION = """List the kernels; or, with --network, --shapes, --shape or --assert-pick, time every kernel that fits.

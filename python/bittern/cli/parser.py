@@ -11,7 +11,7 @@ from bittern.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bittern.graph import ValueInfo
+    from bittern.values import ValueInfo
 
 VERBS = ("convert", "compress", "inspect", "run", "verify", "bench", "kernels", "doctor", "demo")
 
@@ -112,7 +112,7 @@ def named_elements(parts: list[str], inputs: Sequence[ValueInfo]) -> dict[str, A
     """`name=4,5`, repeated, as arrays of the inputs' types and declared shapes. InputError for anything else."""
     import numpy as np
 
-    from bittern.graph import NUMPY_TYPES
+    from bittern.values import NUMPY_TYPES
 
     infos = {info.name: info for info in inputs}
     arrays: dict[str, Any] = {}

@@ -14,8 +14,9 @@ from bittern.exporters.onnx_codes import CODE_OPERATORS, Codes
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, ValueInfoProto
 
-    from bittern.graph import Node, ValueInfo
+    from bittern.graph import Node
     from bittern.network import Network
+    from bittern.values import ValueInfo
 
 OPSET = 17
 IR_VERSION = 8  # what goes with the operator set: older runtimes read it too

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bittern.encodings import Dense, Encoding, Packed
 from bittern.errors import FormatError, InputError, UnsupportedError
-from bittern.graph import ValueInfo, joined
+from bittern.graph import joined
 from bittern.importers.onnx_codes import CODE_TYPES, NARROW, packed, widened
 from bittern.importers.onnx_functions import inlined
 from bittern.importers.onnx_hints import Hints
@@ -20,6 +20,7 @@ from bittern.importers.onnx_steps import Context, Step, Unsupported, type_name
 from bittern.network import Network, read_source, unique
 from bittern.operators import OPERATORS, check_attributes, supported
 from bittern.shapes import Shapes, made_up
+from bittern.values import ValueInfo
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto

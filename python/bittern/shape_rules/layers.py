@@ -58,15 +58,20 @@ def _kernel(view: NodeView, weight: Shape) -> list[int] | None:
     return kernel if len(kernel) == len(weight) - 2 else None
 
 
-def conv(view: NodeView, inputs: list[Shape]) -> Result:
-    """Shape of the outputs; inputs have known shapes."""
-    data, weight = inputs[0], inputs[1]
+def _of_groups(view: NodeView, data: Shape, weight: Shape) -> int | None:
+    """The second dimension of a convolution's weight in all groups together; None if it is not known."""
     if len(data) < 3:
         view.rank(data, 4)
     view.rank(weight, len(data))
-    group = view.get("group", 1)
-    channels = weight[1] * group if isinstance(weight[1], int) else data[1]
-    if isinstance(data[1], int) and data[1] != channels:
+    group: int = view.get("group", 1)
+    return weight[1] * group if isinstance(weight[1], int) else None
+
+
+def conv(view: NodeView, inputs: list[Shape]) -> Result:
+    """Shape of the outputs; inputs have known shapes."""
+    data, weight = inputs[0], inputs[1]
+    channels = _of_groups(view, data, weight)
+    if channels is not None and isinstance(data[1], int) and data[1] != channels:
         view.refuse(f"the input has {data[1]} channels, the weight takes {channels}")
     kernel = _kernel(view, weight)
     if kernel is None:
@@ -77,11 +82,8 @@ def conv(view: NodeView, inputs: list[Shape]) -> Result:
 def conv_transpose(view: NodeView, inputs: list[Shape]) -> Result:
     """Shape of the outputs; inputs have known shapes."""
     data, weight = inputs[0], inputs[1]
-    if len(data) < 3:
-        view.rank(data, 4)
-    view.rank(weight, len(data))
-    group = view.get("group", 1)
-    channels = weight[1] * group if isinstance(weight[1], int) else view.fresh(1)
+    known = _of_groups(view, data, weight)
+    channels = view.fresh(1) if known is None else known
     kernel = _kernel(view, weight)
     wanted = view.get("output_shape", [])[-(len(data) - 2) :]
     if wanted:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.compress.deep_compression import DeepCompression
-from bittern.compress.float16 import Float16
-from bittern.compress.method import Compressed, Method
+from bittern.compression.deep_compression import DeepCompression
+from bittern.compression.float16 import Float16
+from bittern.compression.method import Compressed, Method
 from bittern.errors import Error, InputError
 from bittern.network import Network
 from bittern.operators import OPERATORS

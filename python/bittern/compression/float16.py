@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.compress.method import Compressed, Method
+from bittern.compression.method import Compressed, Method
 from bittern.encodings import Dense
 
 

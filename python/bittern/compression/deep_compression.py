@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.compress.huffman import LEAF_COST, packed_bytes, smallest, stream_bytes
-from bittern.compress.kmeans import codebook
-from bittern.compress.magnitude import prune
-from bittern.compress.method import Compressed, Method
+from bittern.compression.huffman import LEAF_COST, packed_bytes, smallest, stream_bytes
+from bittern.compression.kmeans import codebook
+from bittern.compression.magnitude import prune
+from bittern.compression.method import Compressed, Method
 from bittern.encode import relative_index
 from bittern.encodings import Bitmap, Codebook, Dense, Encoding, RelativeIndex, Sparse
 from bittern.errors import InputError

@@ -38,7 +38,7 @@ def compress(
     The same input and options give the same file. Raises InputError for a wrong option, and what ``convert`` raises.
     """
     # Importing the package for a run alone should not cost what compressing needs.
-    from bittern.compress.recipes import RECIPES
+    from bittern.compression.recipes import RECIPES
 
     if recipe not in RECIPES:
         raise InputError("recipe", f"is {recipe!r}", f"use one of {', '.join(sorted(RECIPES))}")

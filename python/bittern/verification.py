@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bittern.errors import InputError
-from bittern.graph import NUMPY_TYPES
 from bittern.model import Model, load
 from bittern.network import Network
 from bittern.report.quantities import significant
 from bittern.report.table import table
+from bittern.values import NUMPY_TYPES
 
 if TYPE_CHECKING:
     from onnx import ModelProto
