@@ -36,7 +36,7 @@ class CodeUser {
     for (std::size_t i = 0; i < items_.size(); ++i) {
       if (!dead_[i]) convert(i);
     }
-    recount();
+    drop_unused();  // what read the codes of a layer before
     for (std::size_t i = 0; i < items_.size(); ++i) {
       if (!dead_[i] && items_[i].codes) fuse_residual(i);
     }
@@ -44,7 +44,6 @@ class CodeUser {
     for (std::size_t i = 0; i < items_.size(); ++i) {
       if (!dead_[i] && items_[i].codes && items_[i].op == "Concat") requantise_parts(i);
     }
-    drop_unused();
     std::vector<Item> result;
     for (std::size_t i = 0; i < items_.size(); ++i) {
       Item& item = items_[i];
@@ -416,6 +415,7 @@ class CodeUser {
       if (dead_[i] || !quantiser || uses_[items_[i].output] != 0 || kept_.count(items_[i].output) != 0) continue;
       dead_[i] = true;
     }
+    recount();
   }
 
   std::vector<Item> items_;

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bittern.encodings import Packed
-from bittern.graph import NUMPY_TYPES
+from bittern.values import NUMPY_TYPES
 from bittern.importers.onnx_codes import CODE_TYPES, affine, limits, packed, quantized, transposed
 from bittern.importers.onnx_steps import Context, Step, Unsupported
 
