@@ -1,6 +1,8 @@
 #include "registry.h"
 
 #include <cstdlib>
+#include <iterator>
+#include <string>
 
 #include "base/cpu_features.h"
 #include "gemm/lists.h"
@@ -8,6 +10,21 @@
 
 namespace bittern::engine {
 namespace {
+
+// The operators on 8-bit codes: every level has all of them (ops/code_rows.h).
+struct CodeLoop {
+  const char* name;
+  const char* description;
+};
+constexpr CodeLoop code_loops[] = {
+    {"depthwise_u8", "depthwise convolution of 8-bit codes, channels in lanes"},
+    {"maxpool_u8", "max-pooling of 8-bit codes, channels in lanes"},
+    {"avgpool_u8", "average pooling of 8-bit codes, exact sums"},
+    {"add_u8", "sum of two maps of 8-bit codes"},
+    {"quantize_f32", "real numbers to 8-bit codes"},
+    {"dequantize_u8", "8-bit codes to real numbers"},
+    {"table_u8", "8-bit codes through a table of 256"},
+};
 
 const char* describe(std::string_view loop) {
   if (loop == "depthwise") return "depthwise convolution, channels in lanes";
@@ -82,13 +99,29 @@ const OpKernel& op_kernel(std::string_view loop, Isa isa) {
   std::abort();  // a loop that is in no list: a mistake in this library, caught by the first test
 }
 
+const char* code_kernel_name(std::string_view loop, Isa isa) {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> list;
+    for (const CodeLoop& l : code_loops)
+      for (int level = 0; level < isa_count; ++level) list.push_back(std::string(l.name) + "__" + name_of(static_cast<Isa>(level)));
+    return list;
+  }();
+  for (std::size_t i = 0; i < std::size(code_loops); ++i) {
+    if (loop == code_loops[i].name) return names[i * isa_count + static_cast<std::size_t>(isa)].c_str();
+  }
+  std::abort();  // a loop that is in no list: a mistake in this library, caught by the first test
+}
+
 const std::vector<KernelInfo>& kernels() {
   static const std::vector<KernelInfo> all = [] {
     std::vector<KernelInfo> list;
     for (int level = 0; level < isa_count; ++level) {
       if (!isa_built(static_cast<Isa>(level))) continue;
       for (const IntGemmKernel& k : int_gemm_kernels(static_cast<Isa>(level))) {
-        list.push_back({k.name, "int_gemm", k.isa, k.rows, k.cols, "dense tile of 8-bit codes with exact sums"});
+        list.push_back({k.name, "gemm_u8", k.isa, k.rows, k.cols, "dense tile: layers on 8-bit codes, exact sums"});
+      }
+      for (const CodeLoop& loop : code_loops) {
+        list.push_back({code_kernel_name(loop.name, static_cast<Isa>(level)), loop.name, static_cast<Isa>(level), 0, 0, loop.description});
       }
       if (float_level(static_cast<Isa>(level)) != static_cast<Isa>(level)) continue;
       for (const GemmKernel& k : gemm_kernels(static_cast<Isa>(level))) {

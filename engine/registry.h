@@ -31,6 +31,8 @@ std::span<const GemmKernel> gemm_kernels(Isa isa);
 std::span<const WinogradKernel> winograd_kernels(Isa isa);
 std::span<const OpKernel> op_kernels(Isa isa);
 const CodeKernels& code_kernels(Isa isa);
+// The name under which kernels() lists a loop of code_kernels(isa).
+const char* code_kernel_name(std::string_view loop, Isa isa);
 
 // The kernel of an operator loop at the highest level up to `isa` that has one.
 const OpKernel& op_kernel(std::string_view loop, Isa isa);

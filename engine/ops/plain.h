@@ -18,6 +18,7 @@ struct PlainKernel {
 
 inline constexpr PlainKernel plain_kernels[] = {
     {"reorder_f32__scalar", "reorder", "between layouts; fills halos with zeros"},
+    {"reorder_codes__scalar", "reorder_codes", "8-bit codes between plain tensors and blocks of channels"},
     {"channel_shuffle_f32__scalar", "channel_shuffle", "channels of groups interleaved, in blocks of 16"},
     {"strided_copy_f32__scalar", "strided_copy", "transpose, concatenate, read a strided array"},
     {"broadcast_f32__scalar", "broadcast", "binary operators with broadcasting"},

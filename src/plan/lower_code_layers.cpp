@@ -161,7 +161,7 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
   if (s.groups == s.c && s.oc == s.c && in.map.block == 16 && out.map.block == 16 && !force_gemm) {
     const engine::CodeKernels& kernels = builder.code_kernels();
     const CodeDepthwise layer(kernels, s, in.map, out.map, residual.map);
-    info.kernel = std::string("depthwise_u8_s8_s32__") + engine::name_of(kernels.isa);
+    info.kernel = engine::code_kernel_name("depthwise_u8", kernels.isa);
     info.isa = engine::name_of(kernels.isa);
     info.reason = "one channel a group; exact sums of 8-bit codes";
     const Packed packed = pack_layer(builder, item, "code depthwise", layer.packed_elements() * 4, layer.padded_channels(),

@@ -11,10 +11,10 @@ namespace {
 
 using engine::Quantiser;
 
-void say(Builder& builder, const std::string& loop, const char* reason, const std::string& layout) {
+void say(Builder& builder, const char* loop, const char* reason, const std::string& layout) {
   LayerInfo& info = builder.current();
   info.isa = engine::name_of(builder.code_kernels().isa);
-  info.kernel = loop + "__" + info.isa;
+  info.kernel = engine::code_kernel_name(loop, builder.code_kernels().isa);
   info.reason = reason;
   info.layout = layout;
 }
@@ -162,7 +162,7 @@ bool lower_code_conversion(Builder& builder, const Item& item) {
     const Storage in = blocked ? builder.blocked(item.inputs[0]) : builder.planar(item.inputs[0]);
     builder.layer(item);
     const Storage out = builder.make_codes(item.output, to.zero);
-    say(builder, "quantize_f32_u8", "the next layer reads codes", layout_name(in.map) + " -> codes " + layout_name(out.map));
+    say(builder, "quantize_f32", "the next layer reads codes", layout_name(in.map) + " -> codes " + layout_name(out.map));
     builder.emit([=](const RunContext& run) {
       (blocked ? engine::quantise : engine::quantise_planar)(*k, to, in.map, run.read(in.place), out.map, run.write<std::uint8_t>(out.place), *run.team);
     }, {in.place, out.place});
@@ -174,7 +174,7 @@ bool lower_code_conversion(Builder& builder, const Item& item) {
     if (in.map.block != 16 || builder.shape(item.output).size() != 4) return false;
     builder.layer(item);
     const Storage out = builder.make_blocked(item.output);
-    say(builder, "dequantize_u8_f32", "the next operator computes with real numbers", "codes " + layout_name(in.map) + " -> " + layout_name(out.map));
+    say(builder, "dequantize_u8", "the next operator computes with real numbers", "codes " + layout_name(in.map) + " -> " + layout_name(out.map));
     builder.emit([=](const RunContext& run) {
       engine::dequantise(*k, from, in.map, run.read<std::uint8_t>(in.place), out.map, run.write(out.place), *run.team);
     }, {in.place, out.place});
