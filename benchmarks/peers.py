@@ -2,6 +2,8 @@
 
 python benchmarks/peers.py                 all networks, every engine that is installed, 1 and 2 threads
 python benchmarks/peers.py --quick         a few minutes: three networks, fewer rounds, without ncnn and DeepSparse
+python benchmarks/peers.py --int8          the networks in 8 bits (QDQ files) on bittern, ONNX Runtime and OpenVINO, and beside
+                                           them the float32 networks on the same engines
 """
 
 from __future__ import annotations
@@ -24,13 +26,20 @@ from bittern.report import Progress, json_text
 from networks import NETWORKS, size, write
 from peer_process import EngineFailure, EngineProcess, is_installed
 from peer_report import Result, Table, text_of
+from quantized import quantize
 
 ENGINES = ("bittern", "onnxruntime", "openvino", "torch", "ncnn", "deepsparse")
+INT8_ENGINES = ("bittern", "onnxruntime", "openvino")
+FLOAT = "_f32"
+"""Behind an engine's name: the float32 network, beside quantised ones."""
+INT8_NETWORKS = ("resnet50", "resnet18", "vgg16", "mobilenet_v1", "mobilenet_v2", "squeezenet")
 SLOW_TO_SET_UP = ("ncnn", "deepsparse")
 QUICK_NETWORKS = ("resnet18", "mobilenet_v1", "squeezenet")
 QUICK_ROUNDS = 10
 ORACLE = "onnxruntime"
 BUSY = 0.5
+WRONG_INT8 = 0.3
+"""Engines round quantised networks in different places, so that this finds another network, not another rounding."""
 WRONG = 1e-3
 """An engine whose first answer is further than this from the oracle's, relative to its largest value, is wrong."""
 
@@ -45,6 +54,7 @@ class Settings:
     rounds: int
     sample_ms: float
     pythons: dict[str, str]
+    int8: bool = False
 
 
 def compare(name: str, threads: int, folder: Path, settings: Settings, progress: Progress) -> Table:
@@ -52,7 +62,7 @@ def compare(name: str, threads: int, folder: Path, settings: Settings, progress:
     shape = [1, *size(name).input_shape]
     files, refusal = _prepare(name, folder, settings)
     sizes = {path.suffix[1:]: path.stat().st_size for path in files.values() if path.suffix != ".param"}
-    table = Table(name, threads, shape, settings.rounds, sizes, [])
+    table = Table(f"{name} int8" if settings.int8 else name, threads, shape, settings.rounds, sizes, [])
     running: list[tuple[EngineProcess, Result]] = []
     oracle: np.ndarray[Any, Any] | None = None
     with ExitStack() as stack:
@@ -63,16 +73,16 @@ def compare(name: str, threads: int, folder: Path, settings: Settings, progress:
             result = Result(engine)
             if engine not in helper:
                 table.results.append(result)
-            if engine == "bittern" and refusal:
+            if engine.removesuffix(FLOAT) == "bittern" and refusal:
                 result.failure = refusal
                 continue
             python = settings.pythons.get(engine, sys.executable)
             process = stack.enter_context(EngineProcess(engine, threads, python))
             answer = folder / "answer.npy"
-            path = files.get(engine, files[ORACLE])
+            path = files.get(engine) or files[ORACLE + FLOAT if engine.endswith(FLOAT) else ORACLE]
             try:
                 loaded = process.ask(
-                    "load", engine=engine, path=str(path), threads=threads, shape=shape, answer=str(answer)
+                    "load", engine=engine.removesuffix(FLOAT), path=str(path), threads=threads, shape=shape, answer=str(answer)
                 )
             except EngineFailure as failure:
                 result.failure = str(failure)
@@ -83,13 +93,13 @@ def compare(name: str, threads: int, folder: Path, settings: Settings, progress:
             if engine == ORACLE:
                 oracle = given
             result.error = _relative_error(given, oracle)
-            result.wrong = result.error is not None and not result.error <= WRONG
+            result.wrong = result.error is not None and not result.error <= (WRONG_INT8 if settings.int8 else WRONG)
             if engine in helper:
                 process.__exit__(None, None, None)
             else:
                 running.append((process, result))
         _rounds(table, running, settings, progress)
-    table.results.sort(key=lambda result: ENGINES.index(result.engine))
+    table.results.sort(key=lambda each: (each.engine.endswith(FLOAT), ENGINES.index(each.engine.removesuffix(FLOAT))))
     return table
 
 
@@ -122,10 +132,16 @@ def _prepare(name: str, folder: Path, settings: Settings) -> tuple[dict[str, Pat
     if not source.exists():
         write(name, folder)
     files, refusal = {ORACLE: source}, ""
-    if "bittern" in settings.engines:
+    if settings.int8:
+        files = {ORACLE + FLOAT: source, ORACLE: source.with_suffix(".int8.onnx")}
+        if not files[ORACLE].exists():
+            quantize(source, files[ORACLE], [1, *size(name).input_shape])
+    for engine, suffix in (("bittern", ""), ("bittern" + FLOAT, FLOAT)):
+        if engine not in settings.engines:
+            continue
         try:
-            bittern.convert(source).save(source.with_suffix(".bittern"))
-            files["bittern"] = source.with_suffix(".bittern")
+            files[engine] = files[ORACLE + suffix].with_suffix(".bittern")
+            bittern.convert(files[ORACLE + suffix]).save(files[engine])
         except bittern.Error as error:
             refusal = str(error).replace(f"{source}: ", "")
     if "ncnn" in settings.engines:
@@ -207,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, metavar="R", help=f"default: 30, with --quick {QUICK_ROUNDS}")
     parser.add_argument("--sample", type=float, default=50.0, metavar="MS", help="least length of a sample (50 ms)")
     parser.add_argument("--quick", action="store_true", help="three networks, fewer rounds, no ncnn, no DeepSparse")
+    parser.add_argument("--int8", action="store_true", help="quantised networks, and the float32 ones beside them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, every sample included")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep the networks' files here and use them again")
     parser.add_argument(
@@ -226,7 +243,9 @@ def _settings(parser: argparse.ArgumentParser, options: argparse.Namespace) -> S
         if engine not in ENGINES or not mark or not os.access(python, os.X_OK):
             parser.error(f"--python-for {text}: write ENGINE=PATH of an interpreter")
         pythons[engine] = python
-    engines = options.engines or [each for each in ENGINES if not (options.quick and each in SLOW_TO_SET_UP)]
+    if options.int8 and not set(options.engines or []) <= set(INT8_ENGINES):
+        parser.error(f"--int8: --engines are some of {','.join(INT8_ENGINES)}")
+    engines = options.engines or [each for each in (INT8_ENGINES if options.int8 else ENGINES) if not (options.quick and each in SLOW_TO_SET_UP)]
     missing = [engine for engine in engines if not is_installed(engine, pythons.get(engine, sys.executable))]
     if missing and options.engines:
         parser.error(f"{missing[0]} is not installed: pip install {missing[0]}")
@@ -235,9 +254,12 @@ def _settings(parser: argparse.ArgumentParser, options: argparse.Namespace) -> S
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else 30)
     if rounds < 1 or not 0 < options.sample < 1e5:
         parser.error("--rounds and --sample are positive numbers")
-    networks = options.networks or list(QUICK_NETWORKS if options.quick else NETWORKS)
+    every = INT8_NETWORKS if options.int8 else tuple(NETWORKS)
+    networks = options.networks or list(QUICK_NETWORKS if options.quick else every)
     chosen = [engine for engine in engines if engine not in missing]
-    return Settings(networks, chosen, options.threads, rounds, options.sample, pythons)
+    if options.int8:
+        chosen += [engine + FLOAT for engine in chosen]
+    return Settings(networks, chosen, options.threads, rounds, options.sample, pythons, options.int8)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
