@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "format/node_reader.h"
 #include "format/stream_reader.h"
+#include "schemes/pow2/decode.h"
 
 namespace bittern::format {
 
@@ -62,9 +63,12 @@ class TreeReader : private NodeReader {
       case EncodingKind::codebook: complete = codebook(at, *tree); break;
       case EncodingKind::ternary: complete = ternary(at, *tree); break;
       case EncodingKind::signs: complete = signs(at, *tree); break;
+      case EncodingKind::pow2: complete = pow2(at, *tree); break;
       case EncodingKind::sparse: complete = sparse(at, *tree); break;
       case EncodingKind::packed: complete = read_packed(*this, at, *tree); break;
+      case EncodingKind::trits: complete = read_trits(*this, at, *tree); break;
       case EncodingKind::huffman: complete = read_huffman(*this, at, *tree); break;
+      case EncodingKind::rans: complete = read_rans(*this, at, *tree); break;
       case EncodingKind::bitmap:
       case EncodingKind::csr:
       case EncodingKind::relative_index: break;
@@ -179,6 +183,18 @@ class TreeReader : private NodeReader {
     const bool complete = read_codes(at, tree);
     tree.scale = child(at, "scale", Want::real);
     return complete && expect_shape(at, "scale", tree.scale, parameter_shape(tree));
+  }
+
+  bool pow2(const At& at, Encoding& tree) {
+    namespace limits = engine::schemes::pow2;
+    const bool complete = read_codes(at, tree);
+    const auto terms = integer(at, "terms", 1, limits::max_terms);
+    const auto bits = integer(at, "bits", limits::min_bits, limits::max_bits);
+    tree.scale = child(at, "scale", Want::real);
+    if (!complete || !terms || !bits) return false;
+    tree.terms = static_cast<int>(*terms);
+    tree.bits = static_cast<int>(*bits);
+    return expect_shape(at, "scale", tree.scale, parameter_shape(tree));
   }
 
   bool sparse(const At& at, Encoding& tree) {

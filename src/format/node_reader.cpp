@@ -36,9 +36,12 @@ Keys keys_of(EncodingKind kind) {
   static constexpr std::array codebook{"codes", "table", "axis"};
   static constexpr std::array ternary{"codes", "positive", "negative", "axis"};
   static constexpr std::array signs{"codes", "scale", "axis"};
+  static constexpr std::array pow2{"codes", "terms", "bits", "scale", "axis"};
   static constexpr std::array sparse{"pattern", "values", "shape"};
   static constexpr std::array packed{"leaf", "bits", "signed", "shape"};
+  static constexpr std::array trits{"leaf", "shape"};
   static constexpr std::array huffman{"leaf", "lengths", "length", "offsets", "shape"};
+  static constexpr std::array rans{"leaf", "frequencies", "bits", "offsets", "shape"};
   static constexpr std::array bitmap{"mask"};
   static constexpr std::array csr{"row_ptr", "columns"};
   static constexpr std::array relative_index{"gaps"};
@@ -48,9 +51,12 @@ Keys keys_of(EncodingKind kind) {
     case EncodingKind::codebook: return codebook;
     case EncodingKind::ternary: return ternary;
     case EncodingKind::signs: return signs;
+    case EncodingKind::pow2: return pow2;
     case EncodingKind::sparse: return sparse;
     case EncodingKind::packed: return packed;
+    case EncodingKind::trits: return trits;
     case EncodingKind::huffman: return huffman;
+    case EncodingKind::rans: return rans;
     case EncodingKind::bitmap: return bitmap;
     case EncodingKind::csr: return csr;
     case EncodingKind::relative_index: return relative_index;
