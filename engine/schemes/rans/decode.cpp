@@ -57,21 +57,26 @@ Status decode_chunk(std::span<const std::byte> words, const Table& table, std::s
   const auto early = [&](std::size_t i) { return Status::failure("the rANS stream ends too early", first_index + i); };
   const auto read = [&]() noexcept { return std::uint32_t{load<std::uint16_t>(words.data() + 2 * word++)}; };
   if (count - word < state_words) return early(0);
-  std::uint32_t state[2];
-  for (std::uint32_t& one : state) {
-    one = read();
-    one |= read() << 16;
-    if (one < least) return Status::failure("a rANS state out of range", first_index);
+  std::uint32_t even = 0, odd = 0;
+  for (std::uint32_t* const state : {&even, &odd}) {
+    *state = read();
+    *state |= read() << 16;
+    if (*state < least) return Status::failure("a rANS state out of range", first_index);
   }
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    std::uint32_t& one = state[i & 1];
-    out[i] = static_cast<T>(table.take(one));
-    if (one < least) {
-      if (word == count) return early(i);
-      one = one << 16 | read();
-    }
+  const auto next = [&](std::uint32_t& state, std::size_t i) noexcept {
+    out[i] = static_cast<T>(table.take(state));
+    if (state >= least) return true;
+    if (word == count) return false;
+    state = state << 16 | read();
+    return true;
+  };
+  std::size_t i = 0;
+  for (; i + 1 < out.size(); i += 2) {
+    if (!next(even, i)) return early(i);
+    if (!next(odd, i + 1)) return early(i + 1);
   }
-  if (state[0] == least && state[1] == least) return {};
+  if (i < out.size() && !next(even, i)) return early(i);
+  if (even == least && odd == least) return {};
   return Status::failure("a rANS chunk that does not end in the first state of its encoder", first_index);
 }
 
