@@ -1,5 +1,6 @@
 """The encodings of few bits: sums of powers of two, trits, rANS; and tables that layers share."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,12 @@ from bittern.encodings import Affine, Codebook, Dense, Encoding, Huffman, Packed
 from bittern.errors import FormatError, InputError
 
 from tests.compare import assert_equal, assert_same_bits
+from tests.encoding_samples import Samples, pow2_samples, rans_samples, trits_samples
+from tests.rawfile import RawLeaf, assemble, product_graph
 from tests.reference.arrays import Array
+from tests.reference.container import Leaf as StoredLeaf
+from tests.reference.decoders import decode
+from tests.tools.write_seeds import leaves_of
 
 
 def scalar(value: float) -> Dense:
@@ -300,3 +306,43 @@ def test_a_table_of_all_layers_is_written_once(rng: np.random.Generator) -> None
     model = bittern.load(data)
     for name, tree in net.constants.items():
         assert_same_bits(model.constant(name), tree.decode(), name)
+
+
+def by_engine(file: bytes) -> Array:
+    """The constant `w` as the engine decodes it."""
+    return bittern.load(file).constant("w")
+
+
+def by_package(file: bytes) -> Array:
+    """The constant `w` as the package decodes it."""
+    return bittern.Network.load(file).constants["w"].decode()
+
+
+def test_damage_is_judged_alike(rng: np.random.Generator) -> None:
+    """Bytes changed at random: both readers refuse, or both decode to the same numbers."""
+    samples = Samples()
+    for add in (pow2_samples, trits_samples, rans_samples):
+        add(samples, rng)
+    names = [name for name in samples.constants if "chunk" not in name and "most" not in name]
+    accepted = refused = 0
+    for _ in range(400):
+        tree = samples.constants[names[int(rng.integers(len(names)))]]
+        leaves = {name: samples.leaves[name] for name in leaves_of(tree)}
+        shape = decode(tree, {name: StoredLeaf(raw.dtype, raw.shape, raw.data) for name, raw in leaves.items()}).shape
+        changed = str(rng.choice([name for name, raw in leaves.items() if raw.data] or [*leaves]))
+        data = bytearray(leaves[changed].data)
+        for at in rng.integers(0, max(len(data), 1), int(rng.integers(1, 3))) if data else []:
+            data[at] = int(rng.choice([0, 1, 255, data[at] ^ 1, int(rng.integers(256))]))
+        leaves[changed] = RawLeaf(leaves[changed].dtype, leaves[changed].shape, bytes(data))
+        file = assemble(product_graph(tree, shape), leaves)
+        found: list[Array] = []
+        for read in (by_engine, by_package):
+            with contextlib.suppress(bittern.FormatError), np.errstate(all="ignore"):
+                found.append(read(file))
+        assert len(found) != 1, f"{changed} of {tree}: one reader alone accepts {bytes(data)!r}"
+        if found:
+            assert_same_bits(found[0], found[1], str(tree))
+            accepted += 1
+        else:
+            refused += 1
+    assert accepted > 30 and refused > 30
