@@ -82,7 +82,12 @@ def compare(name: str, threads: int, folder: Path, settings: Settings, progress:
             path = files.get(engine) or files[ORACLE + FLOAT if engine.endswith(FLOAT) else ORACLE]
             try:
                 loaded = process.ask(
-                    "load", engine=engine.removesuffix(FLOAT), path=str(path), threads=threads, shape=shape, answer=str(answer)
+                    "load",
+                    engine=engine.removesuffix(FLOAT),
+                    path=str(path),
+                    threads=threads,
+                    shape=shape,
+                    answer=str(answer),
                 )
             except EngineFailure as failure:
                 result.failure = str(failure)
@@ -245,7 +250,9 @@ def _settings(parser: argparse.ArgumentParser, options: argparse.Namespace) -> S
         pythons[engine] = python
     if options.int8 and not set(options.engines or []) <= set(INT8_ENGINES):
         parser.error(f"--int8: --engines are some of {','.join(INT8_ENGINES)}")
-    engines = options.engines or [each for each in (INT8_ENGINES if options.int8 else ENGINES) if not (options.quick and each in SLOW_TO_SET_UP)]
+    engines = options.engines or [
+        each for each in (INT8_ENGINES if options.int8 else ENGINES) if not (options.quick and each in SLOW_TO_SET_UP)
+    ]
     missing = [engine for engine in engines if not is_installed(engine, pythons.get(engine, sys.executable))]
     if missing and options.engines:
         parser.error(f"{missing[0]} is not installed: pip install {missing[0]}")
