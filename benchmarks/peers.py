@@ -2,8 +2,8 @@
 
 python benchmarks/peers.py                 all networks, every engine that is installed, 1 and 2 threads
 python benchmarks/peers.py --quick         a few minutes: three networks, fewer rounds, without ncnn and DeepSparse
-python benchmarks/peers.py --int8          the networks in 8 bits (QDQ files) on bittern, ONNX Runtime and OpenVINO, and beside
-                                           them the float32 networks on the same engines
+python benchmarks/peers.py --int8          networks in 8 bits (QDQ files) on bittern, ONNX Runtime and OpenVINO, and the
+                                           float32 networks on the same engines beside them
 """
 
 from __future__ import annotations

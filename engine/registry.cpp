@@ -72,6 +72,7 @@ std::span<const Kernel> list_of(const Kernel* (*function)(int&)) {
   }                                                   \
   return scalar::call
 static const IntGemmKernel* int_gemm_list(Isa isa, int& count) { BITTERN_LEVELS(isa, int_gemm_kernels(count)); }
+static const GemvKernel* gemv_list(Isa isa, int& count) { BITTERN_LEVELS(isa, gemv_kernels(count)); }
 const CodeKernels& code_kernels(Isa isa) { BITTERN_LEVELS(isa, code_kernels()); }
 #undef BITTERN_LEVELS
 std::span<const IntGemmKernel> int_gemm_kernels(Isa isa) {
@@ -79,10 +80,16 @@ std::span<const IntGemmKernel> int_gemm_kernels(Isa isa) {
   const IntGemmKernel* list = int_gemm_list(isa, count);
   return {list, static_cast<std::size_t>(count)};
 }
+std::span<const GemvKernel> gemv_kernels(Isa isa) {
+  int count = 0;
+  const GemvKernel* list = gemv_list(isa, count);
+  return {list, static_cast<std::size_t>(count)};
+}
 #else
 #define BITTERN_LISTS(function, Kernel) \
   std::span<const Kernel> function(Isa isa) { return isa == Isa::scalar ? list_of(scalar::function) : std::span<const Kernel>{}; }
 BITTERN_LISTS(int_gemm_kernels, IntGemmKernel)
+BITTERN_LISTS(gemv_kernels, GemvKernel)
 const CodeKernels& code_kernels(Isa) { return scalar::code_kernels(); }
 #endif
 BITTERN_LISTS(gemm_kernels, GemmKernel)
@@ -119,6 +126,9 @@ const std::vector<KernelInfo>& kernels() {
       if (!isa_built(static_cast<Isa>(level))) continue;
       for (const IntGemmKernel& k : int_gemm_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "gemm_u8", k.isa, k.rows, k.cols, "dense tile: layers on 8-bit codes, exact sums"});
+      }
+      for (const GemvKernel& k : gemv_kernels(static_cast<Isa>(level))) {
+        list.push_back({k.name, "gemv_u8", k.isa, 1, k.cols, "one row of 8-bit codes, weights decoded in registers"});
       }
       for (const CodeLoop& loop : code_loops) {
         list.push_back({code_kernel_name(loop.name, static_cast<Isa>(level)), loop.name, static_cast<Isa>(level), 0, 0, loop.description});

@@ -29,24 +29,33 @@ double IntConv::cost(const IntGemmKernel& kernel, const ConvShape& s, std::int64
   return static_cast<double>(s.n * lines * tiles) * (k * step + static_cast<double>(panels) * store);
 }
 
-void IntConv::pack(const std::int32_t* weights, std::int8_t* packed) const {
+void IntConv::pack(const IntWeights& weights, std::int8_t* packed) const {
   const ConvShape& s = loop_.shape();
   const std::int64_t in = s.c / s.groups, out = s.oc / s.groups, taps = s.kh * s.kw, cols = kernel_->cols, block = loop_.in_block();
   for (std::size_t index = 0; index < loop_.panels().size(); ++index) {
     const ConvLoop::Panel& p = loop_.panels()[index];
     const std::int64_t first = static_cast<std::int64_t>(index) * cols, count = std::min(cols, s.oc - first);
-    std::int8_t* target = packed + p.weights * quad;
-    std::memset(target, 0, static_cast<std::size_t>(p.k * cols * quad));
-    for (std::int64_t b = 0; b < p.blocks * terms_; ++b) {
-      const std::int64_t start = (p.first_block + b / terms_) * block, end = std::min(start + block, s.c);
-      for (std::int64_t t = 0; t < taps; ++t) {
-        for (std::int64_t lane = start; lane < end; lane += quad, target += cols * quad) {
-          for (std::int64_t channel = lane; channel < std::min(lane + quad, end); ++channel) {
-            for (std::int64_t o = 0; o < count; ++o) {
-              const std::int64_t i = channel - (first + o) / out * in;  // inside the output's group, or foreign
-              if (i < 0 || i >= in) continue;
-              const std::int32_t w = weights[((first + o) * in + i) * taps + t], near = std::clamp(w, -128, 127);
-              target[o * quad + channel - lane] = static_cast<std::int8_t>(b % terms_ == 0 ? near : w - near);
+    std::int8_t* const panel = packed + p.weights * quad;
+    std::memset(panel, 0, static_cast<std::size_t>(p.k * cols * quad));
+    for (std::int64_t o = 0; o < count; ++o) {
+      std::int8_t* target = panel + o * quad;
+      const std::int64_t group = (first + o) / out * in;  // its first input channel
+      const std::int16_t* const row = weights.values + (first + o) * weights.out;
+      for (std::int64_t b = 0; b < p.blocks * terms_; ++b) {
+        const std::int64_t start = (p.first_block + b / terms_) * block, end = std::min(start + block, s.c);
+        const bool second = b % terms_ != 0;
+        for (std::int64_t t = 0; t < taps; ++t) {
+          for (std::int64_t lane = start; lane < end; lane += quad, target += cols * quad) {
+            // Foreign channels' weights stay zero.
+            const std::int64_t low = std::max(lane, group), high = std::min(std::min(lane + quad, end), group + in);
+            for (std::int64_t channel = low; channel < high; ++channel) {
+              const std::int32_t w = row[(channel - group) * weights.in + t];
+              std::int32_t byte = w;
+              if (terms_ == 2) {
+                const std::int32_t near = std::clamp(w, -128, 127);
+                byte = second ? w - near : near;
+              }
+              target[channel - lane] = static_cast<std::int8_t>(byte);
             }
           }
         }
@@ -55,11 +64,18 @@ void IntConv::pack(const std::int32_t* weights, std::int8_t* packed) const {
   }
 }
 
-void sum_offsets(const std::int32_t* weights, std::int64_t channels, std::int64_t each, const std::int32_t* bias, std::int32_t zero, std::int32_t* offset) {
+void sum_offsets(const IntWeights& weights, std::int64_t channels, std::int64_t each, const std::int32_t* bias, std::int32_t zero, std::int32_t* offset) {
+  // Along the rows or down the columns, as they stand.
+  std::vector<std::int64_t> sums(static_cast<std::size_t>(channels));
+  if (weights.out == 1) {
+    for (std::int64_t i = 0; i < each; ++i)
+      for (std::int64_t o = 0; o < channels; ++o) sums[static_cast<std::size_t>(o)] += weights.values[i * weights.in + o];
+  } else {
+    for (std::int64_t o = 0; o < channels; ++o)
+      for (std::int64_t i = 0; i < each; ++i) sums[static_cast<std::size_t>(o)] += weights.values[o * weights.out + i];
+  }
   for (std::int64_t o = 0; o < channels; ++o) {
-    std::int64_t sum = 0;
-    for (std::int64_t i = 0; i < each; ++i) sum += weights[o * each + i];
-    offset[o] = static_cast<std::int32_t>((bias != nullptr ? bias[o] : 0) - zero * sum);
+    offset[o] = static_cast<std::int32_t>((bias != nullptr ? bias[o] : 0) - zero * sums[static_cast<std::size_t>(o)]);
   }
 }
 

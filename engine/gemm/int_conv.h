@@ -17,6 +17,12 @@ struct IntEpilogue {
   IntStore store;
 };
 
+// The weights of a layer: element (o, i, t) of output channel, input channel of the group and tap.
+struct IntWeights {
+  const std::int16_t* values = nullptr;
+  std::int64_t out = 0, in = 0;  // elements from one channel to the next; from tap to tap it is 1
+};
+
 // One convolution through one integer kernel on given layouts (see ConvLoop; a unit is a quad, so input blocks have 4 or 16
 // channels, or one block holds all, rounded up to fours). Input is unsigned: signed codes are stored plus 128. Spare lanes of
 // a quad may hold anything, the halo must hold the code of zero.
@@ -30,8 +36,8 @@ class IntConv {
 
   std::int64_t packed_bytes() const noexcept { return loop_.packed() * 4; }
   std::int64_t padded_channels() const noexcept { return loop_.padded_channels(); }
-  // `weights` in O, I/groups, H, W order, within -128 .. 127, or -256 .. 254 with two terms.
-  void pack(const std::int32_t* weights, std::int8_t* packed) const;
+  // Weights within -128 .. 127, or -256 .. 254 with two terms.
+  void pack(const IntWeights& weights, std::int8_t* packed) const;
 
   // `out` holds bytes, floats or 32-bit sums, as `type` says.
   void run(const std::uint8_t* in, const std::int8_t* packed, const IntEpilogue& epilogue, IntOut type, void* out, Team& team) const;
@@ -43,6 +49,6 @@ class IntConv {
 };
 
 // offset[o] = bias[o] - zero * sum of the weights of o, for `channels` channels of `each` weights; `bias` may be null.
-void sum_offsets(const std::int32_t* weights, std::int64_t channels, std::int64_t each, const std::int32_t* bias, std::int32_t zero, std::int32_t* offset);
+void sum_offsets(const IntWeights& weights, std::int64_t channels, std::int64_t each, const std::int32_t* bias, std::int32_t zero, std::int32_t* offset);
 
 }  // namespace bittern::engine

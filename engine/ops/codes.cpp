@@ -37,7 +37,7 @@ CodeDepthwise::CodeDepthwise(const CodeKernels& kernels, const ConvShape& shape,
     for (std::int64_t x = 0; x < shape.kw; ++x) taps_.push_back(y * shape.dilation_h * in.row + x * shape.dilation_w * 16);
 }
 
-void CodeDepthwise::pack(const std::int32_t* weights, std::int32_t* packed) const {
+void CodeDepthwise::pack(const std::int16_t* weights, std::int32_t* packed) const {
   std::fill(packed, packed + packed_elements(), 0);
   for (std::int64_t c = 0; c < shape_.oc; ++c)
     for (std::int64_t t = 0; t < taps_count_; ++t) packed[(c / 16 * taps_count_ + t) * 16 + c % 16] = weights[c * taps_count_ + t];

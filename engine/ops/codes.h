@@ -25,7 +25,7 @@ class CodeDepthwise {
   std::int64_t packed_elements() const noexcept { return blocks_ * taps_count_ * 16; }
   std::int64_t padded_channels() const noexcept { return blocks_ * 16; }
   // `weights` in C, 1, H, W order, within 16 bits.
-  void pack(const std::int32_t* weights, std::int32_t* packed) const;
+  void pack(const std::int16_t* weights, std::int32_t* packed) const;
   // `out` holds codes or floats, as `type` says.
   void run(const std::uint8_t* in, const std::int32_t* packed, const IntEpilogue& epilogue, IntOut type, void* out, Team& team) const;
 

@@ -44,6 +44,36 @@ static inline vi dot(vi acc, const quad& x, const quads& w) {
 }
 static inline void keep(const quad&) {}
 static inline void keep(const quads&) {}
+
+// A vector's bytes as they stand in memory: weights of a quad of input channels, or codes of them.
+constexpr int raw_bytes = 16;
+typedef unsigned char native_raw __attribute__((vector_size(16)));
+struct raw {
+  native_raw v;
+};
+static inline raw load_raw(const unsigned char* p) {
+  raw r;
+  __builtin_memcpy(&r.v, p, sizeof r.v);
+  return r;
+}
+static inline void store_raw(signed char* p, raw a) { __builtin_memcpy(p, &a.v, sizeof a.v); }
+static inline raw load_table(const signed char* p) { return load_raw(reinterpret_cast<const unsigned char*>(p)); }
+// Table entries of codes below 16.
+static inline raw look_up(raw table, raw codes) {
+  raw r;
+  for (int i = 0; i < raw_bytes; ++i) r.v[i] = table.v[codes.v[i]];
+  return r;
+}
+// The code that stands `shift` bits up in each byte.
+template <int shift, int mask>
+static inline raw code_at(raw a) {
+  return {(a.v >> static_cast<unsigned char>(shift)) & static_cast<unsigned char>(mask)};
+}
+static inline quads spread(raw a) {
+  signed char bytes[raw_bytes];
+  store_raw(bytes, a);
+  return load_quads(bytes);
+}
 static inline vf to_float(vi a) { return {__builtin_convertvector(a.v, native)}; }
 // Round half to even; |a| < 2^22.
 static inline vi round_int(vf a) {
@@ -74,6 +104,18 @@ static inline __m256i broadcast_quad(const unsigned char* p) {
   __builtin_memcpy(&four, p, sizeof four);
   return _mm256_set1_epi32(four);
 }
+constexpr int raw_bytes = 32;
+struct raw {
+  __m256i v;
+};
+static inline raw load_raw(const unsigned char* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+static inline void store_raw(signed char* p, raw a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.v); }
+static inline raw load_table(const signed char* p) { return {_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+static inline raw look_up(raw table, raw codes) { return {_mm256_shuffle_epi8(table.v, codes.v)}; }
+template <int shift, int mask>
+static inline raw code_at(raw a) {
+  return {_mm256_and_si256(shift == 0 ? a.v : _mm256_srli_epi16(a.v, shift), _mm256_set1_epi8(mask))};
+}
 static inline __m256i load_vector(const signed char* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 #if BITTERN_VEC == 2
 struct quad {
@@ -83,6 +125,7 @@ struct quads {
   __m256i w;
 };
 static inline quad load_quad(const unsigned char* p) { return {broadcast_quad(p)}; }
+static inline quads spread(raw a) { return {a.v}; }
 static inline quads load_quads(const signed char* p) { return {load_vector(p)}; }
 static inline vi dot(vi acc, const quad& x, const quads& w) { return {_mm256_dpbusd_avx_epi32(acc.v, x.x, w.w)}; }
 static inline void keep(const quad& a) { __asm__ volatile("" ::"x"(a.x)); }
@@ -99,10 +142,8 @@ static inline quad load_quad(const unsigned char* p) {
   const __m256i x = broadcast_quad(p);
   return {_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srli_epi16(x, 8)};
 }
-static inline quads load_quads(const signed char* p) {
-  const __m256i w = load_vector(p);
-  return {_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(w, 8)};
-}
+static inline quads spread(raw a) { return {_mm256_srai_epi16(_mm256_slli_epi16(a.v, 8), 8), _mm256_srai_epi16(a.v, 8)}; }
+static inline quads load_quads(const signed char* p) { return spread({load_vector(p)}); }
 static inline vi dot(vi acc, const quad& x, const quads& w) {
   return {_mm256_add_epi32(_mm256_add_epi32(acc.v, _mm256_madd_epi16(x.even, w.even)), _mm256_madd_epi16(x.odd, w.odd))};
 }
@@ -134,6 +175,21 @@ static inline __m512i broadcast_quad(const unsigned char* p) {
   __builtin_memcpy(&four, p, sizeof four);
   return _mm512_set1_epi32(four);
 }
+constexpr int raw_bytes = 64;
+struct raw {
+  __m512i v;
+};
+static inline raw load_raw(const unsigned char* p) { return {_mm512_loadu_si512(p)}; }
+static inline void store_raw(signed char* p, raw a) { _mm512_storeu_si512(p, a.v); }
+static inline raw load_table(const signed char* p) {
+  const __m128i table = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm512_maskz_broadcast_i32x4(0xffff, table)};
+}
+static inline raw look_up(raw table, raw codes) { return {_mm512_shuffle_epi8(table.v, codes.v)}; }
+template <int shift, int mask>
+static inline raw code_at(raw a) {
+  return {_mm512_and_si512(shift == 0 ? a.v : _mm512_srli_epi16(a.v, shift), _mm512_set1_epi8(mask))};
+}
 #if BITTERN_VEC >= 4
 struct quad {
   __m512i x;
@@ -142,6 +198,7 @@ struct quads {
   __m512i w;
 };
 static inline quad load_quad(const unsigned char* p) { return {broadcast_quad(p)}; }
+static inline quads spread(raw a) { return {a.v}; }
 static inline quads load_quads(const signed char* p) { return {_mm512_loadu_si512(p)}; }
 static inline vi dot(vi acc, const quad& x, const quads& w) { return {_mm512_dpbusd_epi32(acc.v, x.x, w.w)}; }
 static inline void keep(const quad& a) { __asm__ volatile("" ::"v"(a.x)); }
@@ -157,10 +214,8 @@ static inline quad load_quad(const unsigned char* p) {
   const __m512i x = broadcast_quad(p);
   return {_mm512_and_si512(x, _mm512_set1_epi16(255)), _mm512_srli_epi16(x, 8)};
 }
-static inline quads load_quads(const signed char* p) {
-  const __m512i w = _mm512_loadu_si512(p);
-  return {_mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8), _mm512_srai_epi16(w, 8)};
-}
+static inline quads spread(raw a) { return {_mm512_srai_epi16(_mm512_slli_epi16(a.v, 8), 8), _mm512_srai_epi16(a.v, 8)}; }
+static inline quads load_quads(const signed char* p) { return spread({_mm512_loadu_si512(p)}); }
 static inline vi dot(vi acc, const quad& x, const quads& w) {
   return {_mm512_add_epi32(_mm512_add_epi32(acc.v, _mm512_madd_epi16(x.even, w.even)), _mm512_madd_epi16(x.odd, w.odd))};
 }

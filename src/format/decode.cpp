@@ -1,6 +1,7 @@
 // The meaning of encoding trees: scratch buffers around the decoders of the schemes.
 #include "format/decode.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <limits>
 #include <new>
@@ -330,6 +331,28 @@ std::vector<std::int64_t> decode_integers(const Encoding& tree, const std::strin
     std::vector<std::int64_t> out(stored.size());
     from_ohwi(std::span<const std::int64_t>(stored), tree.shape, std::span(out));
     return out;
+  });
+}
+
+void decode_in_pieces(const Encoding& tree, const std::string& place, const std::function<void(std::span<const std::int32_t>)>& use) {
+  if (tree.real) throw Error(ErrorCode::input, place, "holds real numbers, integers were asked for");
+  const bool packed = tree.kind == EncodingKind::packed, plain = tree.kind == EncodingKind::dense;
+  guarded(place, [&] {
+    const Decoder decoder(place);
+    if (!packed && !plain) {
+      use(decoder.integer<std::int32_t>(tree, graph::name_of(tree.kind)));
+      return;
+    }
+    constexpr std::size_t piece = 1 << 16;  // whole bytes at any number of bits
+    const std::size_t count = size_of_tree(tree), bits = packed ? static_cast<std::size_t>(tree.bits) : 8 * size_of(tree.dtype);
+    Encoding part = tree;
+    for (std::size_t first = 0; first < count; first += piece) {
+      const std::size_t size = std::min(piece, count - first);
+      part.shape = {static_cast<std::int64_t>(size)};
+      part.leaf.data = tree.leaf.data + first * bits / 8;
+      part.leaf.bytes = (size * bits + 7) / 8;
+      use(decoder.integer<std::int32_t>(part, graph::name_of(tree.kind)));
+    }
   });
 }
 

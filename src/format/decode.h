@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,6 +20,10 @@ std::vector<float> decode_real(const graph::Encoding& tree, const std::string& p
 
 // An integer or boolean tree of any kind, likewise.
 std::vector<std::int64_t> decode_integers(const graph::Encoding& tree, const std::string& place);
+
+// An integer tree whose values fit 32 bits, piece by piece in the order of storage: without room for all of them where
+// the codes stand packed or plain in the file.
+void decode_in_pieces(const graph::Encoding& tree, const std::string& place, const std::function<void(std::span<const std::int32_t>)>& use);
 
 // Decodes and drops the result. Patterns cannot stand alone.
 void check(const graph::Encoding& tree, const std::string& place);

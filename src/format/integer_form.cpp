@@ -1,7 +1,10 @@
 #include "format/integer_form.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
+
+#include <bittern/error.h>
 
 #include "format/decode.h"
 
@@ -11,11 +14,117 @@ namespace {
 using graph::Encoding;
 using graph::EncodingKind;
 
+constexpr std::size_t most_letters = 16;
+
 // The axis in the tree's shape; trees count it in the order of storage.
 int outer_axis(const Encoding& tree) {
   if (tree.axis < 0 || !tree.ohwi) return tree.axis;
   constexpr int position[] = {0, 2, 3, 1};
   return position[tree.axis];
+}
+
+struct Range {
+  std::int64_t least = 0, greatest = 0;
+};
+
+// What the codes of an integer tree may be, by its nodes alone.
+Range range_of(const Encoding& codes) {
+  const auto signed_bits = [](int bits) { return Range{-(std::int64_t{1} << (bits - 1)), (std::int64_t{1} << (bits - 1)) - 1}; };
+  switch (codes.kind) {
+    case EncodingKind::packed: return codes.is_signed ? signed_bits(codes.bits) : Range{0, (std::int64_t{1} << codes.bits) - 1};
+    case EncodingKind::trits: return {0, 2};
+    case EncodingKind::huffman: return {0, static_cast<std::int64_t>(codes.lengths.bytes) - 1};
+    case EncodingKind::rans: return {0, static_cast<std::int64_t>(codes.frequencies.bytes / 2) - 1};
+    case EncodingKind::sparse: {
+      const Range values = range_of(*codes.values);
+      return {std::min<std::int64_t>(values.least, 0), std::max<std::int64_t>(values.greatest, 0)};
+    }
+    case EncodingKind::dense:
+      switch (codes.dtype) {
+        case DType::boolean: return {0, 1};
+        case DType::u8: return {0, 255};
+        case DType::i8: return signed_bits(8);
+        case DType::u16: return {0, 65535};
+        case DType::i16: return signed_bits(16);
+        case DType::i32: return signed_bits(32);
+        default: break;
+      }
+      break;
+    default: break;
+  }
+  return {std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int64_t>::max() / 4};
+}
+
+std::vector<std::int64_t> zero_points_of(const Encoding& tree, const std::string& place) {
+  return tree.zero_point != nullptr ? decode_integers(*tree.zero_point, place) : std::vector<std::int64_t>{0};
+}
+
+// Small whole numbers from first to last, if they are few.
+std::vector<std::int16_t> letters(std::int64_t first, std::int64_t last) {
+  std::vector<std::int16_t> all;
+  if (last - first >= static_cast<std::int64_t>(most_letters) || first < -32768 || last > 32767) return all;
+  for (std::int64_t v = first; v <= last; ++v) all.push_back(static_cast<std::int16_t>(v));
+  return all;
+}
+
+// A table of values as letters.
+std::vector<std::int16_t> letters(std::vector<std::int64_t> values) {
+  std::sort(values.begin(), values.end());
+  values.erase(std::unique(values.begin(), values.end()), values.end());
+  if (values.size() > most_letters || values.empty() || values.front() < -32768 || values.back() > 32767) return {};
+  return {values.begin(), values.end()};
+}
+
+// pow2: the sums of all codes, in units of the smallest power there may be. Empty if they are too many or too wide.
+std::vector<std::int64_t> sums_of_powers(const Encoding& tree) {
+  const int levels = (1 << (tree.bits - 1)) - 1, smallest = tree.terms + levels - 2;
+  if (tree.terms * tree.bits > 16 || smallest > 30) return {};
+  const std::int64_t minus = std::int64_t{1} << (tree.bits - 1);
+  std::vector<std::int64_t> sums(std::size_t{1} << (tree.terms * tree.bits));
+  for (std::size_t code = 0; code < sums.size(); ++code) {
+    for (int n = 0; n < tree.terms; ++n) {
+      const std::int64_t term = static_cast<std::int64_t>(code) >> (n * tree.bits) & (2 * minus - 1), level = term & (minus - 1);
+      if (level == 0) continue;
+      const std::int64_t power = std::int64_t{1} << (smallest + 1 - n - level);
+      sums[code] += (term & minus) != 0 ? -power : power;
+    }
+  }
+  return sums;
+}
+
+float unit_of_powers(const Encoding& tree) {
+  const int smallest = tree.terms + (1 << (tree.bits - 1)) - 3;
+  return 1.0f / static_cast<float>(std::int64_t{1} << smallest);
+}
+
+// What value each code stands for; nothing if the codes are affine.
+std::vector<std::int64_t> table_of(const Encoding& tree, const std::string& place) {
+  switch (tree.kind) {
+    case EncodingKind::signs: return {-1, 1};
+    case EncodingKind::ternary: return {0, 1, -1};
+    case EncodingKind::pow2: return sums_of_powers(tree);
+    case EncodingKind::codebook: return wide_integer_values(*tree.table, place);
+    default: return {};
+  }
+}
+
+std::int64_t entry_of(const std::vector<std::int64_t>& table, std::int64_t code, const std::string& place) {
+  if (code < 0 || code >= static_cast<std::int64_t>(table.size())) {
+    throw Error(ErrorCode::format, place, "a code is " + std::to_string(code) + ", allowed are 0 to " + std::to_string(table.size() - 1),
+                "write the file again with bittern");
+  }
+  return table[static_cast<std::size_t>(code)];
+}
+
+void to_order_of_shape(const Encoding& tree, std::vector<std::int16_t>& values) {
+  if (!tree.ohwi || values.empty()) return;
+  const auto inputs = static_cast<std::size_t>(tree.shape[1]), pixels = static_cast<std::size_t>(tree.shape[2] * tree.shape[3]);
+  std::vector<std::int16_t> block(inputs * pixels);
+  for (std::size_t start = 0; start < values.size(); start += block.size()) {
+    for (std::size_t i = 0; i < inputs; ++i)
+      for (std::size_t p = 0; p < pixels; ++p) block[i * pixels + p] = values[start + p * inputs + i];
+    std::copy(block.begin(), block.end(), values.begin() + static_cast<std::ptrdiff_t>(start));
+  }
 }
 
 // Elements from one index of the axis to the next, in the order of storage; 0: no axis.
@@ -27,83 +136,83 @@ std::size_t inner_size(const Encoding& tree) {
   return inner;
 }
 
-template <class T>
-std::vector<T> to_order_of_shape(const Encoding& tree, std::vector<T> stored) {
-  if (!tree.ohwi || stored.empty()) return stored;
-  const auto inputs = static_cast<std::size_t>(tree.shape[1]), pixels = static_cast<std::size_t>(tree.shape[2] * tree.shape[3]);
-  std::vector<T> out(stored.size());
-  for (std::size_t start = 0; start < out.size(); start += inputs * pixels) {
-    for (std::size_t i = 0; i < inputs; ++i)
-      for (std::size_t p = 0; p < pixels; ++p) out[start + i * pixels + p] = stored[start + p * inputs + i];
-  }
-  return out;
-}
-
-bool fits(std::int64_t value) {
-  return value >= std::numeric_limits<std::int32_t>::min() && value <= std::numeric_limits<std::int32_t>::max();
-}
-
-std::optional<IntegerForm> affine(const Encoding& tree, const std::string& place) {
-  if (tree.group != 0) return std::nullopt;
-  const std::vector<std::int64_t> codes = decode_integers(*tree.codes, place);
-  std::vector<std::int64_t> zero_points;
-  if (tree.zero_point != nullptr) zero_points = decode_integers(*tree.zero_point, place);
-  IntegerForm form;
-  form.scale = decode_real(*tree.scale, place);
-  form.axis = outer_axis(tree);
-  form.values.resize(codes.size());
-  const std::size_t inner = inner_size(tree), channels = form.scale.size();
-  for (std::size_t i = 0; i < codes.size(); ++i) {
-    const std::size_t entry = inner == 0 ? 0 : i / inner % channels;
-    const std::int64_t zero = zero_points.empty() ? 0 : zero_points[zero_points.size() == 1 ? 0 : entry];
-    if (!fits(codes[i]) || !fits(zero) || !fits(codes[i] - zero)) return std::nullopt;
-    form.values[i] = static_cast<std::int32_t>(codes[i] - zero);
-  }
-  return form;
-}
-
 }  // namespace
 
-bool may_have_integer_form(const Encoding& tree) noexcept {
+std::optional<IntegerForm> integer_form(const Encoding& tree, const std::string& place) {
+  IntegerForm form;
+  form.axis = outer_axis(tree);
   switch (tree.kind) {
-    case EncodingKind::affine: return tree.group == 0;
-    case EncodingKind::signs:
-    case EncodingKind::ternary: return true;
-    case EncodingKind::codebook: return tree.axis < 0 && tree.table->kind == EncodingKind::affine && tree.table->axis < 0;
-    default: return false;
+    case EncodingKind::affine: {
+      if (tree.group != 0) return std::nullopt;
+      form.scale = decode_real(*tree.scale, place);
+      const Range codes = range_of(*tree.codes);
+      const auto zeros = zero_points_of(tree, place);
+      if (zeros.empty()) return std::nullopt;
+      const auto [low, high] = std::minmax_element(zeros.begin(), zeros.end());
+      constexpr std::int64_t far = std::int64_t{1} << 40;
+      if (*low < -far || *high > far) return std::nullopt;
+      form.least = codes.least - *high;
+      form.greatest = codes.greatest - *low;
+      form.alphabet = letters(form.least, form.greatest);
+      return form;
+    }
+    case EncodingKind::signs: form.scale = decode_real(*tree.scale, place); break;
+    case EncodingKind::ternary:
+      form.scale = decode_real(*tree.positive, place);
+      if (decode_real(*tree.negative, place) != form.scale) return std::nullopt;
+      break;
+    case EncodingKind::pow2:
+      form.scale = decode_real(*tree.scale, place);
+      for (float& scale : form.scale) scale *= unit_of_powers(tree);
+      break;
+    case EncodingKind::codebook: {
+      if (tree.axis >= 0 || tree.table->axis >= 0) return std::nullopt;
+      const auto table = integer_form(*tree.table, place);
+      if (!table || table->axis >= 0) return std::nullopt;
+      form.scale = table->scale;
+      break;
+    }
+    default: return std::nullopt;
   }
+  const std::vector<std::int64_t> table = table_of(tree, place);
+  if (table.empty()) return std::nullopt;
+  form.least = *std::min_element(table.begin(), table.end());
+  form.greatest = *std::max_element(table.begin(), table.end());
+  form.alphabet = letters(table);
+  return form;
 }
 
-std::optional<IntegerForm> integer_form(const Encoding& tree, const std::string& place) {
-  if (!may_have_integer_form(tree)) return std::nullopt;
-  std::optional<IntegerForm> form;
-  if (tree.kind == EncodingKind::affine) {
-    form = affine(tree, place);
-  } else {
-    form.emplace();
-    const std::vector<std::int64_t> codes = decode_integers(*tree.codes, place);
-    form->values.resize(codes.size());
-    form->axis = outer_axis(tree);
-    // Checks what the codes and tables hold, before they are used as indices.
-    check(tree, place);
-    if (tree.kind == EncodingKind::signs) {
-      form->scale = decode_real(*tree.scale, place);
-      std::transform(codes.begin(), codes.end(), form->values.begin(), [](std::int64_t code) { return code != 0 ? 1 : -1; });
-    } else if (tree.kind == EncodingKind::ternary) {
-      form->scale = decode_real(*tree.positive, place);
-      if (decode_real(*tree.negative, place) != form->scale) return std::nullopt;
-      constexpr std::int32_t meaning[] = {0, 1, -1};
-      std::transform(codes.begin(), codes.end(), form->values.begin(), [&](std::int64_t code) { return meaning[code]; });
-    } else {
-      const auto table = affine(*tree.table, place);
-      if (!table) return std::nullopt;
-      form->scale = table->scale;
-      std::transform(codes.begin(), codes.end(), form->values.begin(),
-                     [&](std::int64_t code) { return table->values[static_cast<std::size_t>(code)]; });
-    }
+std::vector<std::int64_t> wide_integer_values(const Encoding& tree, const std::string& place) {
+  std::vector<std::int64_t> values = decode_integers(*tree.codes, place);
+  if (const std::vector<std::int64_t> table = table_of(tree, place); !table.empty()) {
+    for (std::int64_t& value : values) value = entry_of(table, value, place);
+    return values;
   }
-  if (form) form->values = to_order_of_shape(tree, std::move(form->values));
-  return form;
+  const auto zeros = zero_points_of(tree, place);
+  const std::size_t inner = inner_size(tree);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] -= zeros[zeros.size() == 1 ? 0 : i / inner % zeros.size()];
+  return values;
+}
+
+std::vector<std::int16_t> integer_values(const Encoding& tree, const std::string& place) {
+  const std::vector<std::int64_t> table = table_of(tree, place);
+  const auto zeros = table.empty() ? zero_points_of(tree, place) : std::vector<std::int64_t>{};
+  const std::size_t inner = inner_size(tree);
+  std::vector<std::int16_t> values(static_cast<std::size_t>(elements(tree)));
+  std::size_t at = 0;
+  decode_in_pieces(*tree.codes, place, [&](std::span<const std::int32_t> codes) {
+    for (const std::int32_t code : codes) {
+      std::int64_t value = code;
+      if (!table.empty()) {
+        value = entry_of(table, code, place);
+      } else {
+        value -= zeros[zeros.size() == 1 ? 0 : at / inner % zeros.size()];
+      }
+      values[at++] = static_cast<std::int16_t>(value);
+    }
+  });
+  to_order_of_shape(tree, values);
+  return values;
 }
 
 }  // namespace bittern::format

@@ -12,15 +12,20 @@ namespace bittern::format {
 
 // element = scale * value exactly as decode_real() has it, with one scale or one for each index of `axis`.
 struct IntegerForm {
-  std::vector<std::int32_t> values;  // in the order of the tree's shape
   std::vector<float> scale;
-  int axis = -1;                     // in the tree's shape; -1: one scale
+  int axis = -1;                             // in the tree's shape; -1: one scale
+  std::int64_t least = 0, greatest = 0;      // no value is outside
+  std::vector<std::int16_t> alphabet;        // all values there may be, rising, if they are at most 16; else empty
 };
 
-// Nothing if the tree is no such product (or its numbers leave 32 bits). Throws Error(format) as decode_real() does.
+// Nothing if the tree is no such product. Decodes scales and tables, not the weights. Throws Error(format) as
+// decode_real() does.
 std::optional<IntegerForm> integer_form(const graph::Encoding& tree, const std::string& place);
 
-// Whether there is one, as far as the tree's nodes tell without being decoded.
-bool may_have_integer_form(const graph::Encoding& tree) noexcept;
+// The values of a tree that has an integer form within 16 bits, in the order of its shape.
+std::vector<std::int16_t> integer_values(const graph::Encoding& tree, const std::string& place);
+
+// The values of a small one, such as a bias of 32 bits.
+std::vector<std::int64_t> wide_integer_values(const graph::Encoding& tree, const std::string& place);
 
 }  // namespace bittern::format

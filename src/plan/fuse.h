@@ -25,7 +25,9 @@ struct CodesForm {
   std::optional<engine::Quantiser> output;       // none: it gives real numbers
   std::optional<engine::Quantiser> inner;        // of the layer's own result, before the residual or another quantiser
   engine::Quantiser residual;
-  std::shared_ptr<const format::IntegerForm> weights, bias;  // bias: in units of the sums, or null
+  std::optional<format::IntegerForm> weights;    // of a layer
+  bool two_terms = false;                        // some of them leave 8 bits
+  std::shared_ptr<const std::vector<std::int32_t>> bias;     // in units of the sums, or null
   std::shared_ptr<const std::vector<std::byte>> table;       // of an operation on one input: 256 codes
 };
 
@@ -71,6 +73,8 @@ class Constants {
   // Its encoding tree, and its integer form if it has one (format/integer_form.h).
   virtual const graph::Encoding& encoding(const std::string& name) const = 0;
   virtual std::optional<format::IntegerForm> integer_form(const std::string& name) const = 0;
+  virtual std::vector<std::int16_t> integer_values(const std::string& name) const = 0;
+  virtual std::vector<std::int64_t> wide_integer_values(const std::string& name) const = 0;
   // All elements in their own type: f32, integers or booleans.
   virtual std::shared_ptr<const std::vector<std::byte>> bytes(const std::string& name) const = 0;
 };

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gemm/few_bits.h"
 #include "gemm/int_conv.h"
 #include "ops/codes.h"
 #include "plan/layer_parts.h"
@@ -57,11 +58,19 @@ struct Packed {
 constexpr std::int64_t line = 64;
 std::int64_t rounded(std::int64_t bytes) { return (bytes + line - 1) / line * line; }
 
-// `pack(target)` writes `weight_bytes` of weights.
+// The layer's whole numbers, where they stand in its constant.
+engine::IntWeights weights_of(Builder& builder, const Item& item, const std::vector<std::int16_t>& values) {
+  const Shape& shape = builder.shape(item.inputs[1]);
+  if (item.op != "Conv" && graph::int_attribute(*item.node, "transB", 0) == 0) return {values.data(), 1, shape[1]};
+  std::int64_t taps = 1;
+  for (std::size_t d = 2; d < shape.size(); ++d) taps *= shape[d];
+  return {values.data(), shape[1] * taps, taps};
+}
+
+// `pack(weights, target)` writes `weight_bytes` of weights.
 template <class Pack>
 Packed pack_layer(Builder& builder, const Item& item, const std::string& how, std::int64_t weight_bytes, std::int64_t padded_channels, const Pack& pack) {
   const CodesForm& form = *item.codes;
-  const std::vector<std::int32_t>& values = form.weights->values;
   const std::int64_t channels = builder.shape(item.output).size() == 2 ? builder.shape(item.output)[1] : builder.map_shape(item.output)[1];
   const std::int64_t row = rounded(padded_channels * 4), first = rounded(weight_bytes);
   const bool biased = (has_bias(item) && form.bias == nullptr) || !item.scale.empty();
@@ -73,9 +82,11 @@ Packed pack_layer(Builder& builder, const Item& item, const std::string& how, st
   const float* buffer = builder.weights(key, static_cast<std::int64_t>(packed.bytes / sizeof(float)), what, [&](float* target) {
     auto* bytes = reinterpret_cast<std::byte*>(target);
     std::fill(bytes, bytes + packed.bytes, std::byte{});
-    pack(bytes);
+    const std::vector<std::int16_t> values = builder.source().constants->integer_values(item.inputs[1]);
+    const engine::IntWeights weights = weights_of(builder, item, values);
+    pack(weights, bytes);
     auto* offset = reinterpret_cast<std::int32_t*>(bytes + first);
-    engine::sum_offsets(values.data(), channels, static_cast<std::int64_t>(values.size()) / channels, form.bias != nullptr ? form.bias->values.data() : nullptr,
+    engine::sum_offsets(weights, channels, static_cast<std::int64_t>(values.size()) / channels, form.bias != nullptr ? form.bias->data() : nullptr,
                         form.inputs[0].zero, offset);
     const ChannelNumbers numbers = channel_numbers(builder, item, channels);
     std::copy(numbers.scale.begin(), numbers.scale.end(), reinterpret_cast<float*>(bytes + first + row));
@@ -134,11 +145,23 @@ Choice choose(const Builder& builder, const ConvShape& shape, std::int64_t in_bl
   return choice;
 }
 
+// The kernel of products with one row, or of the expansion of codes, for weights of so many bits.
+const engine::GemvKernel& gemv_kernel(const Builder& builder, int bits) {
+  const auto isa = builder.source().isa;
+  for (int level = static_cast<int>(isa); level >= 0; --level) {
+    for (const engine::GemvKernel& kernel : engine::gemv_kernels(static_cast<engine::Isa>(level))) {
+      if (kernel.bits == bits && preferred(builder, kernel.name)) return kernel;
+    }
+  }
+  const auto list = engine::gemv_kernels(isa);
+  return *std::find_if(list.begin(), list.end(), [&](const engine::GemvKernel& kernel) { return kernel.bits == bits; });
+}
+
 std::string codes_name(const Map& map) { return "codes " + layout_name(map); }
 
-// Emits the step of an IntConv or CodeDepthwise; `run_layer(run, in, weights, epilogue, type, out)` calls it.
-template <class Layer, class Weight>
-void emit_layer(Builder& builder, const Item& item, Layer layer, const Weight* weights, IntEpilogue epilogue, const Storage& in, const Storage& out,
+// Emits the step of an IntConv or CodeDepthwise, whose weights of type Weight stand at `weights`.
+template <class Weight, class Layer>
+void emit_layer(Builder& builder, const Item& item, Layer layer, const Place& weights, IntEpilogue epilogue, const Storage& in, const Storage& out,
                 const Storage& residual) {
   finish_epilogue(item, epilogue.store);
   const IntOut type = item.codes->output ? IntOut::bytes : IntOut::floats;
@@ -146,8 +169,60 @@ void emit_layer(Builder& builder, const Item& item, Layer layer, const Weight* w
   builder.emit([=, layer = std::move(layer)](const RunContext& run) {
     IntEpilogue e = epilogue;
     if (added) e.store.residual = run.read<std::uint8_t>(residual.place);
-    layer.run(run.read<std::uint8_t>(in.place), weights, e, type, run.write<std::byte>(out.place), *run.team);
-  }, {in.place, out.place, added ? residual.place : in.place});
+    layer.run(run.read<std::uint8_t>(in.place), run.read<Weight>(weights), e, type, run.write<std::byte>(out.place), *run.team);
+  }, {in.place, out.place, weights, added ? residual.place : in.place});
+}
+
+Place constant_place(const std::byte* data) { return {Place::Kind::constant, 0, 0, data}; }
+
+// A product with one row: the weights are read once, and decoded on the way.
+void lower_gemv(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, const Storage& in, const Storage& out) {
+  const CodesForm& form = *item.codes;
+  const int bits = engine::code_bits(form.weights->alphabet);
+  const engine::GemvKernel& kernel = gemv_kernel(builder, bits);
+  const engine::IntGemv layer(kernel, k, n);
+  LayerInfo& info = builder.current();
+  info.kernel = kernel.name;
+  info.isa = engine::name_of(kernel.isa);
+  info.reason = bits == 8 ? "one row: weights are read once" : "one row: weights stay " + std::to_string(bits) + "-bit codes, decoded in registers";
+  const std::int64_t table_at = rounded(layer.packed_bytes());
+  const std::span<const std::int16_t> alphabet(form.weights->alphabet);
+  const Packed packed = pack_layer(builder, item, info.kernel, table_at + line, layer.padded_channels(), [&](const engine::IntWeights& w, std::byte* target) {
+    layer.pack(w, bits == 8 ? std::span<const std::int16_t>{} : alphabet, reinterpret_cast<std::uint8_t*>(target));
+    if (bits < 8) engine::code_table(alphabet, reinterpret_cast<std::int8_t*>(target + table_at));
+  });
+  info.packed_bytes = packed.bytes;
+  IntEpilogue epilogue = packed.epilogue;
+  finish_epilogue(item, epilogue.store);
+  const IntOut type = form.output ? IntOut::bytes : IntOut::floats;
+  builder.emit([=](const RunContext& run) {
+    layer.run(run.read<std::uint8_t>(in.place), reinterpret_cast<const std::uint8_t*>(packed.weights),
+              reinterpret_cast<const std::int8_t*>(packed.weights + table_at), epilogue, type, run.write<std::byte>(out.place), *run.team);
+  }, {in.place, out.place});
+}
+
+// Weights of few bits are kept as codes, and expanded into the kernel's form before each use.
+void lower_few_bits(Builder& builder, const Item& item, const IntConv& layer, int bits, const Storage& in, const Storage& out, const Storage& residual) {
+  const engine::GemvKernel& kernel = gemv_kernel(builder, bits);
+  const engine::FewBits codes(kernel, layer.packed_bytes());
+  const std::span<const std::int16_t> alphabet(item.codes->weights->alphabet);
+  LayerInfo& info = builder.current();
+  info.reason += "; weights stay " + std::to_string(bits) + "-bit codes, expanded to 8 bits for each run";
+  const std::int64_t table_at = rounded(codes.bytes());
+  const std::string how = info.kernel + " block " + std::to_string(in.map.block) + " " + kernel.name;
+  const Packed packed = pack_layer(builder, item, how, table_at + line, layer.padded_channels(), [&](const engine::IntWeights& w, std::byte* target) {
+    std::vector<std::int8_t> wide(static_cast<std::size_t>(layer.packed_bytes()));
+    layer.pack(w, wide.data());
+    codes.pack(alphabet, wide.data(), reinterpret_cast<std::uint8_t*>(target));
+    engine::code_table(alphabet, reinterpret_cast<std::int8_t*>(target + table_at));
+  });
+  info.packed_bytes = packed.bytes;
+  const Place expanded = builder.scratch((codes.expanded_bytes() + 3) / 4);
+  builder.emit([=](const RunContext& run) {
+    codes.expand(reinterpret_cast<const std::uint8_t*>(packed.weights), reinterpret_cast<const std::int8_t*>(packed.weights + table_at),
+                 run.write<std::int8_t>(expanded), *run.team);
+  }, {expanded});
+  emit_layer<std::int8_t>(builder, item, layer, expanded, packed.epilogue, in, out, residual);
 }
 
 void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const Storage& in, const Storage& out, const Storage& residual) {
@@ -155,7 +230,6 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
   LayerInfo& info = builder.current();
   info.layout = codes_name(in.map) + " -> " + (form.output ? codes_name(out.map) : layout_name(out.map));
   info.macs = s.macs();
-  const std::vector<std::int32_t>& values = form.weights->values;
   const auto& list = *builder.source().preferred;
   const bool force_gemm = std::any_of(list.begin(), list.end(), [](const std::string& name) { return name.rfind("gemm_u8", 0) == 0; });
   if (s.groups == s.c && s.oc == s.c && in.map.block == 16 && out.map.block == 16 && !force_gemm) {
@@ -165,22 +239,24 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
     info.isa = engine::name_of(kernels.isa);
     info.reason = "one channel a group; exact sums of 8-bit codes";
     const Packed packed = pack_layer(builder, item, "code depthwise", layer.packed_elements() * 4, layer.padded_channels(),
-                                     [&](std::byte* target) { layer.pack(values.data(), reinterpret_cast<std::int32_t*>(target)); });
+                                     [&](const engine::IntWeights& w, std::byte* target) { layer.pack(w.values, reinterpret_cast<std::int32_t*>(target)); });
     info.packed_bytes = packed.bytes;
-    emit_layer(builder, item, layer, reinterpret_cast<const std::int32_t*>(packed.weights), packed.epilogue, in, out, residual);
+    emit_layer<std::int32_t>(builder, item, layer, constant_place(packed.weights), packed.epilogue, in, out, residual);
     return;
   }
-  const bool wide = std::any_of(values.begin(), values.end(), [](std::int32_t w) { return w < -128 || w > 127; });
-  const int terms = wide ? 2 : 1;
+  if (item.op != "Conv" && s.w == 1 && !force_gemm && !form.two_terms) return lower_gemv(builder, item, s.c, s.oc, in, out);
+  const int terms = form.two_terms ? 2 : 1;
   const Choice choice = choose(builder, s, in.map.block, terms);
   const IntConv layer(*choice.kernel, s, in.map, out.map, residual.map, terms);
   info.kernel = choice.kernel->name;
   info.isa = engine::name_of(choice.kernel->isa);
-  info.reason = choice.reason + (wide ? "; weights beyond 8 bits are sums of two" : "");
+  info.reason = choice.reason + (form.two_terms ? "; weights beyond 8 bits are sums of two" : "");
+  const int bits = terms == 2 ? 8 : engine::code_bits(form.weights->alphabet);
+  if (bits < 8) return lower_few_bits(builder, item, layer, bits, in, out, residual);
   const Packed packed = pack_layer(builder, item, info.kernel + " block " + std::to_string(in.map.block), layer.packed_bytes(), layer.padded_channels(),
-                                   [&](std::byte* target) { layer.pack(values.data(), reinterpret_cast<std::int8_t*>(target)); });
+                                   [&](const engine::IntWeights& w, std::byte* target) { layer.pack(w, reinterpret_cast<std::int8_t*>(target)); });
   info.packed_bytes = packed.bytes;
-  emit_layer(builder, item, layer, reinterpret_cast<const std::int8_t*>(packed.weights), packed.epilogue, in, out, residual);
+  emit_layer<std::int8_t>(builder, item, layer, constant_place(packed.weights), packed.epilogue, in, out, residual);
 }
 
 }  // namespace

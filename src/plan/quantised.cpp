@@ -281,16 +281,15 @@ class CodeUser {
     if (!weights || (weights->axis >= 0 && weights->axis != channel_axis)) return;
     CodesForm form;
     form.inputs = {from->quantiser};
-    if (channel_axis == 1) transpose(*weights, w);
-    weights->axis = 0;
-    if (biased) {
-      if (auto bias = constants_.integer_form(item.inputs[2]); bias && in_units_of_sums(*bias, *weights, from->quantiser, channels)) {
-        if (bias->values.size() == 1) bias->values.assign(static_cast<std::size_t>(channels), bias->values[0]);
-        form.bias = std::make_shared<const format::IntegerForm>(std::move(*bias));
-      }
+    if (biased) form.bias = bias_of_sums(item.inputs[2], *weights, from->quantiser, channels);
+    std::int64_t largest_bias = 0;
+    if (form.bias != nullptr) {
+      for (const std::int32_t b : *form.bias) largest_bias = std::max(largest_bias, std::abs(std::int64_t{b}));
     }
-    if (!sums_fit(*weights, form.bias.get(), channels, from->quantiser)) return;
-    form.weights = std::make_shared<const format::IntegerForm>(std::move(*weights));
+    const std::int64_t each = channels == 0 ? 0 : graph::element_count(w, item.name) / channels;
+    if (!sums_fit(item.inputs[1], *weights, each, largest_bias, from->quantiser)) return;
+    form.two_terms = weights->least < -128 || weights->greatest > 127;
+    form.weights = std::move(weights);
     const std::ptrdiff_t q = sole_quantiser(item.output);
     if (q >= 0) take_over(i, static_cast<std::size_t>(q), form);
     item.inputs[0] = from->codes;
@@ -305,38 +304,41 @@ class CodeUser {
     return (count == channels && (shape.empty() || shape.back() == channels)) || count == 1;
   }
 
-  static void transpose(format::IntegerForm& form, const Shape& shape) {
-    const auto rows = static_cast<std::size_t>(shape[0]), columns = static_cast<std::size_t>(shape[1]);
-    std::vector<std::int32_t> turned(form.values.size());
-    for (std::size_t r = 0; r < rows; ++r)
-      for (std::size_t c = 0; c < columns; ++c) turned[c * rows + r] = form.values[r * columns + c];
-    form.values = std::move(turned);
-  }
-
-  // A bias whose scale is that of the sums is added to them exactly.
-  static bool in_units_of_sums(const format::IntegerForm& bias, const format::IntegerForm& weights, const Quantiser& x, std::int64_t channels) {
-    for (std::int64_t c = 0; c < channels; ++c) {
-      const auto i = static_cast<std::size_t>(c);
-      if (bias.scale[bias.scale.size() == 1 ? 0 : i] != x.scale * weights.scale[weights.scale.size() == 1 ? 0 : i]) return false;
-    }
-    return true;
-  }
-
-  // All sums, and the codes of zero times the weights, stay inside 32 bits; weights inside two bytes' reach.
-  static bool sums_fit(const format::IntegerForm& weights, const format::IntegerForm* bias, std::int64_t channels, const Quantiser& x) {
-    if (channels == 0) return false;
-    const std::size_t each = weights.values.size() / static_cast<std::size_t>(channels);
+  // A bias whose scale is that of the sums is added to them exactly; else null.
+  std::shared_ptr<const std::vector<std::int32_t>> bias_of_sums(const std::string& name, const format::IntegerForm& weights, const Quantiser& x,
+                                                                std::int64_t channels) const {
+    const auto form = constants_.integer_form(name);
+    if (!form) return nullptr;
     for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
-      std::int64_t sum = 0;
-      for (std::size_t k = 0; k < each; ++k) {
-        const std::int32_t w = weights.values[c * each + k];
-        if (w < -256 || w > 254) return false;
-        sum += std::abs(w);
-      }
-      const std::int64_t largest = sum * 255 + std::abs(bias != nullptr ? std::int64_t{bias->values[c]} : 0) + sum * std::abs(x.zero);
-      if (largest > 0x7fffffff) return false;
+      if (form->scale[form->scale.size() == 1 ? 0 : c] != x.scale * weights.scale[weights.scale.size() == 1 ? 0 : c]) return nullptr;
     }
-    return true;
+    const auto values = constants_.wide_integer_values(name);
+    auto bias = std::make_shared<std::vector<std::int32_t>>();
+    for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
+      const std::int64_t value = values[values.size() == 1 ? 0 : c];
+      if (value != static_cast<std::int32_t>(value)) return nullptr;
+      bias->push_back(static_cast<std::int32_t>(value));
+    }
+    return bias;
+  }
+
+  // True if weights are within two bytes' reach, and all sums, and the codes of zero times the weights, within 32 bits.
+  // Where what the encoding allows would not fit, the weights themselves decide, and narrow the form.
+  bool sums_fit(const std::string& name, format::IntegerForm& weights, std::int64_t each, std::int64_t largest_bias, const Quantiser& x) const {
+    const std::int64_t most = 255 + std::abs(std::int64_t{x.zero});
+    const auto fits = [&] {
+      const std::int64_t largest = std::max(std::abs(weights.least), std::abs(weights.greatest));
+      return weights.least >= -256 && weights.greatest <= 254 && each * largest * most + largest_bias <= 0x7fffffff;
+    };
+    const bool narrow = weights.least >= -128 && weights.greatest <= 127;
+    if (narrow && fits()) return true;
+    if (weights.least < -32768 || weights.greatest > 32767) return false;
+    const auto values = constants_.integer_values(name);
+    if (values.empty()) return false;
+    const auto [least, greatest] = std::minmax_element(values.begin(), values.end());
+    weights.least = *least;
+    weights.greatest = *greatest;
+    return fits();
   }
 
   // The sum of two maps of codes, one of them just computed by a layer: into that layer, the last of the two if both are.

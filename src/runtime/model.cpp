@@ -241,10 +241,19 @@ const float* Model::Impl::stored(const std::string& name) const {
 }
 
 std::optional<format::IntegerForm> Model::Impl::integer_form(const std::string& name) const {
+  return format::integer_form(*graph_.constants.at(name), constant_place(name));
+}
+
+std::vector<std::int16_t> Model::Impl::integer_values(const std::string& name) const {
   const graph::Encoding& encoding = *graph_.constants.at(name);
-  if (!format::may_have_integer_form(encoding)) return std::nullopt;
   budget_.check(format::decode_cost(encoding), constant_place(name));
-  return format::integer_form(encoding, constant_place(name));
+  return format::integer_values(encoding, constant_place(name));
+}
+
+std::vector<std::int64_t> Model::Impl::wide_integer_values(const std::string& name) const {
+  const graph::Encoding& encoding = *graph_.constants.at(name);
+  budget_.check(format::decode_cost(encoding), constant_place(name));
+  return format::wide_integer_values(encoding, constant_place(name));
 }
 
 void Model::Impl::release(const std::string& name) const {

@@ -1,0 +1,97 @@
+#include "gemm/few_bits.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace bittern::engine {
+namespace {
+
+constexpr std::int64_t quad = 4;
+
+// Byte i of a group takes byte i of each of its vectors.
+void pack_codes(int bits, std::int64_t vector, const std::uint8_t* code_of, const std::int8_t* weights, std::int64_t bytes, std::uint8_t* packed) {
+  const std::int64_t per_group = 8 / bits;
+  for (std::int64_t i = 0; i < bytes; ++i) {
+    const std::int64_t v = i / vector, byte = v / per_group * vector + i % vector;
+    packed[byte] = static_cast<std::uint8_t>(packed[byte] | code_of[static_cast<std::uint8_t>(weights[i])] << (v % per_group * bits));
+  }
+}
+
+// Zero, which fills panels up, is code 0 or the first behind the alphabet; where there is no room, its products do not count.
+void codes_of(std::span<const std::int16_t> alphabet, std::uint8_t* code_of) {
+  std::memset(code_of, 0, 256);
+  code_of[0] = static_cast<std::uint8_t>(alphabet.size() < 16 ? alphabet.size() : 0);
+  for (std::size_t i = 0; i < alphabet.size(); ++i) code_of[static_cast<std::uint8_t>(alphabet[i])] = static_cast<std::uint8_t>(i);
+}
+
+}  // namespace
+
+int code_bits(std::span<const std::int16_t> values) noexcept {
+  if (values.empty() || values.front() < -128 || values.back() > 127) return 8;
+  // Padding is zero: it needs a code too.
+  const std::size_t letters = values.size() + (std::find(values.begin(), values.end(), 0) == values.end() ? 1 : 0);
+  return letters <= 4 ? 2 : letters <= 16 ? 4 : 8;
+}
+
+void code_table(std::span<const std::int16_t> alphabet, std::int8_t* table) noexcept {
+  std::memset(table, 0, 16);
+  for (std::size_t i = 0; i < alphabet.size(); ++i) table[i] = static_cast<std::int8_t>(alphabet[i]);
+}
+
+void FewBits::pack(std::span<const std::int16_t> alphabet, const std::int8_t* weights, std::uint8_t* packed) const {
+  std::uint8_t code_of[256];
+  codes_of(alphabet, code_of);
+  std::memset(packed, 0, static_cast<std::size_t>(bytes()));
+  pack_codes(kernel_->bits, kernel_->vector_bytes, code_of, weights, source_bytes_, packed);
+}
+
+void FewBits::expand(const std::uint8_t* packed, const std::int8_t* table, std::int8_t* weights, Team& team) const {
+  const std::int64_t chunk = std::max<std::int64_t>(1, 32768 / kernel_->vector_bytes), all = groups();
+  team.run(static_cast<std::size_t>((all + chunk - 1) / chunk), [&](std::size_t task) {
+    const std::int64_t first = static_cast<std::int64_t>(task) * chunk, count = std::min(chunk, all - first);
+    kernel_->expand({packed + first * kernel_->vector_bytes, table, count, weights + first * per_group() * kernel_->vector_bytes});
+  });
+}
+
+void IntGemv::pack(const IntWeights& weights, std::span<const std::int16_t> alphabet, std::uint8_t* packed) const {
+  const std::int64_t cols = kernel_->cols, bytes = quads() * cols * quad;
+  std::memset(packed, 0, static_cast<std::size_t>(packed_bytes()));
+  std::uint8_t code_of[256];
+  codes_of(alphabet, code_of);
+  std::vector<std::int8_t> panel(static_cast<std::size_t>(bytes));
+  for (std::int64_t p = 0; p < panels(); ++p) {
+    std::fill(panel.begin(), panel.end(), std::int8_t{});
+    const std::int64_t count = std::min(cols, n_ - p * cols);
+    const auto put = [&](std::int64_t o, std::int64_t i) {
+      panel[static_cast<std::size_t>((i / quad * cols + o) * quad + i % quad)] =
+          static_cast<std::int8_t>(weights.values[(p * cols + o) * weights.out + i * weights.in]);
+    };
+    for (std::int64_t i = 0; i < k_; ++i)
+      for (std::int64_t o = 0; o < count; ++o) put(o, i);
+    std::uint8_t* target = packed + p * panel_bytes();
+    if (kernel_->bits == 8) {
+      std::memcpy(target, panel.data(), static_cast<std::size_t>(bytes));
+    } else {
+      pack_codes(kernel_->bits, kernel_->vector_bytes, code_of, panel.data(), bytes, target);
+    }
+  }
+}
+
+void IntGemv::run(const std::uint8_t* x, const std::uint8_t* packed, const std::int8_t* table, const IntEpilogue& epilogue, IntOut type, void* out,
+                  Team& team) const {
+  const std::int64_t cols = kernel_->cols, element = type == IntOut::bytes ? 1 : 4;
+  // Some 64 KB a task.
+  const std::int64_t chunk = std::max<std::int64_t>(1, 65536 / std::max<std::int64_t>(1, panel_bytes())), tasks = (panels() + chunk - 1) / chunk;
+  team.run(static_cast<std::size_t>(tasks), [&](std::size_t task) {
+    const std::int64_t first = static_cast<std::int64_t>(task) * chunk;
+    for (std::int64_t p = first; p < std::min(first + chunk, panels()); ++p) {
+      GemvArgs args{x, quads(), packed + p * panel_bytes(), table, epilogue.offset + p * cols, epilogue.store, nullptr, std::min(cols, n_ - p * cols)};
+      args.store.scale += p * cols;
+      if (args.store.bias != nullptr) args.store.bias += p * cols;
+      args.c = static_cast<std::byte*>(out) + p * cols * element;
+      (type == IntOut::bytes ? kernel_->bytes : kernel_->floats)(args);
+    }
+  });
+}
+
+}  // namespace bittern::engine
