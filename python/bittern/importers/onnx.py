@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from bittern.importers.onnx_codes import CODE_TYPES, MOVES, NARROW, READERS, bit
 from bittern.importers.onnx_functions import inlined
 from bittern.importers.onnx_hints import Hints
 from bittern.importers.onnx_operators import DOMAINS, SPECIAL, translate
-from bittern.importers.onnx_steps import Context, Step, Unsupported, type_name
+from bittern.importers.onnx_steps import Context, Step, Unsupported, attributes_of, type_name
 from bittern.network import Network, read_source, unique
 from bittern.operators import OPERATORS, check_attributes, supported
 from bittern.shapes import Shapes, made_up
@@ -353,7 +352,7 @@ class _Importer:
             opset=self.opset,
             inputs=inputs,
             outputs=self._outputs(node, name),
-            attributes=_attributes(node),
+            attributes=attributes_of(node),
             constant=self.constant,
             encoding=self.encoding,
             bits=self._bits,
@@ -408,7 +407,7 @@ class _Importer:
         return [] if rank in (1, 2, 3) else [f"{step.op} in {rank} dimensions is not supported (supported: 1 to 3)"]
 
     def _add_constant_node(self, node: NodeProto, name: str) -> None:
-        values = _attributes(node)
+        values = attributes_of(node)
         if len(values) != 1 or len(node.output) != 1:
             raise InputError(f"node {name!r}", "a Constant needs one attribute and one output")
         key, value = next(iter(values.items()))
@@ -433,36 +432,6 @@ class _Importer:
                 raise InputError(f"output {info.name!r}", "no node computes it")
             found.append(_merged(inferred[info.name], info))
         self.network.set_outputs(found)
-
-
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    """The attributes as Python values; texts are decoded."""
-    import onnx
-
-    out: dict[str, Any] = {}
-    for attribute in node.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        elif not isinstance(value, (int, float, onnx.TensorProto)):
-            several = isinstance(value, Sequence)
-            value = [_text(item) for item in value] if several else _Other(attribute.type)
-        out[attribute.name] = value
-    return out
-
-
-def _text(value: Any) -> Any:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-class _Other:
-    """An attribute of a kind that no supported operator takes, shown by its type."""
-
-    def __init__(self, kind: int) -> None:
-        self.kind = kind
-
-    def __repr__(self) -> str:
-        return f"an attribute of type {self.kind}"
 
 
 def _dimensions(info: ValueInfoProto, symbols: set[str]) -> list[int | str]:
