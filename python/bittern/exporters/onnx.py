@@ -61,7 +61,8 @@ _TYPES = {
 
 
 def export_onnx(network: Network) -> ModelProto:
-    """The network as an ONNX model: the same nodes and names, every constant decoded.
+    """The network as an ONNX model: the same nodes and names, every constant decoded; in a network with quantisers,
+    constants of integer codes stay such, behind DequantizeLinear.
 
     The operator set is 17, or the first later one that has all operators; operators of QONNX are of its domain.
     Metadata goes into the model's properties. The same network gives the same bytes. Raises UnsupportedError if the
@@ -81,7 +82,8 @@ def export_onnx(network: Network) -> ModelProto:
             f"network {network.name}", f"its decoded weights take {size:,} bytes", "one ONNX file holds at most 2 GiB"
         )
     codes = Codes(network, constants)
-    nodes = [made for node in network.nodes for made in codes.around(node, _node(node, constants))]
+    nodes = codes.constants_in_codes(network.constants)
+    nodes += [made for node in network.nodes for made in codes.around(node, _node(node, constants))]
     used = {name for node in nodes for name in node.input} | {info.name for info in network.outputs}
     filled = {node.inputs[1] for node in network.nodes if node.op == "ConstantOfShape"}
     graph = helper.make_graph(
@@ -93,7 +95,7 @@ def export_onnx(network: Network) -> ModelProto:
             *(
                 numpy_helper.from_array(array.reshape(network.constants[name].shape), name)
                 for name, array in constants.items()
-                if name in used or name not in filled
+                if name not in codes.coded and (name in used or name not in filled)
             ),
             *codes.tensors,
         ],
