@@ -108,7 +108,9 @@ class Codes:
 
     def _has_own_type(self, node: Node) -> bool:
         """True for codes of 4 bits that only dequantisers read, all with constant zero points."""
-        if node.attributes.get("bits") != 4 or node.attributes.get("narrow"):
+        from onnx import TensorProto
+
+        if not hasattr(TensorProto, "INT4") or node.attributes.get("bits") != 4 or node.attributes.get("narrow"):
             return False
         readers = self._readers.get(node.outputs[0], [])
         fits = all(reader is not None and reader.op == "DequantizeLinear" for reader in readers)
