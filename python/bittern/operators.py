@@ -115,7 +115,7 @@ RMSNormalization | 2 | 0 | axis:int=-1 epsilon:float=1e-5
 LRN | 1 | 0 | alpha:float=1e-4 beta:float=0.75 bias:float=1 size:int!
 LpNormalization | 1 | 0 | axis:int=-1 p:int=2
 MeanVarianceNormalization | 1 | 0 | axes:ints
-LSTM | 3-8 | 0 0? 0? | {_CELLS} input_forget:int=0
+LSTM | 3-8 | 0 0? 0? | {_CELLS} cell_clip:float=0 input_forget:int=0
 GRU | 3-6 | 0 0? | {_CELLS} linear_before_reset:int=0
 RNN | 3-6 | 0 0? | {_CELLS}
 """
