@@ -107,6 +107,10 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("Slice", (("N", 7, 5),), (_i(5, 0), _i(0, 9), _i(1, 2), _i(-2, 3))),
     Sample("SpaceToDepth", (("N", 3, 4, 6),), (), {"blocksize": 2}),
     Sample("Tile", (("N", 3),), (_i(2, 3),)),
+    Sample(
+        "QuantizeLinear", (MAP,), (np.full(3, 0.1, np.float32), np.array([0, 3, -2], np.int8)), {"bits": 4, "narrow": 1}
+    ),
+    Sample("DequantizeLinear", ((3, 6),), (np.abs(_f(3, 3)),), {"axis": 1, "block_size": 2}, "u8"),
     Sample("TopK", (("N", 9),), (_i(3),), {"axis": -1}, outputs=2),
 )
 """The one list to extend by a new operator; tests/test_trust.py fails while one has no sample."""

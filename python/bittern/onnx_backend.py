@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bittern.errors import Error, InputError, UnsupportedError
 from bittern.importers import convert
+from bittern.importers.onnx_codes import NARROW, widened
 from bittern.importers.onnx_functions import inlined, missing_operators
 from bittern.model import Model, load
 from bittern.operators import OPERATORS
@@ -148,6 +149,9 @@ _ELEMENT_TYPES = {"FLOAT", "BOOL", *(f"{sign}INT{bits}" for sign in ("", "U") fo
 _CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 
 
+_NARROW = {onnx.TensorProto.DataType.Name(n).lower() for n in NARROW if n in onnx.TensorProto.DataType.values()}
+
+
 def _kinds(graph: GraphProto) -> Iterator[str]:
     """Types of values that exclude a model, and control flow."""
     for info in [*graph.input, *graph.output]:
@@ -201,15 +205,24 @@ def run_case(case: Any, isa: str | None = None) -> CaseResult:
     try:
         prepared = BitternBackend.prepare(case.model, isa=isa)
         for inputs, outputs in case.data_sets:
-            results = prepared.run([np.asarray(array) for array in inputs])
+            results = prepared.run([_array(array) for array in inputs])
             if len(results) != len(outputs):
                 return CaseResult(case.name, "failed", f"{len(results)} outputs, {len(outputs)} are expected")
             for info, result, expected in zip(prepared.model.outputs, results, outputs, strict=True):
-                if problem := _difference(result, np.asarray(expected), case.rtol, case.atol):
+                if problem := _difference(result, _array(expected), case.rtol, case.atol):
                     return CaseResult(case.name, "failed", f"output {info.name}: {problem}")
     except Error as error:
         return CaseResult(case.name, "failed", str(error))
     return CaseResult(case.name, "passed")
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """An array of a case, which may be a tensor of a file; codes of fewer than 8 bits in bytes, as bittern has them."""
+    number = value.data_type if isinstance(value, onnx.TensorProto) else 0
+    array = np.asarray(onnx.numpy_helper.to_array(value) if number else value)
+    if array.dtype.name in _NARROW:
+        number = getattr(onnx.TensorProto, array.dtype.name.upper())
+    return widened(array, number)
 
 
 def _difference(result: NDArray[Any], expected: NDArray[Any], rtol: float, atol: float) -> str:

@@ -20,8 +20,9 @@ _ZEROS = ("zeros",)
 class Operator:
     """How many inputs an operator takes and outputs it has, and which attributes: name -> (type, default or None).
 
-    ``types`` says the element type of each output: of an input (its number), a fixed one (``bool``, ``i64``), or what
-    the attribute behind ``=`` says; the last goes for all further outputs.
+    ``types`` says the element type of each output: of an input (its number), a fixed one (``bool``, ``i64``), what the
+    attribute behind ``=`` says, or, with ``/`` between them, the first of several that is given; the last goes for all
+    further outputs.
     """
 
     least: int
@@ -43,6 +44,7 @@ _CELLS = (
     "activation_alpha:floats activation_beta:floats activations:string clip:float direction:string=forward"
     " hidden_size:int layout:int=0"
 )
+_CODES = "axis:int=1 bits:int=8 block_size:int=0 narrow:int=0"
 _TABLE = f"""
 Add Sub Mul Div Pow PRelu BitwiseAnd BitwiseOr BitwiseXor | 2 | 0
 Min Max Mean Sum | 1-* | 0
@@ -94,7 +96,7 @@ ConstantOfShape | 2 | 1
 Range | 3 | 0
 Shape | 1 | i64 | end:int start:int=0
 Size NonZero | 1 | i64
-EyeLike | 1 | =dtype | dtype:string k:int=0
+EyeLike | 1 | =dtype/0 | dtype:string k:int=0
 Trilu | 1-2 | 0 | upper:int=1
 ReverseSequence | 2 | 0 | batch_axis:int=1 time_axis:int=0
 
@@ -118,16 +120,25 @@ MeanVarianceNormalization | 1 | 0 | axes:ints
 LSTM | 3-8 | 0 0? 0? | {_CELLS} cell_clip:float=0 input_forget:int=0
 GRU | 3-6 | 0 0? | {_CELLS} linear_before_reset:int=0
 RNN | 3-6 | 0 0? | {_CELLS}
+
+QuantizeLinear | 2-3 | =output_dtype/2/u8 | {_CODES} output_dtype:string
+DequantizeLinear | 2-3 | f32 | {_CODES}
 """
 
 _AUTO_PAD = {"auto_pad": ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")}
 _DIRECTION = {"direction": ("forward", "reverse", "bidirectional")}
 _REDUCTION = {"reduction": ("none", "add", "mul", "max", "min")}
 _TYPES = ("f32", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool")
+_CODE_BITS: dict[str, tuple[Any, ...]] = {
+    "bits": tuple(range(2, 9)),
+    "narrow": (0, 1),
+    "output_dtype": ("u8", "i8", "u16", "i16", "i32"),
+}
 _ONLY: dict[str, dict[str, tuple[Any, ...]]] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"), _AUTO_PAD),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _DIRECTION),
     **dict.fromkeys(("ScatterElements", "ScatterND"), _REDUCTION),
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _CODE_BITS),
     "BatchNormalization": {"training_mode": (0,)},
     "BitShift": {"direction": ("LEFT", "RIGHT")},
     "Cast": {"to": _TYPES},

@@ -82,14 +82,17 @@ def made_up(name: str, axis: int) -> str:
     return f"{name}_{axis}"
 
 
-def _dtype(node: Node, kind: str, inputs: Sequence[ValueInfo | None]) -> str:
-    """An element type as the table of operators tells it: the number of an input, ``=attribute``, or itself."""
-    if kind.startswith("="):
-        given = node.attributes.get(kind[1:])
-        if isinstance(given, str):
-            return given
-        kind = "0"
-    if not kind.isdigit():
-        return kind
-    info = inputs[int(kind)] if int(kind) < len(inputs) else None
-    return "f32" if info is None else info.dtype
+def _dtype(node: Node, kinds: str, inputs: Sequence[ValueInfo | None]) -> str:
+    """An element type as the table of operators tells it."""
+    for kind in kinds.split("/"):
+        if kind.startswith("="):
+            given = node.attributes.get(kind[1:])
+            if isinstance(given, str):
+                return given
+        elif not kind.isdigit():
+            return kind
+        else:
+            info = inputs[int(kind)] if int(kind) < len(inputs) else None
+            if info is not None:
+                return info.dtype
+    return "f32"

@@ -148,6 +148,7 @@ const Schemas& schemas() {
     add_elementwise(t);
     add_move(t);
     add_nn(t);
+    add_quantize(t);
     add_sequence(t);
     return t;
   }();

@@ -32,10 +32,11 @@ using Schemas = std::map<std::string, Schema>;
 constexpr std::size_t max_rank = 8;  // of any tensor; engine/ops/plain.h counts on it
 constexpr std::size_t many_inputs = 1 << 20;
 
-// One function per family of operators: ops.cpp, ops_elementwise.cpp, ops_move.cpp, ops_nn.cpp, ops_sequence.cpp.
+// One function per family of operators: ops.cpp, ops_elementwise.cpp, ops_move.cpp, ops_nn.cpp, ops_quantize.cpp, ops_sequence.cpp.
 void add_elementwise(Schemas& schemas);
 void add_move(Schemas& schemas);
 void add_nn(Schemas& schemas);
+void add_quantize(Schemas& schemas);
 void add_sequence(Schemas& schemas);
 
 [[noreturn]] void fail(const Node& node, const std::string& problem, const std::string& remedy = {});

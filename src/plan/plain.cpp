@@ -16,6 +16,7 @@ Prepare plain_operator(const std::string& op) {
     add_plain_elementwise(all);
     add_plain_move(all);
     add_plain_nn(all);
+    add_plain_quantize(all);
     add_plain_sequence(all);
     return all;
   }();

@@ -52,10 +52,12 @@ struct PlainNode {
 using Prepare = PlainKernel (*)(const PlainNode&);
 using PlainOperators = std::map<std::string, Prepare>;
 
-// One function per family, as in graph/schema.h; in plain_elementwise.cpp, plain_move.cpp, plain_nn.cpp, plain_sequence.cpp.
+// One function per family, as in graph/schema.h; in plain_elementwise.cpp, plain_move.cpp, plain_nn.cpp, plain_quantize.cpp,
+// plain_sequence.cpp.
 void add_plain_elementwise(PlainOperators& operators);
 void add_plain_move(PlainOperators& operators);
 void add_plain_nn(PlainOperators& operators);
+void add_plain_quantize(PlainOperators& operators);
 void add_plain_sequence(PlainOperators& operators);
 
 // Null if the operator has none.

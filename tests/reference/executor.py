@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.reference import conv, elementwise, linear, normalization, pooling, shape_ops
+from tests.reference import conv, elementwise, linear, normalization, pooling, quantize, shape_ops
 from tests.reference.arrays import Array, Attributes
 from tests.reference.container import parse
 from tests.reference.decoders import decode
@@ -16,6 +16,7 @@ OPERATORS: dict[str, Callable[[list[Array | None], Attributes], Array]] = {
     "Clip": elementwise.clip,
     "Concat": shape_ops.concat,
     "Conv": conv.conv,
+    "DequantizeLinear": quantize.dequantize_linear,
     "Div": elementwise.div,
     "Dropout": shape_ops.identity,
     "Flatten": shape_ops.flatten,
@@ -28,6 +29,7 @@ OPERATORS: dict[str, Callable[[list[Array | None], Attributes], Array]] = {
     "MatMul": linear.matmul,
     "MaxPool": pooling.max_pool,
     "Mul": elementwise.mul,
+    "QuantizeLinear": quantize.quantize_linear,
     "Relu": elementwise.relu,
     "Reshape": shape_ops.reshape,
     "Sigmoid": elementwise.sigmoid,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bittern.errors import UnsupportedError
+from bittern.exporters.onnx_codes import CODE_OPERATORS, Codes
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, ValueInfoProto
@@ -76,7 +77,8 @@ def export_onnx(network: Network) -> ModelProto:
         raise UnsupportedError(
             f"network {network.name}", f"its decoded weights take {size:,} bytes", "one ONNX file holds at most 2 GiB"
         )
-    nodes = [_node(node, constants) for node in network.nodes]
+    codes = Codes(network, constants)
+    nodes = [made for node in network.nodes for made in codes.around(node, _node(node, constants))]
     used = {name for node in nodes for name in node.input} | {info.name for info in network.outputs}
     filled = {node.inputs[1] for node in network.nodes if node.op == "ConstantOfShape"}
     graph = helper.make_graph(
@@ -85,12 +87,15 @@ def export_onnx(network: Network) -> ModelProto:
         [_value(info) for info in network.inputs],
         [_value(info) for info in network.outputs],
         [
-            numpy_helper.from_array(array.reshape(network.constants[name].shape), name)
-            for name, array in constants.items()
-            if name in used or name not in filled
+            *(
+                numpy_helper.from_array(array.reshape(network.constants[name].shape), name)
+                for name, array in constants.items()
+                if name in used or name not in filled
+            ),
+            *codes.tensors,
         ],
     )
-    opset = max([OPSET, *(_opset(node) for node in network.nodes)])
+    opset = max([OPSET, codes.opset, *(_opset(node) for node in network.nodes)])
     version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True)
     model = helper.make_model(
         graph,
@@ -122,6 +127,8 @@ def _node(node: Node, constants: Mapping[str, NDArray[Any]]) -> NodeProto:
 
     inputs = list(node.inputs)
     attributes: dict[str, Any] = dict(sorted(node.attributes.items()))
+    if node.op in CODE_OPERATORS:
+        attributes = {name: value for name, value in attributes.items() if name in ("axis", "block_size")}
     for name in ("to", "dtype"):
         if name in attributes:
             attributes[name] = getattr(TensorProto, _TYPES[str(attributes[name])])

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.encodings import Dense
+from bittern.encodings import Dense, Encoding, Packed
 from bittern.errors import FormatError, InputError, UnsupportedError
 from bittern.graph import ValueInfo, joined
+from bittern.importers.onnx_codes import CODE_TYPES, NARROW, packed, widened
 from bittern.importers.onnx_functions import inlined
 from bittern.importers.onnx_hints import Hints
-from bittern.importers.onnx_operators import SPECIAL, Context, Step, Unsupported, translate, type_name
+from bittern.importers.onnx_operators import SPECIAL, translate
+from bittern.importers.onnx_steps import Context, Step, Unsupported, type_name
 from bittern.network import Network, read_source, unique
 from bittern.operators import OPERATORS, check_attributes, supported
 from bittern.shapes import Shapes, made_up
@@ -31,8 +33,9 @@ _TYPES = ("F32", "BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "I64")
 def import_onnx(source: str | os.PathLike[str] | bytes | ModelProto) -> Network:
     """Import a model: a path (with its external data), bytes or a loaded ModelProto.
 
-    Weights stay dense and exact; functions of the model are inlined. Raises UnsupportedError that names every operator,
-    attribute and type that cannot be served, FormatError for a damaged model, InputError for an unreadable path.
+    Weights stay exact: floats dense, quantised ones in their codes. Functions of the model are inlined. Raises
+    UnsupportedError that names every operator, attribute and type that cannot be served, FormatError for a damaged
+    model, InputError for an unreadable path.
     """
     model = read_model(source)
     named = isinstance(source, (str, os.PathLike))
@@ -80,9 +83,10 @@ class _Importer:
         self.network = Network(model.graph.name or "network")
         self.hints = Hints(model)
         self.shapes = Shapes(self.network, self.hints)
-        self.tensors: dict[str, TensorProto | NDArray[Any]] = {}
+        self.tensors: dict[str, TensorProto | NDArray[Any] | Encoding] = {}
         self.arrays: dict[str, NDArray[Any]] = {}
         self.alias: dict[str, str] = {}
+        self.bits: dict[str, int] = {}  # of values whose codes have fewer than 8
         self.reasons: dict[str, list[str]] = {}  # why something is not supported -> the nodes
         self.outputs = {info.name for info in self.graph.output}
         self.consumed = {name for node in self.graph.node for name in node.input} | self.outputs
@@ -184,7 +188,10 @@ class _Importer:
                 )
                 continue
             try:
-                dtype = type_name(kind.elem_type, "input of type")
+                if kind.elem_type in NARROW:
+                    dtype, self.bits[info.name] = CODE_TYPES[kind.elem_type]
+                else:
+                    dtype = type_name(kind.elem_type, "input of type")
             except Unsupported as reason:
                 self._refuse(str(reason), info.name)
                 continue
@@ -195,7 +202,7 @@ class _Importer:
             else:
                 self.network.add_input(info.name, _dimensions(info, symbols), dtype)
 
-    def _hold(self, name: str, tensor: TensorProto | NDArray[Any]) -> None:
+    def _hold(self, name: str, tensor: TensorProto | NDArray[Any] | Encoding) -> None:
         """Remember a constant; one that is an output of the network has another name, and is copied at the end."""
         if name in self.outputs:
             self.alias[name] = self._new(f"{name}.value")
@@ -211,12 +218,41 @@ class _Importer:
     def _array(self, name: str, tensor: Any) -> NDArray[Any]:
         if isinstance(tensor, np.ndarray):
             return tensor
+        if isinstance(tensor, Encoding):
+            return tensor.decode()
         import onnx
 
         try:
-            return np.asarray(onnx.numpy_helper.to_array(tensor))
+            return widened(np.asarray(onnx.numpy_helper.to_array(tensor)), tensor.data_type)
         except (ValueError, TypeError, OSError, onnx.checker.ValidationError) as error:
             raise FormatError(f"{self.place}: tensor {name!r}", f"cannot be read ({_line(error)})") from None
+
+    def encoding(self, name: str) -> Encoding | None:
+        """The encoding of a constant value: integers in their bits; None if nodes compute the value."""
+        name = self.alias.get(name, name)
+        tensor = self.tensors.get(name)
+        if tensor is None or isinstance(tensor, Encoding):
+            return tensor
+        array = self.constant(name)
+        if array is None or array.dtype.kind not in "iu":
+            return None if array is None or array.dtype != np.float32 else Dense(np.array(array, order="C"))
+        return packed(array, self._bits(name))
+
+    def _bits(self, name: str) -> int:
+        """The bits of the codes of a value."""
+        name = self.alias.get(name, name)
+        tensor = self.tensors.get(name)
+        if isinstance(tensor, Packed):
+            return tensor.bits
+        if tensor is not None and not isinstance(tensor, (np.ndarray, Encoding)) and tensor.data_type in NARROW:
+            return NARROW[tensor.data_type]
+        array = self.constant(name)
+        return self.bits.get(name, 8) if array is None else 8 * array.dtype.itemsize
+
+    def _dtype(self, name: str) -> str | None:
+        """The element type of a value; None once something unsupported came before it."""
+        info = None if self.reasons else self.shapes.update().get(self.alias.get(name, name))
+        return None if info is None else info.dtype
 
     def _use(self, name: str, node: str) -> str:
         """The name under which the network knows a value; constants are added when they are first used."""
@@ -227,8 +263,10 @@ class _Importer:
         if array.ndim > MAX_RANK:
             self._refuse(f"a constant of {array.ndim} dimensions is not supported (at most {MAX_RANK})", node)
             return name
+        held = self.tensors.get(name)
         try:
-            encoding = Dense(np.array(array, order="C"))
+            coded = held if isinstance(held, Encoding) and held.is_real else None
+            encoding = coded or Dense(np.array(array, order="C"))
         except InputError:
             self._refuse(f"constants of type {array.dtype} are not supported (supported: {', '.join(_TYPES)})", node)
             return name
@@ -277,6 +315,9 @@ class _Importer:
             outputs=self._outputs(node, name),
             attributes=_attributes(node),
             constant=self.constant,
+            encoding=self.encoding,
+            bits=self._bits,
+            dtype=self._dtype,
             shape=self._shape,
             new=self._new,
         )
@@ -303,8 +344,14 @@ class _Importer:
         return info.shape
 
     def _add_step(self, step: Step, node: str) -> None:
+        if step.op == "Constant":
+            for output in step.outputs:
+                self._hold(output, step.constants[output])
+            return
         for name, array in step.constants.items():
             self.tensors[name] = array
+        if step.op == "QuantizeLinear" and "bits" in step.attributes:
+            self.bits[step.outputs[0]] = step.attributes["bits"]
         problems = check_attributes(step.op, step.attributes) + self._rank_problems(step)
         inputs = [self._use(name, node) for name in step.inputs]
         for problem in problems:

@@ -2,72 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# onnx.TensorProto.DataType by number: what the engine computes with, and names of the rest for messages.
-TYPES = {1: "f32", 2: "u8", 3: "i8", 4: "u16", 5: "i16", 6: "i32", 7: "i64", 9: "bool", 12: "u32", 13: "u64"}
-
-
-class Unsupported(Exception):
-    """Why a node cannot be translated."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """A node of a model, with what its translation may look at. Outputs that nobody wants are cut or ``""``."""
-
-    op: str
-    name: str
-    opset: int
-    inputs: list[str]
-    outputs: list[str]
-    attributes: dict[str, Any]
-    constant: Callable[[str], NDArray[Any] | None]
-    shape: Callable[[str], tuple[int | str, ...] | None]  # None: not known
-    new: Callable[[str], str]  # a name like this one that no value has
-
-    def without(self, *names: str) -> dict[str, Any]:
-        """The attributes but these."""
-        return {name: value for name, value in self.attributes.items() if name not in names}
-
-    def step(self, **changes: Any) -> Step:
-        """This node itself, with changes."""
-        same = {"op": self.op, "name": self.name, "inputs": self.inputs, "outputs": self.outputs}
-        return Step(**{**same, "attributes": self.attributes, **changes})
-
-
-@dataclass(frozen=True)
-class Step:
-    """A node of the network that is built, with the constants that it brings along."""
-
-    op: str
-    name: str
-    inputs: list[str]
-    outputs: list[str]
-    attributes: dict[str, Any] = field(default_factory=dict)
-    constants: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+from bittern.importers import onnx_quantized
+from bittern.importers.onnx_steps import Context, Step, Unsupported, type_name
 
 
 def translate(node: Context) -> list[Step]:
     """The nodes that mean what this one means. Raises Unsupported."""
     special = SPECIAL.get(node.op)
     return [node.step()] if special is None else special(node)
-
-
-def type_name(number: Any, what: str) -> str:
-    """The name of an element type. Raises Unsupported for one that the engine does not compute with."""
-    if number in TYPES:
-        return TYPES[number]
-    import onnx
-
-    known = number in onnx.TensorProto.DataType.values()
-    found = onnx.TensorProto.DataType.Name(number).lower() if known else f"type {number}"
-    raise Unsupported(f"{what} {found} is not supported (supported: {', '.join(sorted(TYPES.values()))})")
 
 
 def _moved(node: Context, since: int, kind: type, *names: str) -> list[Step]:
@@ -311,11 +259,13 @@ SPECIAL: dict[str, Callable[[Context], list[Step]]] = {
     "CastLike": _dropping("saturate", "round_mode"),
     "Clip": lambda node: _moved(node, 11, np.float32, "min", "max"),
     "ConstantOfShape": _constant_of_shape,
+    "DequantizeLinear": onnx_quantized.dequantize_linear,
     "Dropout": _dropout,
     "EyeLike": _eye_like,
     "GroupNormalization": _group_normalization,
     "MaxPool": _max_pool,
     "Pad": _pad,
+    "QuantizeLinear": onnx_quantized.quantize_linear,
     "ReduceSum": _reduce(13),
     "Reshape": _reshape,
     "Resize": _resize,
@@ -324,6 +274,7 @@ SPECIAL: dict[str, Callable[[Context], list[Step]]] = {
     "Split": _split,
     "Squeeze": lambda node: _moved(node, 13, np.int64, "axes"),
     "TopK": _top_k,
+    "Transpose": onnx_quantized.transpose,
     "Unsqueeze": lambda node: _moved(node, 13, np.int64, "axes"),
     "Upsample": _upsample,
 }

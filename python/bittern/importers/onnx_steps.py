@@ -1,0 +1,71 @@
+"""What a node of an ONNX model is translated from and to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from bittern.encodings import Encoding
+
+# onnx.TensorProto.DataType by number: what the engine computes with, and names of the rest for messages.
+TYPES = {1: "f32", 2: "u8", 3: "i8", 4: "u16", 5: "i16", 6: "i32", 7: "i64", 9: "bool", 12: "u32", 13: "u64"}
+
+
+class Unsupported(Exception):
+    """Why a node cannot be translated."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """A node of a model, with what its translation may look at. Outputs that nobody wants are cut or ``""``."""
+
+    op: str
+    name: str
+    opset: int
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any]
+    constant: Callable[[str], NDArray[Any] | None]
+    encoding: Callable[[str], Encoding | None]  # of a constant; None if nodes compute the value
+    bits: Callable[[str], int]  # of the codes of a value
+    dtype: Callable[[str], str | None]  # None: not known
+    shape: Callable[[str], tuple[int | str, ...] | None]  # None: not known
+    new: Callable[[str], str]  # a name like this one that no value has
+
+    def without(self, *names: str) -> dict[str, Any]:
+        """The attributes but these."""
+        return {name: value for name, value in self.attributes.items() if name not in names}
+
+    def step(self, **changes: Any) -> Step:
+        """This node itself, with changes."""
+        same = {"op": self.op, "name": self.name, "inputs": self.inputs, "outputs": self.outputs}
+        return Step(**{**same, "attributes": self.attributes, **changes})
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node of the network that is built, with the constants that it brings along.
+
+    ``Constant`` is none: its outputs are among the constants.
+    """
+
+    op: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    constants: Mapping[str, NDArray[Any] | Encoding] = field(default_factory=dict)
+
+
+def type_name(number: Any, what: str) -> str:
+    """The name of an element type. Raises Unsupported for one that the engine does not compute with."""
+    if number in TYPES:
+        return TYPES[number]
+    import onnx
+
+    known = number in onnx.TensorProto.DataType.values()
+    found = onnx.TensorProto.DataType.Name(number).lower() if known else f"type {number}"
+    raise Unsupported(f"{what} {found} is not supported (supported: {', '.join(sorted(TYPES.values()))})")

@@ -1,0 +1,105 @@
+// Operators between numbers and integer codes.
+#include <algorithm>
+#include <iterator>
+
+#include "graph/quantize.h"
+#include "graph/schema.h"
+
+namespace bittern::graph {
+namespace {
+
+using Types = ValueTypes;
+
+constexpr DType code_types[] = {DType::i8, DType::u8, DType::i16, DType::u16, DType::i32};
+constexpr const char* code_names = "i8, u8, i16, u16, i32";
+
+bool is_code(DType type) { return std::find(std::begin(code_types), std::end(code_types), type) != std::end(code_types); }
+
+bool is_single(const Shape& shape) { return std::all_of(shape.begin(), shape.end(), [](std::int64_t size) { return size == 1; }); }
+
+void check_parameters(const Node& node, const Inputs& in) {
+  require_type(node, in, 1, in[1]->dtype == DType::f32, "f32");
+  scale_grid(node, in);
+  if (!given(in, 2)) return;
+  const Shape &scale = in[1]->shape, &zero = in[2]->shape;
+  require(scale == zero || (is_single(scale) && is_single(zero)), node, "scale " + to_string(scale) + " and zero point " + to_string(zero),
+          "they must have one shape");
+}
+
+Types quantize(const Node& node, const Inputs& in) {
+  require_type(node, in, 0, in[0]->dtype == DType::f32, "f32");
+  check_parameters(node, in);
+  const std::string named = string_attribute(node, "output_dtype", "");
+  DType type = given(in, 2) ? in[2]->dtype : DType::u8;
+  if (!named.empty()) {
+    const auto* found = std::find_if(std::begin(code_types), std::end(code_types), [&](DType code) { return named == name_of(code); });
+    require(found != std::end(code_types), node, "output_dtype '" + named + "'", std::string("allowed are ") + code_names);
+    require(!given(in, 2) || type == *found, node, "output_dtype is " + named + ", the zero point is " + name_of(type), "they must agree");
+    type = *found;
+  }
+  require(is_code(type), node, std::string("codes of type ") + name_of(type), std::string("supported: ") + code_names);
+  code_range(node, type);
+  return {{type, in[0]->shape, {}}};
+}
+
+Types dequantize(const Node& node, const Inputs& in) {
+  require_type(node, in, 0, is_code(in[0]->dtype), code_names);
+  check_parameters(node, in);
+  require(!given(in, 2) || in[2]->dtype == in[0]->dtype, node,
+          std::string("the codes are ") + name_of(in[0]->dtype) + ", the zero point is " + (given(in, 2) ? name_of(in[2]->dtype) : ""),
+          "they must be of one type");
+  code_range(node, in[0]->dtype);
+  return {{DType::f32, in[0]->shape, {}}};
+}
+
+}  // namespace
+
+engine::ScaleGrid scale_grid(const Node& node, const std::vector<const ValueType*>& in) {
+  const Shape &x = in[0]->shape, &scale = in[1]->shape;
+  const std::int64_t block = int_attribute(node, "block_size", 0);
+  require(block >= 0, node, "block_size " + std::to_string(block), "it must not be negative");
+  engine::ScaleGrid grid;
+  if (block == 0 && is_single(scale)) {
+    for (const std::int64_t size : x) grid.inner *= size;
+    return grid;
+  }
+  const auto axis = static_cast<std::size_t>(normal_axis(node, int_attribute(node, "axis", 1), x.size()));
+  Shape expected{x[axis]};
+  if (block != 0) {
+    expected = x;
+    expected[axis] = x[axis] == 0 ? 0 : (x[axis] - 1) / block + 1;
+  }
+  require(scale == expected, node, "scale has shape " + to_string(scale) + " for a tensor " + to_string(x),
+          "one number, or shape " + to_string(expected) + (block == 0 ? "; scales of blocks need block_size" : ""));
+  for (std::size_t d = 0; d < x.size(); ++d) (d < axis ? grid.outer : d == axis ? grid.axis : grid.inner) *= x[d];
+  grid.block = block;
+  return grid;
+}
+
+engine::CodeRange code_range(const Node& node, DType type) {
+  const std::int64_t bits = int_attribute(node, "bits", 8), narrow = int_attribute(node, "narrow", 0);
+  require(bits >= 2 && bits <= 8, node, "bits " + std::to_string(bits), "allowed are 2 to 8");
+  require(narrow == 0 || narrow == 1, node, "narrow " + std::to_string(narrow), "allowed are 0, 1");
+  require(bits == 8 || type == DType::i8 || type == DType::u8, node, "bits " + std::to_string(bits) + " in codes of type " + name_of(type),
+          "fewer bits than 8 are held in u8 or i8");
+  require(narrow == 0 || type == DType::i8, node, std::string("narrow in codes of type ") + name_of(type), "only i8 has a narrow range");
+  switch (type) {
+    case DType::u8: return {0, (std::int64_t{1} << bits) - 1};
+    case DType::i8: return {narrow - (std::int64_t{1} << (bits - 1)), (std::int64_t{1} << (bits - 1)) - 1};
+    case DType::u16: return {0, 65535};
+    case DType::i16: return {-32768, 32767};
+    default: return {-(std::int64_t{1} << 31), (std::int64_t{1} << 31) - 1};
+  }
+}
+
+void add_quantize(Schemas& t) {
+  using enum AttributeType;
+  t["QuantizeLinear"] = {.min_inputs = 2, .max_inputs = 3,
+                         .attributes = {{"axis", integer}, {"bits", integer}, {"block_size", integer}, {"narrow", integer}, {"output_dtype", text}},
+                         .infer = quantize, .any_type = true};
+  t["DequantizeLinear"] = {.min_inputs = 2, .max_inputs = 3,
+                           .attributes = {{"axis", integer}, {"bits", integer}, {"block_size", integer}, {"narrow", integer}},
+                           .infer = dequantize, .any_type = true};
+}
+
+}  // namespace bittern::graph
