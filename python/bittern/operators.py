@@ -121,7 +121,7 @@ LSTM | 3-8 | 0 0? 0? | {_CELLS} cell_clip:float=0 input_forget:int=0
 GRU | 3-6 | 0 0? | {_CELLS} linear_before_reset:int=0
 RNN | 3-6 | 0 0? | {_CELLS}
 
-QuantizeLinear | 2-3 | =output_dtype/2/u8 | {_CODES} output_dtype:string
+QuantizeLinear | 2-3 | =output_dtype/2/u8 | {_CODES} output_dtype:string requantize:string
 DequantizeLinear | 2-3 | f32 | {_CODES}
 """
 
@@ -133,6 +133,7 @@ _CODE_BITS: dict[str, tuple[Any, ...]] = {
     "bits": tuple(range(2, 9)),
     "narrow": (0, 1),
     "output_dtype": ("u8", "i8", "u16", "i16", "i32"),
+    "requantize": ("", "tflite"),
 }
 _ONLY: dict[str, dict[str, tuple[Any, ...]]] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"), _AUTO_PAD),

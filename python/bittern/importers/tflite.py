@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bittern.encodings import Dense, Encoding
 from bittern.errors import FormatError, InputError, UnsupportedError
 from bittern.graph import Node, ValueInfo, joined
-from bittern.importers.onnx_operators import Unsupported
+from bittern.importers.onnx_steps import Unsupported
 from bittern.importers.tflite_file import File, Operator, Tensor, read_tflite
 from bittern.importers.tflite_op import FILE, NCHW, RANGES, TO_NCHW, TO_NHWC, TYPES, Op, is_quantized
 from bittern.importers.tflite_operators import TRANSLATIONS
@@ -212,15 +212,16 @@ class Importer:
         dtype = {"i8": np.int8, "u8": np.uint8, "i16": np.int16}[tensor.dtype]
         scale = Dense(tensor.quantization.scale[0].reshape(()).copy())
         return [
-            self.constant(index, "scale", lambda: scale),
-            self.constant(index, "zero_point", lambda: Dense(np.array(point, dtype))),
+            self.constant(index, "scale", lambda: scale, ".scale"),
+            self.constant(index, "zero_point", lambda: Dense(np.array(point, dtype)), ".zero_point"),
         ]
 
-    def constant(self, index: int, role: str, make: Callable[[], Encoding]) -> str:
-        """A constant that belongs to a tensor; made once for each role. The tensor's own elements have no role."""
+    def constant(self, index: int, role: str, make: Callable[[], Encoding], suffix: str = "") -> str:
+        """A constant that belongs to a tensor, made once for each role; without a suffix it gets the tensor's name."""
         if (index, role) not in self.made:
-            name = f"{self.names[index]}.{role}" if role else self.names[index]
-            name = self.new(name) if role or index in self.file.outputs else name
+            name = self.names[index] + suffix
+            if suffix or index in self.file.outputs or name in self.network.constants:
+                name = self.new(name)
             self.network.add_constant(name, make())
             self.made[index, role] = name
         return self.made[index, role]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bittern.errors import InputError
-from bittern.importers.onnx_operators import Unsupported
+from bittern.importers.onnx_steps import Unsupported
 from bittern.importers.tflite_op import NCHW, Op, affine, is_quantized
 
 _PADDING = ("SAME_UPPER", "VALID")

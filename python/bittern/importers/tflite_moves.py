@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bittern.errors import InputError
-from bittern.importers.onnx_operators import Unsupported
+from bittern.importers.onnx_steps import Unsupported
 from bittern.importers.tflite_file import Tensor
 from bittern.importers.tflite_op import AXES_IN_NCHW, FILE, NCHW, Op, is_quantized
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from bittern.encodings import Affine, Dense, Encoding, Packed
 from bittern.errors import InputError
-from bittern.importers.onnx_operators import Unsupported
+from bittern.importers.onnx_steps import Unsupported
 from bittern.importers.tflite_file import Operator, Quantization, Tensor
 from bittern.shape_rules.view import Shape
 
 if TYPE_CHECKING:
-    from bittern.importers.tflite_op import Importer
+    from bittern.importers.tflite import Importer
 
 FILE, NCHW = "", "nchw"
 """Layouts of a value: as in the file, or (four dimensions only) with the channels before the pixels."""
@@ -230,8 +230,9 @@ class Op:
         return name
 
     def rounding(self) -> dict[str, Any]:
-        """The attributes of the QuantizeLinear at this operator's end."""
-        return {}
+        """The attributes of the QuantizeLinear at this operator's end: it rounds as TensorFlow Lite does it."""
+        inputs = (k for k in range(len(self.operator.inputs)) if self.has(k))
+        return {"requantize": "tflite"} if any(self.is_quantized(k) for k in inputs) else {}
 
     def activated(self, value: str) -> str:
         """A value with the activation that is fused into this operator."""
@@ -289,4 +290,5 @@ def affine(
     shape = () if axis is None else (-1,)
     points = Dense(zero_point.astype(np.int32).reshape(shape)) if np.any(zero_point) else None
     scales = Dense(scale.astype(np.float32).reshape(shape))
-    return Affine(Packed.pack(codes, bits, signed=signed), scales, points, axis)
+    held = Dense(codes) if bits >= 32 else Packed.pack(codes, bits, signed=signed)
+    return Affine(held, scales, points, axis)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bittern.errors import InputError
-from bittern.importers.onnx_operators import Unsupported
+from bittern.importers.onnx_steps import Unsupported
 from bittern.importers.tflite_layers import LAYERS
 from bittern.importers.tflite_moves import MOVES, kept_layout, place
 from bittern.importers.tflite_op import FILE, NCHW, Op
