@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bittern.model import load
+from bittern.network import Network
 
 from tests.reference.arrays import Array
 
@@ -160,6 +162,12 @@ def tflite_file(
     )  # fmt: skip
     w.b.Finish(model, b"TFL3")
     return bytes(w.b.Output())
+
+
+def output_of(net: Network, x: Array) -> Array:
+    """The only output of a network for its only input."""
+    (given,), (wanted,) = net.inputs, net.outputs
+    return load(net).run({given.name: x})[wanted.name]
 
 
 def litert_outputs(data: bytes, feeds: Mapping[str, Array]) -> list[Array]:

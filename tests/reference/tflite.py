@@ -1,8 +1,8 @@
 """TensorFlow Lite's integer arithmetic, in NumPy: the multiplier of 31 bits, its two roundings, and the layers on top.
 
 From the public definition: a real multiplier is ``m * 2^(shift - 31)`` with ``2^30 <= m < 2^31``. Accumulators are
-exact 32-bit integers. The older form of the scaling rounds twice: the doubled high half of the product (halves away
-from zero), then the division by a power of two (halves away from zero); the newer form rounds once (halves up).
+exact 32-bit integers. The older form of the scaling rounds twice: the doubled high half of the product (halves up),
+then the division by a power of two (halves away from zero); the newer form rounds once (halves up).
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ def multiplier_of(real: float) -> tuple[int, int]:
 
 
 def doubling_high(a: Array, b: int) -> Array:
-    """The upper half of twice the product of 32-bit integers, rounded to the nearest, halves away from zero."""
+    """The upper half of twice the product of 32-bit integers, rounded to the nearest, halves up."""
     product = a.astype(np.int64) * b
     nudged = product + np.where(product >= 0, 2**30, 1 - 2**30)
     return np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))
@@ -241,6 +241,16 @@ def concatenation(parts: Sequence[Array], axis: int, scales: Sequence[Scale]) ->
 
 def run_file(data: bytes, inputs: Sequence[Array], once: bool = False) -> list[Array]:
     """The outputs of an int8 file for one set of inputs; ``once``: the newer rounding."""
+    outputs, values = _run(data, inputs, once)
+    return [values[index][1] for index in outputs]
+
+
+def run_values(data: bytes, inputs: Sequence[Array], once: bool = False) -> dict[str, Array]:
+    """The same, all tensors by name."""
+    return dict(_run(data, inputs, once)[1].values())
+
+
+def _run(data: bytes, inputs: Sequence[Array], once: bool) -> tuple[list[int], dict[int, tuple[str, Array]]]:
     import tflite
 
     model = tflite.Model.GetRootAs(data, 0)
@@ -271,7 +281,8 @@ def run_file(data: bytes, inputs: Sequence[Array], once: bool = False) -> list[A
             once,
         )
         values[out] = _KINDS[kind](step)
-    return [values[index] for index in graph.OutputsAsNumpy().tolist()]
+    named = {index: (graph.Tensors(index).Name().decode(), array) for index, array in values.items()}
+    return graph.OutputsAsNumpy().tolist(), named
 
 
 class _Options:

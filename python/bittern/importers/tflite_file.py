@@ -205,6 +205,8 @@ class _Reader:
             inputs = self._indices("inputs of the graph", graph.InputsAsNumpy(), len(tensors), 0)
             outputs = self._indices("outputs of the graph", graph.OutputsAsNumpy(), len(tensors), 0)
             name = _text(graph.Name())
+        if not outputs:
+            raise self.damaged("graph", "there are no outputs")
         return File(name, tensors, operators, inputs, outputs)
 
     def _kind(self, code: Any) -> str:

@@ -272,7 +272,7 @@ def _scale(tensor: Tensor) -> Quantization | None:
 def encoding_of(tensor: Tensor, numbers: bool, shape: tuple[int, ...], order: tuple[int, ...]) -> Encoding:
     """The encoding of a constant: affine for integers with a scale if ``numbers`` are wanted, else the elements."""
     assert tensor.data is not None
-    array = np.ascontiguousarray(tensor.data.reshape(shape).transpose(order))
+    array = np.array(tensor.data.reshape(shape).transpose(order), order="C")
     given = tensor.quantization
     if numbers and given is not None and tensor.dtype in _CODES:
         axis = None if given.axis is None else order.index(given.axis + len(shape) - tensor.data.ndim)
