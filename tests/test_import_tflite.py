@@ -17,7 +17,8 @@ from tests.reference.arrays import Array
 
 pytest.importorskip("tflite", reason="the package tflite is not installed (pip install 'bittern[tflite]')")
 
-from tests.tflite_cases import CASES, Case, Const, floats
+from tests.reference.tflite import Window
+from tests.tflite_cases import CASES, Case, Const, convolved, floats
 from tests.tflite_models import Operator, Tensor, constant, litert_outputs, output_of, tflite_file
 
 
@@ -191,7 +192,8 @@ def test_lstm_with_peepholes_and_clip(major: bool) -> None:
 
 
 def test_layers_stay_in_one_layout() -> None:
-    """Between convolutions everything works where the channels are; only inputs and outputs are turned."""
+    """Between convolutions everything works where the channels are; only inputs and outputs are turned. Zeros around
+    an image are the convolution's, and a flattened image keeps its order: the weight behind it changes its own."""
     shape, wide = (1, 6, 6, 4), (1, 6, 6, 8)
     window = {"Padding": 0, "StrideH": 1, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1}
     tensors = {
@@ -201,7 +203,11 @@ def test_layers_stay_in_one_layout() -> None:
         "v": constant(floats(4, 3, 3, 8)),
         "alpha": constant(floats(1, 1, 4)),
         "pads": constant(np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32)),
-        **{name: Tensor(shape) for name in ("c", "d", "e", "f", "y")},
+        **{name: Tensor(shape) for name in ("c", "d", "e", "f", "h")},
+        "flat": constant(np.array([-1, 144], np.int32)),
+        "r": Tensor((1, 144)),
+        "m": constant(floats(3, 144)),
+        "y": Tensor((1, 3)),
         "g": Tensor(wide),
         "p": Tensor((1, 8, 8, 8)),
     }
@@ -212,13 +218,25 @@ def test_layers_stay_in_one_layout() -> None:
         Operator("ADD", ["c", "e"], ["f"]),
         Operator("CONCATENATION", ["f", "d"], ["g"], "Concatenation", {"Axis": -1}),
         Operator("PAD", ["g", "pads"], ["p"]),
-        Operator("CONV_2D", ["p", "v", "b"], ["y"], "Conv2D", {**window, "Padding": 1}),
+        Operator("CONV_2D", ["p", "v", "b"], ["h"], "Conv2D", {**window, "Padding": 1}),
+        Operator("RESHAPE", ["h", "flat"], ["r"]),
+        Operator("FULLY_CONNECTED", ["r", "m", None], ["y"], "FullyConnected"),
     ]
     net = convert(tflite_file(tensors, operators, ["x"], ["y"]))
     assert [node.op for node in net.nodes] == [
-        *("Transpose", "Conv", "PRelu", "Mul", "Add", "Concat", "Pad", "Conv", "Transpose")
+        *("Transpose", "Conv", "PRelu", "Mul", "Add", "Concat", "Conv", "Reshape", "Gemm")
     ]
-    assert [(info.name, info.shape) for info in (*net.inputs, *net.outputs)] == [("x", shape), ("y", shape)]
+    assert net.nodes[6].attributes["pads"] == [1, 1, 1, 1]
+    assert [(info.name, info.shape) for info in (*net.inputs, *net.outputs)] == [("x", shape), ("y", (1, 3))]
+    x = floats(*shape)
+    values = {
+        name: np.asarray(tensor.data).astype(np.float64) for name, tensor in tensors.items() if name in "wbvmalpha"
+    }
+    same = Window((3, 3), (1, 1), True)
+    c = convolved(x, values["w"], values["b"], same)
+    d = np.where(c > 0, c, c * values["alpha"])
+    h = convolved(np.concatenate([c + d * values["alpha"], d], axis=3), values["v"], values["b"], same)
+    assert_within(output_of(net, x), (h.reshape(1, 144) @ values["m"].T).astype(np.float32), 1e-3)
 
 
 def test_free_sizes_and_shapes_computed_from_them() -> None:

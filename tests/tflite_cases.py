@@ -44,7 +44,8 @@ def ints(*values: Any) -> Const:
 IMAGE = floats(2, 6, 5, 4)
 
 
-def _conv(x: Array, weight: Array, bias: Array, window: Window) -> Array:
+def convolved(x: Array, weight: Array, bias: Array, window: Window) -> Array:
+    """A convolution of an image in NHWC, weight OHWI, in float64; grouped if the weight has fewer channels."""
     group = x.shape[3] // weight.shape[3]
     parts = []
     for g in range(group):
@@ -117,7 +118,7 @@ def _layers() -> dict[str, Case]:
     weight, bias = floats(6, 3, 3, 4), floats(6)
     options = {"Padding": SAME, "StrideH": 2, "StrideW": 1, "DilationHFactor": 1, "DilationWFactor": 1}
     dilated = {"Padding": VALID, "StrideH": 1, "StrideW": 1, "DilationHFactor": 2, "DilationWFactor": 1}
-    same = _conv(IMAGE, weight, bias, Window((3, 3), (2, 1), True))
+    same = convolved(IMAGE, weight, bias, Window((3, 3), (2, 1), True))
     split = floats(6, 3, 3, 2)
     deep, deep_bias = floats(1, 3, 3, 8), floats(8)
     depth = {**options, "StrideH": 1, "DepthMultiplier": 2}
@@ -137,14 +138,14 @@ def _layers() -> dict[str, Case]:
         "conv_dilated": Case(
             "CONV_2D",
             [IMAGE, Const(weight), Const(bias)],
-            [_conv(IMAGE, weight, bias, Window((3, 3), (1, 1), False, (2, 1)))],
+            [convolved(IMAGE, weight, bias, Window((3, 3), (1, 1), False, (2, 1)))],
             "Conv2D",
             dilated,
         ),
         "conv_grouped": Case(
             "CONV_2D",
             [IMAGE, Const(split), Const(bias)],
-            [_conv(IMAGE, split, bias, Window((3, 3), (2, 1), True))],
+            [convolved(IMAGE, split, bias, Window((3, 3), (2, 1), True))],
             "Conv2D",
             options,
         ),

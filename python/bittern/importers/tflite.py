@@ -49,6 +49,9 @@ class Importer:
         self.broken: set[int] = set()  # what could not be computed because of a reported reason
         self.made: dict[tuple[int, str], str] = {}  # tensor, role -> constant of the network
         self.constants: dict[int, Tensor] = {t.index: t for t in file.tensors if t.data is not None}
+        # What a layer may take in place of a moved value: the map that was flattened, or padded by these zeros.
+        self.flattened: dict[int, int] = {}
+        self.padded: dict[int, tuple[int, list[int]]] = {}
         self.pending: list[Node] = []
         self.reasons: dict[str, list[str]] = {}
 

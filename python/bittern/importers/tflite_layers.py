@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bittern.errors import InputError
 from bittern.importers.onnx_steps import Unsupported
-from bittern.importers.tflite_op import NCHW, Op, affine, is_quantized
+from bittern.importers.tflite_op import NCHW, Op, affine, encoding_of, is_quantized
 
 _PADDING = ("SAME_UPPER", "VALID")
 
@@ -24,6 +25,16 @@ def _window(op: Op) -> dict[str, Any]:
     }
     dilations = [op.positive("DilationHFactor", 1), op.positive("DilationWFactor", 1)]
     return attributes | ({"dilations": dilations} if dilations != [1, 1] else {})
+
+
+def _unpadded(op: Op) -> tuple[str, dict[str, Any]]:
+    """A convolution's input and window; zeros that a PAD puts around an image become the window's own."""
+    window = _window(op)
+    source = op.importer.padded.get(op.index(0))
+    if source is None or window["auto_pad"] != "VALID":
+        return op.real(0, NCHW), window
+    del window["auto_pad"]
+    return op.importer.value(source[0], True, NCHW), {**window, "pads": source[1]}
 
 
 def _weight_shape(op: Op, rank: int) -> tuple[int, ...]:
@@ -60,10 +71,11 @@ def conv_2d(op: Op) -> None:
     channels = op.shape(0)[3] if op.rank(0) == 4 else None
     if not isinstance(channels, int) or channels % shape[3]:
         raise InputError("input", f"has shape {list(op.shape(0))}, the weight has shape {list(shape)}")
-    attributes = {**_window(op), "kernel_shape": list(shape[1:3])}
+    x, window = _unpadded(op)
+    attributes = {**window, "kernel_shape": list(shape[1:3])}
     if channels != shape[3]:
         attributes["group"] = channels // shape[3]
-    inputs = [op.real(0, NCHW), op.weight(1, (0, 3, 1, 2)), *_bias(op)]
+    inputs = [x, op.weight(1, (0, 3, 1, 2)), *_bias(op)]
     op.result(op.activated(op.emit("Conv", inputs, **attributes)), layout=NCHW)
 
 
@@ -72,8 +84,9 @@ def depthwise_conv_2d(op: Op) -> None:
     channels = op.shape(0)[3] if op.rank(0) == 4 else None
     if not isinstance(channels, int) or not channels or shape[0] != 1 or shape[3] % channels:
         raise InputError("input", f"has shape {list(op.shape(0))}, the weight has shape {list(shape)}")
-    attributes = {**_window(op), "kernel_shape": list(shape[1:3]), "group": channels}
-    inputs = [op.real(0, NCHW), op.weight(1, (3, 0, 1, 2)), *_bias(op)]
+    x, window = _unpadded(op)
+    attributes = {**window, "kernel_shape": list(shape[1:3]), "group": channels}
+    inputs = [x, op.weight(1, (3, 0, 1, 2)), *_bias(op)]
     op.result(op.activated(op.emit("Conv", inputs, **attributes)), layout=NCHW)
 
 
@@ -122,11 +135,17 @@ def fully_connected(op: Op) -> None:
         raise Unsupported("FULLY_CONNECTED with shuffled weights is not supported")
     rows, columns = _weight_shape(op, 2)
     shape = op.shape(0)
-    if len(shape) == 2 and shape[1] == columns:
+    weight = ""
+    if (source := _flattened(op)) is not None:
+        # The map as it is held, and the weight's columns in its order, in place of turning the map.
+        pixels = op.importer.value(source, False, NCHW)
+        x = op.decoded(op.emit("Reshape", [pixels, op.int64("rows", [-1, columns])]), 0)
+        weight = _reordered(op, source)
+    elif len(shape) == 2 and shape[1] == columns:
         x = op.real(0)
     else:
         x = op.decoded(op.emit("Reshape", [op.plain(0), op.int64("rows", [-1, columns])]), 0)
-    value = op.activated(op.emit("Gemm", [x, op.weight(1, (0, 1)), *_bias(op)], transB=1))
+    value = op.activated(op.emit("Gemm", [x, weight or op.weight(1, (0, 1)), *_bias(op)], transB=1))
     if not op.option("KeepNumDims", False) or len(shape) == 2:
         op.result(value)
         return
@@ -135,6 +154,27 @@ def fully_connected(op: Op) -> None:
     if lead.count(-1) > 1:
         raise Unsupported("FULLY_CONNECTED that keeps several free dimensions is not supported")
     op.result(op.emit("Reshape", [op.coded(value), op.int64("shape", [*lead, rows])]), numbers=False)
+
+
+def _flattened(op: Op) -> int | None:
+    """The map whose elements, flattened, are the input, if the weight's columns can follow another order."""
+    source, scale = op.importer.flattened.get(op.index(0)), op.tensor(1).quantization
+    if source is None or not op.is_constant(1) or (scale is not None and scale.axis == 1):
+        return None
+    pixels = np.prod([int(size) for size in (op.importer.shape(source) or ())[1:]])
+    return source if pixels == op.tensor(1).shape[1] else None
+
+
+def _reordered(op: Op, source: int) -> str:
+    """The weight with columns for channels, then pixels."""
+    tensor = op.tensor(1)
+    pixels = [int(size) for size in (op.importer.shape(source) or ())[1:]]
+    assert tensor.data is not None
+    data = tensor.data.reshape(-1, *pixels).transpose(0, 3, 1, 2).reshape(tensor.shape)
+    role = f"channels first {pixels}"
+    return op.importer.constant(
+        op.index(1), role, lambda: encoding_of(replace(tensor, data=data), True, tensor.shape, (0, 1))
+    )
 
 
 def batch_matmul(op: Op) -> None:

@@ -37,6 +37,11 @@ def reshape_to(op: Op, target: Sequence[int], k: int = 0) -> None:
     # One pixel, or one channel: both layouts have the elements in the same order.
     if op.layout(k) and (shape[1:3] == (1, 1) or shape[3] == 1):
         layout = NCHW
+    pixels = [size for size in shape[1:] if isinstance(size, int)]
+    if op.layout(k) and len(pixels) == 3 and op.keeps_scale((k,)):
+        rows, columns = shape[0], int(np.prod(pixels))
+        if list(target) in ([rows, columns], [-1, columns], [rows, -1]):
+            op.importer.flattened[op.operator.outputs[0]] = op.index(k)
     value, numbers = moved(op, k, layout)
     op.result(op.emit("Reshape", [value, op.int64("shape", target)]), numbers=numbers)
 
@@ -229,6 +234,14 @@ def pad(op: Op) -> None:
         op.result(op.emit("Identity", [x]), layout=layout, numbers=not codes)
         return
     pads, names = _pad_inputs(op, pairs, axes, layout)
+    if (
+        op.rank(0) == 4
+        and op.keeps_scale()
+        and not op.has(2)
+        and not pairs[0][0] + pairs[0][1] + pairs[3][0] + pairs[3][1]
+    ):
+        sides = [pairs[axis][side] for side in (0, 1) for axis in (1, 2)]
+        op.importer.padded[op.operator.outputs[0]] = (op.index(0), sides)
     if fill and op.has(2) and op.rank(2):
         fill = op.emit("Reshape", [fill, op.int64("scalar", [])])
     op.result(op.emit("Pad", [x, pads, fill, names]), layout=layout, numbers=not codes)
