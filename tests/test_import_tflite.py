@@ -229,9 +229,7 @@ def test_layers_stay_in_one_layout() -> None:
     assert net.nodes[6].attributes["pads"] == [1, 1, 1, 1]
     assert [(info.name, info.shape) for info in (*net.inputs, *net.outputs)] == [("x", shape), ("y", (1, 3))]
     x = floats(*shape)
-    values = {
-        name: np.asarray(tensor.data).astype(np.float64) for name, tensor in tensors.items() if name in "wbvmalpha"
-    }
+    values = {name: np.asarray(tensors[name].data).astype(np.float64) for name in ("w", "b", "v", "m", "alpha")}
     same = Window((3, 3), (1, 1), True)
     c = convolved(x, values["w"], values["b"], same)
     d = np.where(c > 0, c, c * values["alpha"])

@@ -189,6 +189,33 @@ def test_form() -> None:
     assert_equal(bias.codes.decode(), np.asarray(LAYERS["conv_relu6"].constants["bias"].data))
 
 
+def test_flattened_maps_and_zeros_around_them() -> None:
+    """PAD goes into the convolution, the weight behind a flattened map changes its order: still the same codes."""
+    tensors = {
+        "x": Tensor((1, 5, 4, 3), "int8", None, [0.05], [4]),
+        "pads": constant(np.array([[0, 0], [1, 1], [0, 1], [0, 0]], np.int32)),
+        "p": Tensor((1, 7, 5, 3), "int8", None, [0.05], [4]),
+        **weights((6, 3, 3, 3), 0, 0.05, 6),
+        "c": Tensor((1, 5, 3, 6), "int8", None, [0.07], [-9]),
+        "shape": constant(np.array([-1, 90], np.int32)),
+        "r": Tensor((1, 90), "int8", None, [0.07], [-9]),
+        "m": constant(codes(8, 90), scale=[0.01]),
+        "y": Tensor((1, 8), "int8", None, [0.4], [3]),
+    }
+    operators = [
+        Operator("PAD", ["x", "pads"], ["p"]),
+        Operator("CONV_2D", ["p", "weight", "bias"], ["c"], "Conv2D", window(1, (1, 1), **DILATED), version=3),
+        Operator("RESHAPE", ["c", "shape"], ["r"]),
+        Operator("FULLY_CONNECTED", ["r", "m", None], ["y"], "FullyConnected", version=4),
+    ]
+    data, x = tflite_file(tensors, operators, ["x"], ["y"]), codes(1, 5, 4, 3)
+    net = convert(data)
+    form = ["DequantizeLinear", "Gemm", "QuantizeLinear"]
+    assert [node.op for node in net.nodes] == ["Transpose", form[0], "Conv", form[2], "Reshape", *form]
+    (expected,) = run_file(data, [x], once=True)
+    assert_equal(output_of(net, x), expected)
+
+
 def test_saturation_serves_as_relu() -> None:
     """With its zero at the lowest code a layer needs no activation of its own."""
     ops = [node.op for node in convert(file_of(LAYERS["depthwise_relu"])[0]).nodes]

@@ -359,6 +359,7 @@ _KINDS: dict[str, Callable[[_Step], Array]] = {
     "FULLY_CONNECTED": lambda s: fully_connected(*s.layer, s.ends, s.options["FusedActivationFunction"], s.once),
     "MAX_POOL_2D": _pool(max_pool),
     "MEAN": _mean,
+    "PAD": lambda s: np.pad(s.inputs[0], s.inputs[1], constant_values=s.scales[-1].zero),
     "RESHAPE": lambda s: s.inputs[0].reshape(s.inputs[1]),
     "SOFTMAX": lambda s: softmax(s.inputs[0], s.options["Beta"], [s.scales[0], s.scales[-1]]),
 }

@@ -234,12 +234,8 @@ def pad(op: Op) -> None:
         op.result(op.emit("Identity", [x]), layout=layout, numbers=not codes)
         return
     pads, names = _pad_inputs(op, pairs, axes, layout)
-    if (
-        op.rank(0) == 4
-        and op.keeps_scale()
-        and not op.has(2)
-        and not pairs[0][0] + pairs[0][1] + pairs[3][0] + pairs[3][1]
-    ):
+    plane = op.rank(0) == 4 and set(axes) <= {1, 2} and not op.is_constant(0)
+    if plane and op.keeps_scale() and not op.has(2):
         sides = [pairs[axis][side] for side in (0, 1) for axis in (1, 2)]
         op.importer.padded[op.operator.outputs[0]] = (op.index(0), sides)
     if fill and op.has(2) and op.rank(2):
