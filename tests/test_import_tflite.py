@@ -1,5 +1,6 @@
 """TensorFlow Lite import: real models, every operator in both layouts, integer graphs, damage refused in one line."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from bittern.cli import main
 from bittern.errors import Error, FormatError, InputError, UnsupportedError
 from bittern.importers import convert
+from bittern.importers.tflite_operators import TRANSLATIONS
 from bittern.model import load
 from bittern.network import Network
 
@@ -388,7 +390,18 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source.write_bytes(one_operator())
     assert main(["convert", str(source), "-o", str(target)]) == 0
     assert Network.load(target).nodes[0].op == "Relu"
+    assert main(["verify", str(target), "--against", str(source)]) == 0
+    assert "dense scalar run" in capsys.readouterr().out
     source.write_bytes(one_operator("SVDF"))
     capsys.readouterr()
     assert main(["convert", str(source), "-o", str(target)]) == 2
     assert "operator SVDF is not supported ('y')" in capsys.readouterr().err
+
+
+def test_documented_operators(repository: Path) -> None:
+    """docs/python.md lists what is read, and every one of them has a case here or in the tests of integer graphs."""
+    text = (repository / "docs" / "python.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"\* Operators: ([A-Z0-9_,\s]+);", text)
+    assert listed.replace(",", " ").split() == sorted(TRANSLATIONS)
+    elsewhere = {"DEQUANTIZE", "QUANTIZE", "UNIDIRECTIONAL_SEQUENCE_LSTM"}
+    assert {case.kind for case in CASES.values()} | elsewhere == set(TRANSLATIONS)

@@ -98,6 +98,17 @@ def _softmax(x: Array, beta: float = 1.0) -> Array:
     return np.asarray(e / e.sum(axis=-1, keepdims=True))
 
 
+def _local_response(x: Array, radius: int, bias: float, alpha: float, beta: float) -> Array:
+    squares = [np.square(x[..., max(0, c - radius) : c + radius + 1]).sum(axis=-1) for c in range(x.shape[-1])]
+    return np.asarray(x / (bias + alpha * np.stack(squares, axis=-1)) ** beta)
+
+
+def _to_batch(x: Array, block: tuple[int, int], pads: Sequence[tuple[int, int]]) -> Array:
+    x = np.pad(x, [(0, 0), *pads, (0, 0)])
+    parts = [x[:, i :: block[0], j :: block[1]] for i in range(block[0]) for j in range(block[1])]
+    return np.concatenate(parts, axis=0)
+
+
 def _pools() -> dict[str, Case]:
     window = Window((3, 2), (2, 1), True)
     options = {"Padding": SAME, "StrideH": 2, "StrideW": 1, "FilterHeight": 3, "FilterWidth": 2}
@@ -266,6 +277,15 @@ def _elementwise() -> dict[str, Case]:
         ),
         "logical_not": Case("LOGICAL_NOT", [IMAGE > 0], [IMAGE <= 0]),
         "logical_and": Case("LOGICAL_AND", [IMAGE > 0, other > 0], [(IMAGE > 0) & (other > 0)]),
+        "logical_or": Case("LOGICAL_OR", [IMAGE > 0, other > 0], [(IMAGE > 0) | (other > 0)]),
+        "select_same": Case("SELECT", [IMAGE > 0, IMAGE, other], [np.where(IMAGE > 0, IMAGE, other)]),
+        "local_response_normalization": Case(
+            "LOCAL_RESPONSE_NORMALIZATION",
+            [IMAGE],
+            [_local_response(e, 1, 1.5, 0.25, 0.75)],
+            "LocalResponseNormalization",
+            {"Radius": 1, "Bias": 1.5, "Alpha": 0.25, "Beta": 0.75},
+        ),
         "select": Case("SELECT_V2", [IMAGE > 0, IMAGE, Const(channel)], [np.where(IMAGE > 0, IMAGE, channel)]),
         "softmax": Case("SOFTMAX", [IMAGE], [_softmax(IMAGE)], "Softmax", {"Beta": 1.0}),
         "softmax_beta": Case("SOFTMAX", [IMAGE[0, 0]], [_softmax(IMAGE[0, 0], beta)], "Softmax", {"Beta": beta}),
@@ -354,6 +374,14 @@ def _moves() -> dict[str, Case]:
             [IMAGE[..., 2]],
             "StridedSlice",
             {"BeginMask": 7, "EndMask": 7, "ShrinkAxisMask": 8},
+        ),
+        "space_to_batch": Case(
+            "SPACE_TO_BATCH_ND",
+            [IMAGE, ints(2, 3), ints((0, 0), (1, 0))],
+            [_to_batch(IMAGE, (2, 3), [(0, 0), (1, 0)])],
+        ),
+        "batch_to_space": Case(
+            "BATCH_TO_SPACE_ND", [_to_batch(IMAGE, (2, 3), [(0, 0), (1, 0)]), ints(2, 3), ints((0, 0), (1, 0))], [IMAGE]
         ),
         "gather": Case("GATHER", [IMAGE, indices], [IMAGE[:, [2, 0, 3]]], "Gather", {"Axis": 1}),
         "tile": Case("TILE", [IMAGE, ints(1, 2, 1, 3)], [np.tile(IMAGE, (1, 2, 1, 3))]),

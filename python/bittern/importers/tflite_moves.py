@@ -327,6 +327,54 @@ def blocks(name: str) -> Callable[[Op], None]:
     return translate
 
 
+def _blocks_of_batch(op: Op) -> tuple[list[int], list[int], list[list[int]]]:
+    """Height and width, the block, and entries before and after in height and width."""
+    if op.rank(0) != 4:
+        raise Unsupported(f"{op.kind} of {op.rank(0)} dimensions is not supported (supported: 4)")
+    size = [n for n in op.shape(0)[1:] if isinstance(n, int)]
+    if len(size) != 3:
+        raise Unsupported(f"{op.kind} of an image of unknown size is not supported")
+    block, edges = op.integers(1, "a block"), op.integers(2, "edges")
+    if len(block) != 2 or min(block) < 1 or len(edges) != 4 or min(edges) < 0:
+        raise InputError("block and edges", f"are {block} and {edges}")
+    return size, block, [edges[:2], edges[2:]]
+
+
+def space_to_batch(op: Op) -> None:
+    """Every pixel of a block becomes an image of its own: the offset is the slow part of the batch."""
+    (height, width, channels), (rows, columns), edges = _blocks_of_batch(op)
+    value, numbers = moved(op, 0, FILE)
+    if numbers and op.is_quantized():
+        raise Unsupported("SPACE_TO_BATCH_ND that changes the scale is not supported")
+    height, width = height + sum(edges[0]), width + sum(edges[1])
+    if height % rows or width % columns:
+        raise InputError("block", f"is {rows} x {columns} for a padded image of {height} x {width}")
+    if any(map(any, edges)):
+        pads = op.int64("pads", [edges[0][0], edges[1][0], edges[0][1], edges[1][1]])
+        value = op.emit("Pad", [value, pads, _zero_code(op, op.tensor(0)), op.int64("axes", [1, 2])])
+    target = [-1, height // rows, rows, width // columns, columns, channels]
+    value = op.emit("Reshape", [value, op.int64("blocks", target)])
+    value = op.emit("Transpose", [value], perm=[2, 4, 0, 1, 3, 5])
+    target = [-1, height // rows, width // columns, channels]
+    op.result(op.emit("Reshape", [value, op.int64("shape", target)]), numbers=numbers)
+
+
+def batch_to_space(op: Op) -> None:
+    (height, width, channels), (rows, columns), edges = _blocks_of_batch(op)
+    value, numbers = moved(op, 0, FILE)
+    target = [rows, columns, -1, height, width, channels]
+    value = op.emit("Reshape", [value, op.int64("blocks", target)])
+    value = op.emit("Transpose", [value], perm=[2, 3, 0, 4, 1, 5])
+    value = op.emit("Reshape", [value, op.int64("shape", [-1, height * rows, width * columns, channels])])
+    if any(map(any, edges)):
+        starts, ends = [edge[0] for edge in edges], [height * rows - edges[0][1], width * columns - edges[1][1]]
+        if any(start >= end for start, end in zip(starts, ends, strict=True)):
+            raise InputError("crops", f"are {edges} of an image of {height * rows} x {width * columns}")
+        inputs = [op.int64("starts", starts), op.int64("ends", ends), op.int64("axes", [1, 2])]
+        value = op.emit("Slice", [value, *inputs])
+    op.result(value, numbers=numbers)
+
+
 def cast(op: Op) -> None:
     if op.is_quantized() or is_quantized(op.output()):
         raise Unsupported("CAST of quantized values is not supported")
@@ -359,6 +407,7 @@ def dequantize(op: Op) -> None:
 
 
 MOVES: dict[str, Callable[[Op], None]] = {
+    "BATCH_TO_SPACE_ND": batch_to_space,
     "BROADCAST_TO": broadcast_to,
     "CAST": cast,
     "CONCATENATION": concatenation,
@@ -374,6 +423,7 @@ MOVES: dict[str, Callable[[Op], None]] = {
     "RESHAPE": reshape,
     "SHAPE": shape_of,
     "SLICE": slice_,
+    "SPACE_TO_BATCH_ND": space_to_batch,
     "SPACE_TO_DEPTH": blocks("SpaceToDepth"),
     "SPLIT": split(0, 1),
     "SPLIT_V": split(2, 0),
