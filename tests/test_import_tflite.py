@@ -274,6 +274,22 @@ def test_outputs_that_are_inputs_or_constants() -> None:
     assert found["x"].tolist() == [-1, 2] and found["y"].tolist() == [0, 2]
 
 
+def test_names() -> None:
+    """Inputs and outputs keep theirs; inside, the first of several joined names is enough, made unique."""
+    tensors = {name: Tensor((2,)) for name in ("x;0", "a;b;c", "a;d", "y;z")}
+    tensors["a"] = constant(floats(2))
+    operators = [
+        Operator("RELU", ["x;0"], ["a;b;c"]),
+        Operator("ADD", ["a;b;c", "a"], ["a;d"]),
+        Operator("NEG", ["a;d"], ["y;z"]),
+    ]
+    net = convert(tflite_file(tensors, operators, ["x;0"], ["y;z"]))
+    assert [node.name for node in net.nodes] == ["a", "a_2", "y"]
+    assert [node.outputs for node in net.nodes] == [["a"], ["a_2"], ["y;z"]]
+    assert list(net.constants) == ["a_3"]
+    assert output_of(net, np.array([-1, 2], np.float32)).tolist() == (-np.array([0, 2]) - floats(2)).tolist()
+
+
 # Refusals
 
 

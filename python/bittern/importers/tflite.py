@@ -42,8 +42,8 @@ class Importer:
         self.file, self.place = file, place
         self.network = Network(file.name or "network")
         self.shapes = Shapes(self.network)
-        self.taken = {name for name in (tensor.name for tensor in file.tensors) if name}
         self.names = self._value_names()
+        self.taken = set(self.names)
         self.node_names: set[str] = set()
         self.forms: dict[tuple[int, bool, str], str] = {}  # tensor, is it numbers, layout -> value
         self.broken: set[int] = set()  # what could not be computed because of a reported reason
@@ -104,15 +104,20 @@ class Importer:
     # Names and values
 
     def _value_names(self) -> list[str]:
-        """A name for every tensor: inputs and outputs come first and keep theirs."""
+        """A name for every tensor: inputs and outputs come first and keep theirs.
+
+        Converters join the names of all operators that became one by semicolons: the first of them is enough inside.
+        """
         names = [""] * len(self.file.tensors)
         taken: set[str] = set()
         first = [*self.file.inputs, *self.file.outputs]
-        for index in [*first, *range(len(names))]:
+        computed = [index for operator in self.file.operators for index in operator.outputs]
+        for index in [*first, *computed, *range(len(names))]:
             if not names[index]:
-                names[index] = unique(self.file.tensors[index].name or f"tensor_{index}", taken)
+                name = self.file.tensors[index].name
+                name = name if index in first else name.split(";")[0]
+                names[index] = unique(name or f"tensor_{index}", taken)
                 taken.add(names[index])
-        self.taken |= taken
         return names
 
     def new(self, name: str) -> str:
@@ -213,17 +218,18 @@ class Importer:
             problem = f"has zero point {point}" if tensor.quantization.scale[0] else "has scale 0"
             raise FormatError(f"{self.place}: tensor {index} {tensor.name!r}", problem, "the file is damaged")
         dtype = {"i8": np.int8, "u8": np.uint8, "i16": np.int16}[tensor.dtype]
+        name = self.names[index]
         scale = Dense(tensor.quantization.scale[0].reshape(()).copy())
         return [
-            self.constant(index, "scale", lambda: scale, ".scale"),
-            self.constant(index, "zero_point", lambda: Dense(np.array(point, dtype)), ".zero_point"),
+            self.constant(index, "scale", lambda: scale, f"{name}.scale"),
+            self.constant(index, "zero_point", lambda: Dense(np.array(point, dtype)), f"{name}.zero_point"),
         ]
 
-    def constant(self, index: int, role: str, make: Callable[[], Encoding], suffix: str = "") -> str:
-        """A constant that belongs to a tensor, made once for each role; without a suffix it gets the tensor's name."""
+    def constant(self, index: int, role: str, make: Callable[[], Encoding], name: str = "") -> str:
+        """A constant that belongs to a tensor, made once for each role; without a name it gets the tensor's."""
         if (index, role) not in self.made:
-            name = self.names[index] + suffix
-            if suffix or index in self.file.outputs or name in self.network.constants:
+            given, name = name, name or self.names[index]
+            if given or index in self.file.outputs or name in self.network.constants:
                 name = self.new(name)
             self.network.add_constant(name, make())
             self.made[index, role] = name

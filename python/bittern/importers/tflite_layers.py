@@ -63,7 +63,8 @@ def _bias(op: Op, k: int = 2, x: int = 0, weight: int = 1) -> list[str]:
     narrow, zero = codes.astype(np.int32), np.zeros(scale.size, np.int64)
     # Layers may share the codes, but each has scales of its own.
     role = f"bias.{op.index(x)}.{op.index(weight)}"
-    return [op.importer.constant(op.index(k), role, lambda: affine(narrow, "i32", scale, zero, axis))]
+    name = f"{op.base}.bias"
+    return [op.importer.constant(op.index(k), role, lambda: affine(narrow, "i32", scale, zero, axis), name)]
 
 
 def conv_2d(op: Op) -> None:
