@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from bittern.encodings import Dense, Encoding, Packed
 from bittern.errors import FormatError, InputError, UnsupportedError
 from bittern.graph import ValueInfo, joined
-from bittern.importers.onnx_codes import CODE_TYPES, NARROW, packed, widened
+from bittern.importers.onnx_codes import CODE_TYPES, MOVES, NARROW, READERS, packed, widened
 from bittern.importers.onnx_functions import inlined
 from bittern.importers.onnx_hints import Hints
-from bittern.importers.onnx_operators import SPECIAL, translate
+from bittern.importers.onnx_operators import DOMAINS, SPECIAL, translate
 from bittern.importers.onnx_steps import Context, Step, Unsupported, type_name
 from bittern.network import Network, read_source, unique
 from bittern.operators import OPERATORS, check_attributes, supported
@@ -279,13 +279,14 @@ class _Importer:
     # Nodes
 
     def _add(self, node: NodeProto, name: str) -> None:
-        if node.domain not in ("", "ai.onnx"):
+        own = node.domain in ("", "ai.onnx")
+        if not own and node.op_type not in DOMAINS.get(node.domain, {}):
             self._refuse(f"operator {node.op_type} of domain {node.domain!r} is not supported", name)
             return
-        if node.op_type == "Constant":
+        if own and node.op_type == "Constant":
             self._add_constant_node(node, name)
             return
-        if node.op_type not in OPERATORS and node.op_type not in SPECIAL:
+        if own and node.op_type not in OPERATORS and node.op_type not in SPECIAL:
             self._refuse(f"operator {node.op_type} is not supported", name)
             return
         if (
@@ -295,6 +296,9 @@ class _Importer:
         ):
             self.alias[node.output[0]] = self.alias.get(node.input[0], node.input[0])
             return
+        if (bits := self._narrow(node)) < 8 and node.op_type not in MOVES and node.op_type not in READERS:
+            self._refuse(f"operator {node.op_type} on codes of {bits} bits is not supported", name)
+            return
         try:
             steps = translate(self._context(node, name))
         except Unsupported as reason:
@@ -302,6 +306,12 @@ class _Importer:
             return
         for step in steps:
             self._add_step(step, name)
+        if bits < 8 and node.op_type in MOVES:
+            self.bits[node.output[0]] = bits
+
+    def _narrow(self, node: NodeProto) -> int:
+        """The bits of the narrowest codes that a node reads."""
+        return min((self._bits(name) for name in node.input if name), default=8)
 
     def _context(self, node: NodeProto, name: str) -> Context:
         inputs = list(node.input)
@@ -310,6 +320,7 @@ class _Importer:
         return Context(
             op=node.op_type,
             name=name,
+            domain="" if node.domain == "ai.onnx" else node.domain,
             opset=self.opset,
             inputs=inputs,
             outputs=self._outputs(node, name),

@@ -23,6 +23,13 @@ CODE_TYPES = {
     25: ("u8", 2),
     26: ("i8", 2),
 }
+_MOVES = """
+    Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Identity MaxPool Reshape Slice SpaceToDepth Split
+    Squeeze Tile Transpose Unsqueeze
+"""
+MOVES = frozenset(_MOVES.split())
+"""Operators that do the same to codes of fewer than 8 bits as to bytes, and give such codes."""
+READERS = frozenset({"Cast", "DequantizeLinear", "QuantizeLinear", "Shape", "Size"})
 NARROW = {number: bits for number, (_, bits) in CODE_TYPES.items() if bits < 8}
 
 

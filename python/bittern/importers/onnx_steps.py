@@ -24,6 +24,7 @@ class Context:
 
     op: str
     name: str
+    domain: str  # "" for ONNX's own
     opset: int
     inputs: list[str]
     outputs: list[str]
