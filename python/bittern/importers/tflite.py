@@ -16,7 +16,7 @@ from bittern.importers.onnx_steps import Unsupported
 from bittern.importers.tflite_file import File, Operator, Tensor, read_tflite
 from bittern.importers.tflite_op import FILE, NCHW, RANGES, TO_NCHW, TO_NHWC, TYPES, Op, is_quantized
 from bittern.importers.tflite_operators import TRANSLATIONS
-from bittern.network import Network, unique
+from bittern.network import Network
 from bittern.shape_rules.view import Shape
 from bittern.shapes import Shapes
 
@@ -42,10 +42,11 @@ class Importer:
         self.file, self.place = file, place
         self.network = Network(file.name or "network")
         self.shapes = Shapes(self.network)
+        self.values, self.node_names = _Names(), _Names()
         self.names = self._value_names()
-        self.taken = set(self.names)
-        self.node_names: set[str] = set()
         self.forms: dict[tuple[int, bool, str], str] = {}  # tensor, is it numbers, layout -> value
+        self.layouts: dict[int, str] = {}  # the layout in which a tensor was computed
+        self.formed: set[str] = set()  # the values of all forms
         self.broken: set[int] = set()  # what could not be computed because of a reported reason
         self.made: dict[tuple[int, str], str] = {}  # tensor, role -> constant of the network
         self.constants: dict[int, Tensor] = {t.index: t for t in file.tensors if t.data is not None}
@@ -109,22 +110,19 @@ class Importer:
         Converters join the names of all operators that became one by semicolons: the first of them is enough inside.
         """
         names = [""] * len(self.file.tensors)
-        taken: set[str] = set()
-        first = [*self.file.inputs, *self.file.outputs]
+        first = list(dict.fromkeys([*self.file.inputs, *self.file.outputs]))
+        whole = set(first)
         computed = [index for operator in self.file.operators for index in operator.outputs]
         for index in [*first, *computed, *range(len(names))]:
             if not names[index]:
                 name = self.file.tensors[index].name
-                name = name if index in first else name.split(";")[0]
-                names[index] = unique(name or f"tensor_{index}", taken)
-                taken.add(names[index])
+                name = name if index in whole else name.split(";")[0]
+                names[index] = self.values.new(name or f"tensor_{index}")
         return names
 
     def new(self, name: str) -> str:
         """A name like this one that no value has."""
-        name = unique(name, self.taken)
-        self.taken.add(name)
-        return name
+        return self.values.new(name)
 
     def _add_inputs(self) -> None:
         for index in dict.fromkeys(self.file.inputs):
@@ -139,7 +137,7 @@ class Importer:
                 self.refuse(f"an input of {len(shape)} dimensions is not supported (at most {MAX_RANK})", tensor.name)
             if not self.reasons:
                 self.network.add_input(self.names[index], shape, tensor.dtype)
-                self.forms[index, not is_quantized(tensor), FILE] = self.names[index]
+                self.add_form(index, not is_quantized(tensor), FILE, self.names[index])
         self._report()
 
     def _check_type(self, tensor: Tensor) -> None:
@@ -166,12 +164,17 @@ class Importer:
             self._check_type(self.file.tensors[index])
 
     def exists(self, index: int) -> bool:
-        return any((index, number, layout) in self.forms for number in (True, False) for layout in (FILE, NCHW))
+        return index in self.layouts
+
+    def add_form(self, index: int, numbers: bool, layout: str, name: str) -> None:
+        """Remember a value as this form of a tensor."""
+        self.forms[index, numbers, layout] = name
+        self.layouts.setdefault(index, layout)
+        self.formed.add(name)
 
     def layout(self, index: int) -> str:
         """The layout in which a value was computed."""
-        first = next((form for form in self.forms if form[0] == index), None)
-        return FILE if first is None else first[2]
+        return self.layouts.get(index, FILE)
 
     def shape(self, index: int) -> Shape | None:
         """The shape of a tensor in the file's order, as far as it is known."""
@@ -199,7 +202,7 @@ class Importer:
             other = self.forms[index, numbers, FILE if layout else NCHW]
             perm = list(TO_NCHW if layout else TO_NHWC)
             self.append("Transpose", [other], [name], f"{name}.transpose", {"perm": perm})
-        self.forms[index, numbers, layout] = name
+        self.add_form(index, numbers, layout, name)
         return name
 
     def form_name(self, index: int, numbers: bool, layout: str) -> str:
@@ -244,9 +247,7 @@ class Importer:
     def append(
         self, op: str, inputs: list[str], outputs: list[str], name: str, attributes: dict[str, Any] | None = None
     ) -> None:
-        name = unique(name, self.node_names)
-        self.node_names.add(name)
-        self.pending.append(Node(name, op, inputs, outputs, attributes or {}))
+        self.pending.append(Node(self.node_names.new(name), op, inputs, outputs, attributes or {}))
 
     def _flush(self) -> None:
         for node in self.pending:
@@ -304,6 +305,22 @@ class Importer:
             problem = f"is declared with shape {list(tensor.signature)}, its operator gives {list(info.shape)}"
             raise FormatError(f"{self.place}: output {tensor.name!r}", problem, "the file is damaged")
         return info
+
+
+class _Names:
+    """Names that are all different."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def new(self, name: str) -> str:
+        """``name``, or ``name_2``, ``name_3`` ... if it is taken."""
+        candidate = name
+        while candidate in self._last:
+            self._last[name] += 1
+            candidate = f"{name}_{self._last[name]}"
+        self._last[candidate] = 1
+        return candidate
 
 
 def _needed(nodes: Sequence[Node], outputs: set[str]) -> list[Node]:

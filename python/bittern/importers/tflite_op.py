@@ -203,13 +203,13 @@ class Op:
         value = self.coded(value, k) if numbers else value
         name = importer.form_name(index, False, layout)
         producer = next((node for node in importer.pending if value in node.outputs), None)
-        if producer is None or value in importer.forms.values():
+        if producer is None or value in importer.formed:
             importer.append("Identity", [value], [name], f"{self.base}.identity")
         else:
             producer.outputs[producer.outputs.index(value)] = name
             for node in importer.pending:
                 node.inputs = [name if given == value else given for given in node.inputs]
-        importer.forms[index, not is_quantized(self.output(k)), layout] = name
+        importer.add_form(index, not is_quantized(self.output(k)), layout, name)
 
     def coded(self, value: str, k: int = 0) -> str:
         """Numbers as codes of an output, if it has codes."""
