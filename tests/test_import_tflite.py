@@ -306,14 +306,14 @@ def test_everything_that_is_missing_is_named_together() -> None:
     tensors = {name: Tensor((2, 3)) for name in ("x", "a", "b", "c", "y")}
     operators = [
         Operator("SVDF", ["x"], ["a"]),
-        Operator("CUSTOM", ["a"], ["b"], custom="Fancy"),
+        Operator("CUSTOM", ["a"], ["b"], custom="Fan\ncy"),
         Operator("SVDF", ["b"], ["c"]),
         Operator("RELU", ["c"], ["y"]),
     ]
     with pytest.raises(UnsupportedError) as caught:
         convert(tflite_file(tensors, operators, ["x"], ["y"]))
     assert caught.value.problem == (
-        "operator SVDF is not supported ('a', 'c'); operator CUSTOM Fancy is not supported ('b')"
+        "operator SVDF is not supported ('a', 'c'); operator CUSTOM 'Fan\\ncy' is not supported ('b')"
     )
 
 

@@ -212,7 +212,7 @@ class _Reader:
     def _kind(self, code: Any) -> str:
         number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
         if self.kinds.get(number) == "CUSTOM":
-            return f"CUSTOM {_text(code.CustomCode()) or '(without a name)'}"
+            return f"CUSTOM {_text(code.CustomCode())!r}"
         return str(self.kinds.get(number, f"number {number}"))
 
     def _vector(self, where: str, values: Any) -> NDArray[Any]:

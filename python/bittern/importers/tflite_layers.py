@@ -56,7 +56,10 @@ def _bias(op: Op, k: int = 2, x: int = 0, weight: int = 1) -> list[str]:
         raise InputError("bias", f"has type {bias.dtype}, but the layer is not quantized")
     if np.any(np.abs(codes.astype(np.float64)) >= 2**31):
         raise Unsupported(f"{op.kind} with a bias beyond 32 bits is not supported")
-    scale = left.scale[0] * right.scale
+    with np.errstate(over="ignore"):
+        scale = left.scale[0] * right.scale
+    if not np.isfinite(scale).all():
+        raise InputError("bias", "the product of the scales of input and weight is not finite")
     axis = 0 if scale.size > 1 else None
     if codes.ndim != 1 or (axis == 0 and scale.size != codes.size):
         raise InputError("bias", f"has shape {list(codes.shape)}, the weight has {scale.size} scales")
