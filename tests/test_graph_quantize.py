@@ -5,7 +5,7 @@ from typing import Any
 import bittern
 import numpy as np
 import pytest
-from bittern.operators import ROUNDING
+from bittern.operators import ROUNDING, significant
 
 from tests.reference import quantize
 from tests.reference.arrays import Array
@@ -131,6 +131,8 @@ def test_onnx_runtime_agrees_with_what_is_exported(
     expected = session.run(None, {"x": x})[0]
     for found in (net, bittern.convert(model)):
         assert np.array_equal(bittern.load(found).run({"x": x})["y"], expected)
+    kept = significant("QuantizeLinear", bittern.convert(model).nodes[0].attributes)
+    assert (kept.get("bits", 8), kept.get("narrow", 0)) == (bits, narrow)
     assert any(node.op_type == "Clip" for node in model.graph.node) == (narrow or bits not in (4, 8))
 
 

@@ -24,6 +24,11 @@ def tensor(name: str, array: Array, kind: int | None = None) -> Any:
     return helper.make_tensor(name, kind, array.shape, array.reshape(-1).tolist())
 
 
+def scalar(name: str, value: float, kind: Any = np.float32) -> Any:
+    """A constant number."""
+    return tensor(name, np.array(value, kind))
+
+
 def model_of(
     nodes: Sequence[Any], inputs: Mapping[str, Sequence[int | str]], tensors: Sequence[Any], opset: int = 21
 ) -> Any:
@@ -156,6 +161,51 @@ def test_activations_keep_their_quantisers(rng: np.random.Generator) -> None:
     assert np.array_equal(bittern.load(net).run({"x": x})["y"], onnx_runtime(model, {"x": x}))
 
 
+@pytest.mark.parametrize("constant", ["codes", "numbers"])
+@pytest.mark.parametrize(("bits", "narrow"), [(3, 0), (3, 1), (7, 0), (8, 1)])
+def test_clipped_codes_have_fewer_bits(bits: int, narrow: int, constant: str, rng: np.random.Generator) -> None:
+    """Quantise, clip, dequantise: how Brevitas writes codes of fewer than 8 bits, of weights and of activations."""
+    low, high = narrow - 2 ** (bits - 1), 2 ** (bits - 1) - 1
+    weight = rng.uniform(-200, 200, (5, 4)).astype(np.float32) if constant == "numbers" else None
+    codes = rng.integers(-128, 128, (5, 4)).astype(np.int8)
+    tensors = [scalar("s", 0.5), scalar("z", 0, np.int8), scalar("low", low, np.int8), scalar("high", high, np.int8)]
+    tensors.append(tensor("w", codes if weight is None else weight))
+    nodes = [] if weight is None else [node("QuantizeLinear", ["w", "s", "z"], "wq")]
+    nodes += [
+        node("Clip", ["w" if weight is None else "wq", "low", "high"], "wc"),
+        node("DequantizeLinear", ["wc", "s", "z"], "real"),
+        node("QuantizeLinear", ["x", "s", "z"], "xq"),
+        node("Clip", ["xq", "low", "high"], "xc"),
+        node("DequantizeLinear", ["xc", "s", "z"], "xr"),
+        node("MatMul", ["xr", "real"], "y"),
+    ]
+    model = model_of(nodes, {"x": ("N", 5)}, tensors, opset=13)
+    net = convert(model)
+    assert [n.op for n in net.nodes] == ["QuantizeLinear", "DequantizeLinear", "MatMul"]
+    assert net.nodes[0].attributes == {"bits": bits, "narrow": narrow}
+    assert net.constants["real"].describe() == f"affine(packed({bits}))"
+    x = rng.uniform(-90, 90, (6, 5)).astype(np.float32)
+    assert np.array_equal(bittern.load(net).run({"x": x})["y"], onnx_runtime(model, {"x": x}))
+
+
+def test_other_clips_stay() -> None:
+    """Codes that somebody else reads too, or limits of no number of bits."""
+    for last, high in (("xc", 5), ("xq", 7)):
+        nodes = [
+            node("QuantizeLinear", ["x", "s", "z"], "xq"),
+            node("Clip", ["xq", "low", "high"], "xc"),
+            node("DequantizeLinear", ["xc", "s", "z"], "a"),
+            node("DequantizeLinear", [last, "s", "z"], "b"),
+            node("Sub", ["a", "b"], "y"),
+        ]
+        tensors = [scalar("s", 0.5), scalar("z", 0, np.int8), scalar("low", -8, np.int8), scalar("high", high, np.int8)]
+        model = model_of(nodes, {"x": (64,)}, tensors, opset=13)
+        net = convert(model)
+        assert "Clip" in [n.op for n in net.nodes]
+        x = np.linspace(-30, 30, 64, dtype=np.float32)
+        assert np.array_equal(bittern.load(net).run({"x": x})["y"], onnx_runtime(model, {"x": x}))
+
+
 @pytest.mark.parametrize(
     ("op", "attributes", "scale", "zero", "problem"),
     [
@@ -186,7 +236,8 @@ def test_scales_that_do_not_fit_are_told() -> None:
 
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
 @pytest.mark.parametrize(
-    ("activations", "weights"), [("QUInt8", "QInt8"), ("QInt8", "QInt8"), ("QUInt8", "QUInt8"), ("QInt16", "QInt8")]
+    ("activations", "weights"),
+    [("QUInt8", "QInt8"), ("QInt8", "QInt8"), ("QUInt8", "QUInt8"), ("QInt16", "QInt8"), ("QUInt16", "QInt4")],
 )
 def test_a_quantised_network(form: str, activations: str, weights: str, shared_data: Path, tmp_path: Path) -> None:
     """ResNet-8 as ONNX Runtime's tool quantises it.
@@ -195,7 +246,7 @@ def test_a_quantised_network(form: str, activations: str, weights: str, shared_d
     its QLinear operators sum in integers. Where a sum lies at a tie, codes differ by a step, and what follows differs a
     little. So results are near each other, not equal.
     """
-    if form == "QOperator" and activations == "QInt16":
+    if form == "QOperator" and activations.endswith("16"):
         return  # there are no such operators
     images = np.load(shared_data / "mlperf_tiny/expected_resnet8_cifar10.npz")["input_float"].astype(np.float32)
     path = quantized_model(
@@ -211,16 +262,16 @@ def test_a_quantised_network(form: str, activations: str, weights: str, shared_d
     assert len(layers) == 10
     for layer in layers:
         weight, bias = net.constants[layer.inputs[1]], net.constants[layer.inputs[2]]
-        assert weight.describe() == "affine(packed(8))" and bias.describe() == "affine(dense(i32))"
+        assert weight.describe() == f"affine(packed({weights[-1]}))" and bias.describe() == "affine(dense(i32))"
     expected = onnx_runtime(onnx.load(path), {"input": images})
     logits = bittern.load(net).run({"input": images})["output"]
     assert decibels(logits, expected) > 25
     assert np.array_equal(logits.argmax(1), expected.argmax(1))
-
-
-def scalar(name: str, value: float, kind: Any = np.float32) -> Any:
-    """A constant number."""
-    return tensor(name, np.array(value, kind))
+    exported = net.to_onnx()
+    assert decibels(logits, onnx_runtime(exported, {"input": images})) > 25
+    again = convert(exported)
+    assert [n.op for n in again.nodes] == [n.op for n in net.nodes]
+    assert decibels(bittern.load(again).run({"input": images})["output"], logits) > 100
 
 
 def microsoft_model(node_: Any, tensors: Sequence[Any], inputs: Mapping[str, tuple[Any, Any]]) -> Any:
@@ -358,4 +409,39 @@ def test_codes_of_4_bits_are_not_computed_with() -> None:
         [tensor("w", np.array([7, 3], np.int8), TensorProto.INT4), scalar("s", 0.5)],
     )
     with pytest.raises(bittern.UnsupportedError, match="operator Add on codes of 4 bits is not supported"):
+        convert(model)
+
+
+@pytest.mark.parametrize(
+    ("op", "domain", "inputs", "attributes"),
+    [
+        ("QuantizeLinear", "", ["x"], {}),
+        ("DequantizeLinear", "", ["w"], {}),
+        ("DequantizeLinear", "", ["w", "s"], {"axis": "one"}),
+        ("DequantizeLinear", "", ["w", "s"], {"axis": 7}),
+        ("DequantizeLinear", "", ["w", "s"], {"block_size": -3}),
+        ("DequantizeLinear", "", ["w", "s"], {"output_dtype": 99}),
+        ("QLinearConv", "", ["x", "s", "s", "w"], {}),
+        ("QLinearMatMul", "", [], {}),
+        ("QLinearAdd", "com.microsoft", ["x", "s"], {}),
+        ("QGemm", "com.microsoft", ["x", "s", "", "w", "s", ""], {}),
+        ("QLinearConcat", "com.microsoft", ["s", "s", "x", "s"], {}),
+        ("Quant", "onnx.brevitas", ["x", "s"], {}),
+        ("Quant", "onnx.brevitas", ["w", "s", "s", "t"], {}),
+        ("Quant", "onnx.brevitas", ["w", "s", "s", "s"], {"signed": 1.5}),
+        ("BipolarQuant", "onnx.brevitas", [], {}),
+        ("Trunc", "qonnx.custom_op.general", ["w", "", "s", "s", "s"], {}),
+        ("Trunc", "qonnx.custom_op.general", ["w", "s"], {}),
+        ("MultiThreshold", "qonnx.custom_op.general", ["x"], {}),
+        ("Transpose", "", [], {}),
+    ],
+)
+def test_damaged_nodes_are_told(op: str, domain: str, inputs: list[str], attributes: dict[str, Any]) -> None:
+    """An error of the package that names the node, not a traceback."""
+    damaged = helper.make_node(op, inputs, ["y"], name="the node", domain=domain, **attributes)
+    tensors = [tensor("w", np.zeros((2, 3), np.int8)), tensor("s", np.full(2, 0.5, np.float32))]
+    tensors.append(tensor("t", np.array(["text"], object)))
+    model = model_of([damaged], {"x": (2, 3)}, tensors)
+    model.opset_import.append(helper.make_opsetid(domain or "other", 1))
+    with pytest.raises((bittern.FormatError, bittern.UnsupportedError)):
         convert(model)

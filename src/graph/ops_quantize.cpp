@@ -55,6 +55,10 @@ Types dequantize(const Node& node, const Inputs& in) {
   return {{DType::f32, in[0]->shape, {}}};
 }
 
+void check_single(const Node& node, const Inputs& in, std::size_t i) {
+  require(is_single(in[i]->shape), node, "input " + std::to_string(i) + " has shape " + to_string(in[i]->shape), "one number is needed");
+}
+
 bool is_byte(DType type) { return type == DType::i8 || type == DType::u8; }
 
 Types dynamic_quantize(const Node&, const Inputs& in) { return {{DType::u8, in[0]->shape, {}}, {DType::f32, {}, {}}, {DType::u8, {}, {}}}; }
@@ -71,7 +75,7 @@ void check_bytes(const Node& node, const Inputs& in) {
 Types conv_integer(const Node& node, const Inputs& in) {
   check_bytes(node, in);
   const Types y = conv_types(node, {in[0], in[1]});
-  require(!given(in, 2) || is_single(in[2]->shape), node, "input 2 has shape " + (given(in, 2) ? to_string(in[2]->shape) : ""), "one number is needed");
+  if (given(in, 2)) check_single(node, in, 2);
   if (given(in, 3)) {
     const Shape outputs{in[1]->shape[0]};
     require(is_single(in[3]->shape) || in[3]->shape == outputs, node, "input 3 has shape " + to_string(in[3]->shape),
@@ -95,10 +99,6 @@ Types matmul_integer(const Node& node, const Inputs& in) {
 void check_broadcast(const Node& node, const Inputs& in, std::size_t i) {
   require(broadcast_shape(in[0]->shape, in[i]->shape, "node " + node.name + " (" + node.op + ")") == in[0]->shape, node,
           "input " + std::to_string(i) + " has shape " + to_string(in[i]->shape), "it must broadcast to the first input, " + to_string(in[0]->shape));
-}
-
-void check_single(const Node& node, const Inputs& in, std::size_t i) {
-  require(is_single(in[i]->shape), node, "input " + std::to_string(i) + " has shape " + to_string(in[i]->shape), "one number is needed");
 }
 
 Types quant(const Node& node, const Inputs& in) {
@@ -126,8 +126,8 @@ Types multi_threshold(const Node& node, const Inputs& in) {
   const Shape &x = in[0]->shape, &thresholds = shape_of(node, in, 1, 2);
   require(!x.empty(), node, "a scalar", "at least one dimension is needed");
   const std::int64_t channels = x[threshold_axis(node, x.size())];
-  require(thresholds[0] == 1 || thresholds[0] == channels, node, "thresholds " + to_string(thresholds) + " for " + std::to_string(channels) + " channels",
-          "one row, or one per channel, is needed");
+  require(thresholds[0] == 1 || thresholds[0] == channels, node,
+          "thresholds " + to_string(thresholds) + " for " + std::to_string(channels) + " channels", "one row, or one per channel, is needed");
   return {{DType::f32, x, {}}};
 }
 

@@ -180,8 +180,9 @@ PlainKernel prepare_matmul(const PlainNode& node) {
 PlainKernel prepare_matmul_integer(const PlainNode& node) {
   if (const std::int64_t bytes = bytes_of(node.outputs[0]); bytes == 0 || node.inputs[0]->shape.back() == 0) return zeros(bytes);
   const auto centred = [&](std::size_t input) {
-    const bool zero = input + 2 < node.inputs.size() && node.inputs[input + 2] != nullptr;
-    return Centred(node, input, input + 2, zero ? graph::matmul_zero_shape(node.inputs[input]->shape, node.inputs[input + 2]->shape, input == 0) : Shape{});
+    const graph::ValueType* zero = input + 2 < node.inputs.size() ? node.inputs[input + 2] : nullptr;
+    const Shape shape = zero != nullptr ? graph::matmul_zero_shape(node.inputs[input]->shape, zero->shape, input == 0) : Shape{};
+    return Centred(node, input, input + 2, shape);
   };
   const Centred a = centred(0), b = centred(1);
   const Pairs p = pairs_of(node.inputs[0]->shape, node.inputs[1]->shape);

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bittern.encodings import Dense, Encoding, Packed
 from bittern.errors import FormatError, InputError, UnsupportedError
 from bittern.graph import ValueInfo, joined
-from bittern.importers.onnx_codes import CODE_TYPES, MOVES, NARROW, READERS, packed, widened
+from bittern.importers.onnx_codes import CODE_TYPES, MOVES, NARROW, READERS, bits_of_limits, packed, widened
 from bittern.importers.onnx_functions import inlined
 from bittern.importers.onnx_hints import Hints
 from bittern.importers.onnx_operators import DOMAINS, SPECIAL, translate
@@ -296,6 +296,8 @@ class _Importer:
         ):
             self.alias[node.output[0]] = self.alias.get(node.input[0], node.input[0])
             return
+        if own and node.op_type == "Clip" and self._limits_codes(node):
+            return
         if (bits := self._narrow(node)) < 8 and node.op_type not in MOVES and node.op_type not in READERS:
             self._refuse(f"operator {node.op_type} on codes of {bits} bits is not supported", name)
             return
@@ -308,6 +310,33 @@ class _Importer:
             self._add_step(step, name)
         if bits < 8 and node.op_type in MOVES:
             self.bits[node.output[0]] = bits
+
+    def _limits_codes(self, node: NodeProto) -> bool:
+        """True for a Clip of codes that nobody else reads to those of fewer bits: the quantiser saturates to them."""
+        if len(node.input) != 3 or self.reasons or not self.network.nodes:
+            return False
+        name = self.alias.get(node.input[0], node.input[0])
+        fits = bits_of_limits(self.constant(node.input[1]), self.constant(node.input[2]))
+        quantizer = next((other for other in reversed(self.network.nodes) if name in other.outputs), None)
+        readers = sum(reader == name for other in self.graph.node for reader in other.input) + (name in self.outputs)
+        if fits is None or quantizer is None or quantizer.op != "QuantizeLinear" or readers != 1:
+            return False
+        if (
+            "bits" in quantizer.attributes
+            or node.output[0] in self.outputs
+            or self._dtype(name) != self._dtype_of(node)
+        ):
+            return False
+        bits, narrow = fits
+        quantizer.attributes.update({"bits": bits, "narrow": narrow})
+        self.bits[name] = bits
+        self.alias[node.output[0]] = name
+        return True
+
+    def _dtype_of(self, node: NodeProto) -> str | None:
+        """The element type of the limits of a Clip."""
+        low = self.constant(node.input[1])
+        return None if low is None else {"int8": "i8", "uint8": "u8"}.get(str(low.dtype))
 
     def _narrow(self, node: NodeProto) -> int:
         """The bits of the narrowest codes that a node reads."""

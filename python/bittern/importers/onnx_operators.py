@@ -257,7 +257,7 @@ SPECIAL: dict[str, Callable[[Context], list[Step]]] = {
     "BatchNormalization": _batch_normalization,
     "Cast": _cast,
     "CastLike": _dropping("saturate", "round_mode"),
-    "Clip": lambda node: _moved(node, 11, np.float32, "min", "max"),
+    "Clip": lambda node: onnx_quantized.clip(node) or _moved(node, 11, np.float32, "min", "max"),
     "ConstantOfShape": _constant_of_shape,
     "DequantizeLinear": onnx_quantized.dequantize_linear,
     "Dropout": _dropout,

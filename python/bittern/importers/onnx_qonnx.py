@@ -36,6 +36,8 @@ _ROUNDED: dict[str, Callable[[Reals], Reals]] = {
 def _reals(node: Context, place: int) -> Reals | None:
     """A constant input as float32."""
     array = node.constant(node.inputs[place])
+    if array is not None and array.dtype.kind not in "fiu":
+        raise Unsupported(f"{node.op} with a constant of type {array.dtype} is not supported")
     return None if array is None else array.astype(np.float32)
 
 
@@ -86,8 +88,9 @@ def _axis(parameter: Reals, shape: tuple[int, ...]) -> int | None:
 
 
 def _quant(node: Context) -> list[Step]:
+    node.needs(4)
     x, scale, zero, width = (_reals(node, place) for place in range(4))
-    signed, narrow = bool(node.attributes.get("signed", 1)), bool(node.attributes.get("narrow", 0))
+    signed, narrow = bool(node.number("signed", 1)), bool(node.number("narrow", 0))
     mode = _mode(node, "ROUND")
     attributes = {"signed": int(signed), "narrow": int(narrow), "rounding_mode": mode}
     if scale is None or zero is None or width is None:
@@ -163,6 +166,7 @@ def _signs(positive: NDArray[np.bool_], scale: Reals, x: Reals) -> Encoding | Re
 
 
 def _bipolar_quant(node: Context) -> list[Step]:
+    node.needs(2)
     x, scale = _reals(node, 0), _reals(node, 1)
     if x is None or scale is None:
         return _as_operator(node, {})
@@ -173,8 +177,9 @@ def _bipolar_quant(node: Context) -> list[Step]:
 def _trunc(node: Context) -> list[Step]:
     mode = _mode(node, "FLOOR")
     attributes: dict[str, Any] = {
-        name: int(node.attributes[name]) for name in ("signed", "narrow") if name in node.attributes
+        name: node.number(name, 0) for name in ("signed", "narrow") if name in node.attributes
     }
+    node.needs(len(node.inputs))
     parameters = [_reals(node, place) for place in range(len(node.inputs))]
     known = [array for array in parameters if array is not None]
     if len(known) != len(parameters) or len(parameters) not in (5, 6):

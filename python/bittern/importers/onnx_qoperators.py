@@ -16,7 +16,8 @@ from bittern.importers.onnx_steps import Context, Step, Unsupported
 class _Lowered:
     """Operators on codes taken apart: their inputs dequantised, the operator on numbers, its result quantised."""
 
-    def __init__(self, node: Context) -> None:
+    def __init__(self, node: Context, inputs: int) -> None:
+        node.needs(inputs)
         self.node = node
         self.steps: list[Step] = []
 
@@ -85,7 +86,7 @@ def qlinear_conv(node: Context) -> list[Step]:
     """Convolution of codes."""
     if node.attributes.get("channels_last"):
         raise Unsupported("QLinearConv with channels_last is not supported")
-    lowered = _Lowered(node)
+    lowered = _Lowered(node, 8)
     inputs = [lowered.number(0, 1, 2), lowered.number(3, 4, 5, axis=0)]
     if len(node.inputs) > 8:
         inputs.append(lowered.bias(node.inputs[8], node.inputs[1], node.inputs[4]))
@@ -94,7 +95,7 @@ def qlinear_conv(node: Context) -> list[Step]:
 
 def qlinear_matmul(node: Context) -> list[Step]:
     """Product of matrices of codes; scales may be one per row of the first and per column of the second."""
-    lowered = _Lowered(node)
+    lowered = _Lowered(node, 8)
     for place in (1, 4):
         scale = node.constant(node.inputs[place])
         if scale is not None and scale.ndim > 1 and scale.size > 1:
@@ -103,18 +104,18 @@ def qlinear_matmul(node: Context) -> list[Step]:
 
 
 def _qgemm(node: Context) -> list[Step]:
-    lowered = _Lowered(node)
-    columns = 0 if node.attributes.get("transB") else 1
+    lowered = _Lowered(node, 6)
+    columns = 0 if node.number("transB", 0) else 1
     inputs = [lowered.number(0, 1, 2), lowered.number(3, 4, 5, axis=columns)]
     if len(node.inputs) > 6 and node.inputs[6]:
-        alpha = node.attributes.get("alpha", 1.0)
+        alpha = node.number("alpha", 1.0)
         inputs.append(lowered.bias(node.inputs[6], node.inputs[1], node.inputs[4], alpha))
     return lowered.apply("Gemm", inputs, node.attributes, 7, 8)
 
 
 def _binary(op: str) -> Callable[[Context], list[Step]]:
     def lower(node: Context) -> list[Step]:
-        lowered = _Lowered(node)
+        lowered = _Lowered(node, 2)
         return lowered.apply(op, [lowered.number(0, 1, 2), lowered.number(3, 4, 5)], {}, 6, 7)
 
     return lower
@@ -124,20 +125,20 @@ def _unary(op: str) -> Callable[[Context], list[Step]]:
     def lower(node: Context) -> list[Step]:
         if node.attributes.get("channels_last"):
             raise Unsupported(f"{node.op} with channels_last is not supported")
-        lowered = _Lowered(node)
+        lowered = _Lowered(node, 2)
         return lowered.apply(op, [lowered.number(0, 1, 2)], node.without("channels_last"), 3, 4)
 
     return lower
 
 
 def _concat(node: Context) -> list[Step]:
-    lowered = _Lowered(node)
+    lowered = _Lowered(node, 5)
     inputs = [lowered.number(place, place + 1, place + 2) for place in range(2, len(node.inputs), 3)]
     return lowered.apply("Concat", inputs, node.attributes, 0, 1)
 
 
 def _where(node: Context) -> list[Step]:
-    lowered = _Lowered(node)
+    lowered = _Lowered(node, 9)
     inputs = [node.inputs[0], lowered.number(1, 2, 3), lowered.number(4, 5, 6)]
     return lowered.apply("Where", inputs, {}, 7, 8)
 
@@ -145,10 +146,10 @@ def _where(node: Context) -> list[Step]:
 def _softmax(node: Context) -> list[Step]:
     from bittern.importers.onnx_operators import translate
 
-    lowered = _Lowered(node)
+    lowered = _Lowered(node, 5)
     real = lowered.number(0, 1, 2)
     output = node.new(f"{node.outputs[0]}.real")
-    opset = node.attributes.get("opset", 13)
+    opset = node.number("opset", 13)
     inner = replace(
         node,
         op="Softmax",

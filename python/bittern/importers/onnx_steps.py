@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bittern.encodings import Encoding
+from bittern.errors import InputError
 
 # onnx.TensorProto.DataType by number: what the engine computes with, and names of the rest for messages.
 TYPES = {1: "f32", 2: "u8", 3: "i8", 4: "u16", 5: "i16", 6: "i32", 7: "i64", 9: "bool", 12: "u32", 13: "u64"}
@@ -39,6 +40,21 @@ class Context:
     def without(self, *names: str) -> dict[str, Any]:
         """The attributes but these."""
         return {name: value for name, value in self.attributes.items() if name not in names}
+
+    def number(self, name: str, default: int | float) -> Any:
+        """An attribute of the type of its default. Raises InputError."""
+        value = self.attributes.get(name, default)
+        if type(value) is not type(default):
+            raise InputError(f"node {self.name!r}", f"attribute {name} of {self.op} is {value!r}, expected a number")
+        return value
+
+    def needs(self, inputs: int) -> None:
+        """Raises InputError if there are fewer inputs, or one of them is left out."""
+        found = [name for name in self.inputs[:inputs] if name]
+        if len(found) < inputs:
+            raise InputError(
+                f"node {self.name!r}", f"{self.op} takes {inputs} inputs or more, {len(found)} of them are there"
+            )
 
     def step(self, **changes: Any) -> Step:
         """This node itself, with changes."""
