@@ -93,7 +93,9 @@ def test_what_does_not_fit_is_told(attributes: dict[str, Any], scale: Any, zero:
             run("DequantizeLinear", codes, **attributes)
 
 
-@pytest.mark.parametrize("attributes", [{"bits": 1}, {"bits": 9}, {"narrow": 2}, {"output_dtype": "f32"}])
+@pytest.mark.parametrize(
+    "attributes", [{"bits": 1}, {"bits": 9}, {"narrow": 2}, {"output_dtype": "f32"}, {"requantize": "x"}]
+)
 def test_attributes_have_limits(attributes: dict[str, Any]) -> None:
     with pytest.raises(bittern.UnsupportedError, match=f"attribute {next(iter(attributes))}.*supported"):
         network("QuantizeLinear", [np.zeros(2, np.float32), np.ones((), np.float32)], attributes)

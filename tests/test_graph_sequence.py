@@ -116,6 +116,7 @@ def random_layer(
         clip=float(rng.choice([0.0, 0.7])),
         linear_before_reset=int(rng.integers(2)) if op == "GRU" else 0,
         input_forget=int(rng.integers(2)) if op == "LSTM" else 0,
+        cell_clip=float(rng.choice([0.0, 0.3])) if op == "LSTM" else 0.0,
     )
     attributes: dict[str, Any] = {"direction": direction, "hidden_size": hidden}
     if names:
@@ -126,6 +127,8 @@ def random_layer(
         attributes["linear_before_reset"] = layer.linear_before_reset
     if op == "LSTM":
         attributes["input_forget"] = layer.input_forget
+        if layer.cell_clip:
+            attributes["cell_clip"] = layer.cell_clip
     return layer, arrays, attributes
 
 
@@ -355,6 +358,7 @@ def test_empty_arrays(isa: str) -> None:
 
 
 X, W, R = (np.zeros(shape, np.float32) for shape in ((3, 2, 4), (1, 15, 4), (1, 15, 5)))
+LSTM_WEIGHTS = [np.zeros((1, 20, 4), np.float32), np.zeros((1, 20, 5), np.float32)]
 M = np.zeros((2, 3), np.float32)
 
 
@@ -371,6 +375,7 @@ M = np.zeros((2, 3), np.float32)
         ("GRU", [X, W, R], {"activations": "Sigmoid"}, "2 are needed"),
         ("GRU", [X, W, R], {"activations": "Sigmoid,Tan"}, "unknown activation tan"),
         ("GRU", [X, W, R], {"clip": -1.0}, "clip"),
+        ("LSTM", [X, *LSTM_WEIGHTS], {"cell_clip": -1.0}, "cell_clip"),
         ("GRU", [X, W, R], {"input_forget": 1}, "unknown attribute input_forget"),
         ("GRU", [X, W, R, M], {}, "B has shape [2, 3]; it must be [1, 30]"),
         ("GRU", [X, W, R, None, np.zeros(2, np.int64)], {}, "input 4 (i4) is i64; supported: i32"),

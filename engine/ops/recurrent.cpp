@@ -203,18 +203,19 @@ void RecurrentLayer::lstm_row(std::int64_t d, const float* peepholes, float* gat
     for (std::int64_t i = 0; i < n; ++i) forget[i] = 1.0f - in[i];
   }
   for (std::int64_t i = 0; i < n; ++i) c[i] = forget[i] * c[i] + in[i] * cell[i];
+  clip(c, n, shape_.cell_clip);
   if (peepholes != nullptr) {
     for (std::int64_t i = 0; i < n; ++i) out[i] += peepholes[n + i] * c[i];
     clip(out, n);
     activate(d, 0, out, n);
   }
-  copy(cell, c, n);  // not clipped: other runtimes clip sums of products only
+  copy(cell, c, n);  // not bounded by `clip`: other runtimes clip sums of products only
   activate(d, 2, cell, n);
   for (std::int64_t i = 0; i < n; ++i) h[i] = out[i] * cell[i];
 }
 
-void RecurrentLayer::clip(float* x, std::int64_t count) const {
-  if (shape_.clip > 0) eltwise_({Eltwise::clamp, x, nullptr, x, count, -shape_.clip, shape_.clip, 0.0f});
+void RecurrentLayer::clip(float* x, std::int64_t count, float bound) const {
+  if (bound > 0) eltwise_({Eltwise::clamp, x, nullptr, x, count, -bound, bound, 0.0f});
 }
 
 // Activation f, g or h of a direction, in place.

@@ -28,6 +28,7 @@ struct RecurrentShape {
   bool reverse = false;      // the only direction runs from the end
   bool batch_first = false;  // x, y and states begin with the batch
   float clip = 0;            // bound of the sums that go into f and g; 0 for none
+  float cell_clip = 0;       // LSTM: bound of the cell state; 0 for none
   bool linear_before_reset = false, input_forget = false;
   std::vector<ActivationFunction> activations;  // f, g, h of the first direction, then of the second
 
@@ -81,7 +82,8 @@ class RecurrentLayer {
   void rnn_row(std::int64_t d, float* gates, float* h) const;
   void gru_row(std::int64_t d, const float* gates, float* candidate, float* h) const;
   void lstm_row(std::int64_t d, const float* peepholes, float* gates, float* h, float* c) const;
-  void clip(float* x, std::int64_t count) const;
+  void clip(float* x, std::int64_t count) const { clip(x, count, shape_.clip); }
+  void clip(float* x, std::int64_t count, float bound) const;
   void activate(std::int64_t d, int which, float* x, std::int64_t count) const;
 
   RecurrentShape shape_;

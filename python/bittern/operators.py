@@ -120,11 +120,11 @@ RMSNormalization | 2 | 0 | axis:int=-1 epsilon:float=1e-5
 LRN | 1 | 0 | alpha:float=1e-4 beta:float=0.75 bias:float=1 size:int!
 LpNormalization | 1 | 0 | axis:int=-1 p:int=2
 MeanVarianceNormalization | 1 | 0 | axes:ints
-LSTM | 3-8 | 0 0? 0? | {_CELLS} input_forget:int=0
+LSTM | 3-8 | 0 0? 0? | {_CELLS} cell_clip:float=0 input_forget:int=0
 GRU | 3-6 | 0 0? | {_CELLS} linear_before_reset:int=0
 RNN | 3-6 | 0 0? | {_CELLS}
 
-QuantizeLinear | 2-3 | =output_dtype/2/u8 | {_CODES} output_dtype:string
+QuantizeLinear | 2-3 | =output_dtype/2/u8 | {_CODES} output_dtype:string requantize:string
 DequantizeLinear | 2-3 | f32 | {_CODES}
 DynamicQuantizeLinear | 1 | u8 f32 u8
 ConvInteger | 2-4 | i32 | {_WINDOW.format("")} group:int=1
@@ -143,6 +143,7 @@ _CODE_BITS: dict[str, tuple[Any, ...]] = {
     "bits": tuple(range(2, 9)),
     "narrow": (0, 1),
     "output_dtype": ("u8", "i8", "u16", "i16", "i32"),
+    "requantize": ("", "tflite"),
 }
 ROUNDING = ("ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
 _QONNX_CODES: dict[str, tuple[Any, ...]] = {"narrow": (0, 1), "rounding_mode": ROUNDING, "signed": (0, 1)}

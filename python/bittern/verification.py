@@ -147,7 +147,7 @@ def _error(name: str, result: NDArray[Any], reference: NDArray[Any]) -> LayerErr
 
 def _reference(against: Any, feeds: Arrays) -> tuple[Arrays, str]:
     """All values of the original that can be had, and who computed them."""
-    if not isinstance(against, Network) and not _is_bittern(against):
+    if not isinstance(against, Network) and not _is_other(against):
         found = _onnxruntime_values(against, feeds)
         if found is not None:
             return found
@@ -159,8 +159,9 @@ def _reference(against: Any, feeds: Arrays) -> tuple[Arrays, str]:
     return scalar.run(feeds, taps=scalar.values), "dense scalar run"
 
 
-def _is_bittern(against: Any) -> bool:
-    return isinstance(against, str | os.PathLike) and os.fspath(against).endswith(".bittern")
+def _is_other(against: Any) -> bool:
+    """Whether a path tells a format that ONNX Runtime does not read."""
+    return isinstance(against, str | os.PathLike) and os.fspath(against).lower().endswith((".bittern", ".tflite"))
 
 
 def _check_names(feeds: Arrays, names: list[str]) -> None:

@@ -29,6 +29,9 @@ void check_parameters(const Node& node, const Inputs& in) {
 Types quantize(const Node& node, const Inputs& in) {
   require_type(node, in, 0, in[0]->dtype == DType::f32, "f32");
   check_parameters(node, in);
+  // Whose rounding kernels in integers are to follow; in float32 there is one.
+  const std::string rounding = string_attribute(node, "requantize", "");
+  require(rounding.empty() || rounding == "tflite", node, "requantize is '" + rounding + "'", "allowed are '' and 'tflite'");
   const std::string named = string_attribute(node, "output_dtype", "");
   DType type = given(in, 2) ? in[2]->dtype : DType::u8;
   if (!named.empty()) {
@@ -193,7 +196,8 @@ engine::CodeRange code_range(const Node& node, DType type) {
 void add_quantize(Schemas& t) {
   using enum AttributeType;
   t["QuantizeLinear"] = {.min_inputs = 2, .max_inputs = 3,
-                         .attributes = {{"axis", integer}, {"bits", integer}, {"block_size", integer}, {"narrow", integer}, {"output_dtype", text}},
+                         .attributes = {{"axis", integer}, {"bits", integer}, {"block_size", integer}, {"narrow", integer},
+                                        {"output_dtype", text}, {"requantize", text}},
                          .infer = quantize, .any_type = true};
   t["DequantizeLinear"] = {.min_inputs = 2, .max_inputs = 3,
                            .attributes = {{"axis", integer}, {"bits", integer}, {"block_size", integer}, {"narrow", integer}},

@@ -162,7 +162,7 @@ void add_sequence(Schemas& t) {
   t["RNN"] = {.min_inputs = 3, .max_inputs = 6, .attributes = common, .infer = recurrent, .max_outputs = 2, .any_type = true};
   t["GRU"] = {.min_inputs = 3, .max_inputs = 6, .attributes = with({{"linear_before_reset", integer}}), .infer = recurrent, .max_outputs = 2,
               .any_type = true};
-  t["LSTM"] = {.min_inputs = 3, .max_inputs = 8, .attributes = with({{"input_forget", integer}}), .infer = recurrent, .max_outputs = 3,
+  t["LSTM"] = {.min_inputs = 3, .max_inputs = 8, .attributes = with({{"cell_clip", real}, {"input_forget", integer}}), .infer = recurrent, .max_outputs = 3,
                .any_type = true};
 }
 

@@ -115,6 +115,8 @@ engine::RecurrentShape recurrent_of(const Node& node, const std::vector<const Va
 
   r.clip = float_attribute(node, "clip", 0.0f);
   require(r.clip >= 0.0f, node, "clip is " + std::to_string(r.clip), "it must be positive");
+  if (lstm) r.cell_clip = float_attribute(node, "cell_clip", 0.0f);
+  require(r.cell_clip >= 0.0f, node, "cell_clip is " + std::to_string(r.cell_clip), "it must be positive, or 0 for no bound");
   r.linear_before_reset = gru && int_attribute(node, "linear_before_reset", 0) != 0;
   r.input_forget = lstm && int_attribute(node, "input_forget", 0) != 0;
   const char* defaults = lstm ? "Sigmoid,Tanh,Tanh" : gru ? "Sigmoid,Tanh" : "Tanh";

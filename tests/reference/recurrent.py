@@ -50,6 +50,7 @@ class Recurrent:
     clip: float = 0.0
     linear_before_reset: int = 0
     input_forget: int = 0
+    cell_clip: float = 0.0
     functions: list[Function] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -87,6 +88,7 @@ class Recurrent:
         i = f[0](self.bounded(i + p[:n] * c))
         forget = 1 - i if self.input_forget else f[0](self.bounded(forget + p[2 * n :] * c))
         c = forget * c + i * f[1](self.bounded(cell))
+        c = np.clip(c, -self.cell_clip, self.cell_clip) if self.cell_clip else c
         o = f[0](self.bounded(o + p[n : 2 * n] * c))
         return o * f[2](c), c
 

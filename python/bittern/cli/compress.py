@@ -25,7 +25,7 @@ EXAMPLE = "bittern compress net.onnx -o small.bittern --density 0.3 --density co
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("source", metavar="SOURCE", help="network: .onnx or .bittern")
+    parser.add_argument("source", metavar="SOURCE", help="network: .onnx, .tflite or .bittern")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write")
     parser.add_argument("--recipe", metavar="NAME", help="recipe or .toml file (default: deep-compression)")
     parser.add_argument(

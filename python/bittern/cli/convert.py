@@ -17,12 +17,12 @@ EXAMPLE = "bittern convert net.onnx -o net.bittern --resize 256 256 --crop 224 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("source", metavar="SOURCE", help="network: .onnx, .bittern, or what --from names")
+    parser.add_argument("source", metavar="SOURCE", help="network: .onnx, .tflite, .bittern, or what --from names")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="file to write")
     parser.add_argument(
         "--from",
         dest="source_format",
-        choices=("onnx", "deep-compression"),
+        choices=("onnx", "tflite", "deep-compression"),
         help="format of SOURCE (default: by its suffix); deep-compression: the published compressed_SqueezeNet.net",
     )
     add_metadata_options(parser)

@@ -21,6 +21,7 @@ _OPTIONAL = {
     "onnxruntime": "verify and bench against it",
     "pillow": "image input",
     "scikit-learn": "bittern demo",
+    "tflite": "reading .tflite files",
     "torch": "training the examples",
 }
 

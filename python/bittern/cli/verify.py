@@ -18,7 +18,7 @@ EXAMPLE = "bittern verify net.bittern --against net.onnx --input samples.npz --t
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("file", metavar="FILE", help=".bittern file")
-    parser.add_argument("--against", required=True, metavar="SOURCE", help="the original: .onnx or .bittern")
+    parser.add_argument("--against", required=True, metavar="SOURCE", help="the original: .onnx, .tflite or .bittern")
     parser.add_argument("--input", metavar="DATA.npz", help="inputs by name, or one .npy (default: random inputs)")
     parser.add_argument(
         "--tolerance", type=float, default=1e-4, metavar="T", help="largest absolute difference (default: 1e-4)"

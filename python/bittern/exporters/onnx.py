@@ -147,6 +147,9 @@ def _node(node: Node, constants: Mapping[str, NDArray[Any]]) -> NodeProto:
     for name in ("to", "dtype"):
         if name in attributes:
             attributes[name] = getattr(TensorProto, _TYPES[str(attributes[name])])
+    if attributes.get("cell_clip"):
+        raise UnsupportedError(f"node {node.name}", "ONNX cannot bound an LSTM's cell state", "keep it as .bittern")
+    attributes.pop("cell_clip", None)
     if node.op in ("LSTM", "GRU", "RNN") and "activations" in attributes:
         attributes["activations"] = str(attributes["activations"]).split(",")
     if node.op == "ConstantOfShape":

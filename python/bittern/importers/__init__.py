@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch.nn import Module
 
-_SUFFIXES = {".bittern": "bittern", ".onnx": "onnx", ".net": "deep-compression"}
+_SUFFIXES = {".bittern": "bittern", ".onnx": "onnx", ".net": "deep-compression", ".tflite": "tflite"}
 
 
 def convert(
@@ -36,8 +36,9 @@ def convert(
     which torch exports in inference mode: ``example_inputs`` is what its ``forward`` takes (a tensor, a tuple of
     arguments, a dict of named ones), ``batch=True`` leaves the first dimension of every input free, or
     ``dynamic_shapes`` says which ones are, as ``torch.export.export`` takes them. ``source_format`` is
-    ``"onnx"``, ``"deep-compression"`` (the original ``compressed_SqueezeNet.net``) or ``"bittern"``; None: the path's
-    suffix says it. ``preprocess`` (docs/format.md) and ``labels`` (class names) are stored in the file.
+    ``"onnx"``, ``"tflite"``, ``"deep-compression"`` (the original ``compressed_SqueezeNet.net``) or ``"bittern"``;
+    None: the path's suffix says it. ``preprocess`` (docs/format.md) and ``labels`` (class names) are stored in the
+    file.
 
     Raises InputError for a wrong argument or unreadable file, FormatError for a damaged one, UnsupportedError with all
     operators and attributes that cannot be served.
@@ -72,6 +73,7 @@ def _import(source: Any, source_format: str | None) -> Network:
         "bittern": Network.load,
         "deep-compression": _read_deep_compression,
         "onnx": _read_onnx,
+        "tflite": _read_tflite,
     }
     if source_format not in readers:
         raise InputError("source_format", f"is {source_format!r}", f"use one of {', '.join(sorted(readers))}")
@@ -80,6 +82,8 @@ def _import(source: Any, source_format: str | None) -> Network:
 
 def _format_of(source: Any) -> str:
     if isinstance(source, (bytes, bytearray, memoryview)):
+        if bytes(source[4:8]) == b"TFL3":
+            return "tflite"
         return "bittern" if bytes(source[8:9]) == b"{" else "onnx"
     try:
         path = os.fspath(source)
@@ -103,6 +107,12 @@ def _read_deep_compression(source: Any) -> Network:
     from bittern.importers.deep_compression import import_deep_compression
 
     return import_deep_compression(source)
+
+
+def _read_tflite(source: Any) -> Network:
+    from bittern.importers.tflite import import_tflite
+
+    return import_tflite(source)
 
 
 __all__ = ["convert"]
