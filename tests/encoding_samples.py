@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tests import huffman_writer
+from tests import huffman_writer, rans_writer
 from tests.rawfile import RawLeaf, leaf, pack_bits
 from tests.reference.arrays import Array
 
@@ -43,6 +43,21 @@ class Samples:
     def huffman(self, name: str, codes: Array, alphabet: int, lengths: list[int] | None = None) -> Tree:
         """A huffman node."""
         node, leaves = huffman_writer.encode(codes, alphabet, name, lengths)
+        for key, entry in leaves.items():
+            self.put(key, entry)
+        return node
+
+    def trits(self, name: str, codes: Array) -> Tree:
+        """A trits node."""
+        padded = [*codes.reshape(-1).tolist(), *[0] * (-codes.size % 5)]
+        data = bytes(sum(padded[i + d] * 3**d for d in range(5)) for i in range(0, len(padded), 5))
+        return {"kind": "trits", "leaf": self.put(name, RawLeaf("U8", (len(data),), data)), "shape": list(codes.shape)}
+
+    def rans(
+        self, name: str, codes: Array, alphabet: int, bits: int = 12, frequencies: list[int] | None = None
+    ) -> Tree:
+        """A rans node."""
+        node, leaves = rans_writer.encode(codes, alphabet, name, bits, frequencies)
         for key, entry in leaves.items():
             self.put(key, entry)
         return node
@@ -303,9 +318,119 @@ def huffman_samples(samples: Samples, rng: np.random.Generator) -> None:
     constant("huffman.chunks", np.minimum(rng.geometric(0.5, (3, 47000)) - 1, 20), 21)
 
 
+def pow2_samples(samples: Samples, rng: np.random.Generator) -> None:
+    """Every number of terms with every width, scales per tensor and per axis, the codes in other streams."""
+    for terms in range(1, 5):
+        for bits in range(2, 9):
+            shape = (7, 2**bits) if terms == 1 else WEIGHT
+            parts = rng.integers(0, 2**bits - 1, (*shape, terms))
+            if terms == 1:
+                parts[:] = np.arange(2**bits)[:, None] % (2**bits - 1)  # every level
+            parts += parts >= 2 ** (bits - 1)  # there is no minus zero
+            codes = (parts << np.arange(terms) * bits).sum(axis=-1)
+            axis = (terms + bits) % (len(shape) + 1) - 1
+            name = f"pow2.{terms}x{bits}"
+            node = {
+                "kind": "pow2",
+                "codes": samples.packed(f"{name}.codes", codes, terms * bits),
+                "scale": samples.dense(
+                    f"{name}.scale", rng.standard_normal(() if axis < 0 else shape[axis]).astype(np.float32)
+                ),
+                "terms": terms,
+                "bits": bits,
+            }
+            samples.constants[name] = node if axis < 0 else {**node, "axis": axis}
+    scale = np.array(0.75, np.float32)
+    few = rng.integers(0, 8, WEIGHT)
+    samples.constants["pow2.dense"] = {
+        "kind": "pow2",
+        "codes": samples.dense("pow2.dense.codes", few.astype(np.uint8)),
+        "scale": samples.dense("pow2.dense.scale", scale),
+        "terms": 1,
+        "bits": 5,
+        "order": "OHWI",
+    }
+    samples.constants["pow2.rans"] = {
+        "kind": "pow2",
+        "codes": samples.rans("pow2.rans.codes", few, 8),
+        "scale": samples.dense("pow2.rans.scale", rng.standard_normal(3).astype(np.float16)),
+        "terms": 1,
+        "bits": 4,
+        "axis": 1,
+    }
+    nothing = samples.packed("pow2.empty.codes", np.zeros((0, 3), np.int64), 8)
+    samples.constants["pow2.empty"] = {
+        "kind": "pow2",
+        "codes": nothing,
+        "scale": samples.dense("pow2.empty.scale", scale),
+        "terms": 2,
+        "bits": 4,
+    }
+
+
+def trits_samples(samples: Samples, rng: np.random.Generator) -> None:
+    """Every remainder by five, no element at all, and all five-trit bytes."""
+    every = np.arange(243)[:, None] // 3 ** np.arange(5) % 3
+    shapes = {"n": (5, 1, 3), "bytes": (243, 5), "empty": (0, 2), "scalar": ()}
+    shapes |= {f"{n}": (n,) for n in (1, 2, 3, 4, 5, 6, 11)}
+    for label, shape in shapes.items():
+        codes = every if label == "bytes" else rng.integers(0, 3, shape)
+        samples.constants[f"trits.{label}"] = {
+            "kind": "ternary",
+            "codes": samples.trits(f"trits.{label}.codes", np.asarray(codes)),
+            "positive": samples.dense(f"trits.{label}.positive", np.array(0.3, np.float32)),
+            "negative": samples.dense(f"trits.{label}.negative", np.array(0.7, np.float32)),
+        }
+
+
+def rans_samples(samples: Samples, rng: np.random.Generator) -> None:
+    """One symbol, the least and most bits, wide alphabets, more than one chunk, nothing."""
+    scale = np.array(1, np.float32)
+
+    def constant(name: str, codes: Array, alphabet: int, bits: int = 12, frequencies: list[int] | None = None) -> None:
+        samples.constants[f"rans.{name}"] = {
+            "kind": "affine",
+            "codes": samples.rans(f"rans.{name}.codes", codes, alphabet, bits, frequencies),
+            "scale": samples.dense(f"rans.{name}.scale", scale),
+        }
+
+    constant("one", np.full((4, 5), 3), 6)
+    constant("one of 15 bits", np.zeros(7, np.int64), 1, 15)
+    constant("two", rng.integers(0, 2, (9, 1)), 2, 1)
+    constant("single", np.array(1), 2)
+    constant("skewed", np.minimum(rng.geometric(0.4, (31, 7)) - 1, 40), 64, 15)
+    constant("rare", np.concatenate([np.zeros(3000, np.int64), [1]]), 2, 15)
+    constant("other frequencies", rng.integers(0, 4, 300), 5, 9, [1, 2, 3, 500, 6])
+    constant("bytes", rng.integers(0, 256, 4096), 256, 14)
+    constant("most symbols", np.array([0, 32767, 5]), 32768, 15, [1] * 32768)
+    constant("chunk", rng.integers(0, 5, 65536), 5, 8)
+    constant("chunks", np.minimum(rng.geometric(0.5, (3, 47000)) - 1, 20), 21, 13)
+    constant("empty", np.zeros((0, 4), np.int64), 2, 3, [7, 1])
+    # Signed codes, shifted by the zero point, in every stream of unsigned ones.
+    for kind, alphabet in (("packed", 256), ("trits", 3), ("huffman", 256), ("rans", 256)):
+        codes = rng.integers(0, alphabet, WEIGHT)
+        name = f"affine.{kind}"
+        if kind == "packed":
+            stream = samples.packed(f"{name}.codes", codes, 8)
+        elif kind == "trits":
+            stream = samples.trits(f"{name}.codes", codes)
+        else:
+            coder = samples.huffman if kind == "huffman" else samples.rans
+            stream = coder(f"{name}.codes", codes, alphabet)
+        zero = rng.integers(alphabet // 3, alphabet // 2 + 1, WEIGHT[0])
+        samples.constants[name] = {
+            "kind": "affine",
+            "codes": stream,
+            "scale": samples.dense(f"{name}.scale", rng.standard_normal(WEIGHT[0]).astype(np.float32)),
+            "zero_point": samples.dense(f"{name}.zero", zero.astype(np.uint8)),
+            "axis": 0,
+        }
+
+
 def all_samples(rng: np.random.Generator) -> Samples:
     """Every constant of this module."""
     samples = Samples()
-    for add in (dense_samples, packed_samples, affine_samples, table_samples, sparse_samples, huffman_samples):
+    groups = (dense_samples, packed_samples, affine_samples, table_samples, sparse_samples, huffman_samples)
+    for add in (*groups, pow2_samples, trits_samples, rans_samples):
         add(samples, rng)
     return samples

@@ -100,3 +100,27 @@ def files() -> Iterator[tuple[str, bytes]]:
     channels = {"w": zeros(1 << 16, 1, 1, 1), "s": zeros(1 << 16, 1, 1)}
     image, result = [value("a", 1, 1, 1, 1)], [value("m999", 1, 1 << 16, 1, 1)]
     yield "a long chain of scales", assemble(graph(scaled, result, channels, image), SPARSE)
+
+    chunks = 1 << 13
+    equal = {
+        "kind": "affine",
+        "codes": {
+            "kind": "rans",
+            "leaf": "r",
+            "frequencies": "f",
+            "bits": 1,
+            "offsets": "o",
+            "shape": [chunks, 1 << 16],
+        },
+        "scale": {"kind": "dense", "leaf": "s"},
+    }
+    parts = {
+        "r": leaf(np.tile(np.array([0, 1, 0, 1], np.uint16), chunks)),
+        "f": leaf(np.array([2], np.uint16)),
+        "o": leaf(np.arange(chunks, dtype=np.uint32) * 4),
+        "s": leaf(np.array(1, np.float32)),
+    }
+    yield (
+        "half a billion equal symbols",
+        assemble(graph([node("y", "Relu", ["x"])], [value("y", 1, 4)], {"w": equal}), parts),
+    )

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tests import rans_writer
 from tests.hostile import Hostile
 from tests.huffman_writer import encode
 from tests.rawfile import RawLeaf, assemble, leaf, pack_bits, product_graph
@@ -240,7 +241,152 @@ def huffman_streams() -> Iterator[Hostile]:
     yield hostile("huffman: no offsets for two chunks", affine(node), {**many, "s": SCALE}, (70000,))
 
 
+def pow2_values() -> Iterator[Hostile]:
+    """Sums of powers of two: codes without meaning, terms and widths out of range."""
+    good = {"kind": "pow2", "codes": dense("c"), "scale": dense("s"), "terms": 2, "bits": 3}
+    codes = np.zeros(SHAPE, np.int32)
+
+    def coded(bad: int, **more: Any) -> Hostile:
+        wrong = codes.copy()
+        wrong[3, 2] = bad
+        return hostile(f"pow2: code {bad} {more}", {**good, **more}, {"c": leaf(wrong), "s": SCALE})
+
+    yield coded(64)
+    yield coded(-1)
+    yield coded(0b100)
+    yield coded(0b100001)
+    yield coded(2**31 - 1)
+    yield coded(-(2**31), terms=4, bits=8)
+    yield coded(0x80, terms=4, bits=8)
+    yield coded(16, terms=1, bits=4)
+    wide = {"c": leaf(np.full(SHAPE, 2**32, np.int64)), "s": SCALE}
+    yield hostile("pow2: a code of 33 bits", {**good, "terms": 4, "bits": 8}, wide)
+    plain = {"c": leaf(codes), "s": SCALE}
+
+    def tree(name: str, lack: str = "", **more: Any) -> Hostile:
+        kept = {key: value for key, value in {**good, **more}.items() if key != lack}
+        return hostile(f"pow2: {name}", kept, plain, lazy=False)
+
+    for terms in (0, 5, -1, 2**40, "2", 2.0):
+        yield tree(f"terms {terms!r}", terms=terms)
+    for bits in (1, 9, -3, 2**63 - 1, None):
+        yield tree(f"bits {bits!r}", bits=bits)
+    for key in ("codes", "terms", "bits"):
+        yield tree(f"no {key}", lack=key)
+    yield tree("a scale for an axis that needs four", axis=0)
+    yield tree("an axis beyond the shape", axis=2)
+    yield tree("an unknown key", group=2)
+    real = {"c": leaf(np.zeros(SHAPE, np.float32)), "s": SCALE}
+    yield hostile("pow2: codes are real", good, real, lazy=False)
+
+
+def trits_streams() -> Iterator[Hostile]:
+    """Bytes that are no five trits, spare trits, sizes."""
+
+    def trits(name: str, data: bytes, shape: Any = SHAPE, kind: str = "U8") -> Hostile:
+        codes = {"kind": "trits", "leaf": "c", "shape": list(shape)}
+        leaves = {"c": RawLeaf(kind, (len(data),), data), "s": SCALE}
+        return hostile(f"trits: {name}", affine(codes), leaves, lazy=len(data) == 3 and shape == SHAPE)
+
+    yield trits("a byte of 243", bytes([0, 243, 0]))
+    yield trits("a byte of 255", bytes([255, 0, 0]))
+    yield trits("spare trits are set", bytes([0, 0, 9]))
+    yield trits("spare trits and a byte above 242", bytes([0, 0, 250]))
+    yield trits("too short", bytes(2))
+    yield trits("too long", bytes(4))
+    yield trits("nothing", b"")
+    yield trits("signed bytes", bytes(3), kind="I8", shape=(3, 4))
+    for shape in ((2**31, 2**31), (2**62, 4, 4), (-4, -3), (4, 3, 2**40)):
+        yield trits(f"shape {shape}", bytes(3), shape)
+
+
+def rans_streams() -> Iterator[Hostile]:
+    """Frequencies that do not sum, states out of range, streams of the wrong size or with a wrong end."""
+    codes = np.arange(COUNT).reshape(SHAPE) % 4
+    frequencies = [5, 3, 4, 4]
+
+    def stream(
+        name: str,
+        node: Mapping[str, Any] | None = None,
+        leaves: Mapping[str, RawLeaf] | None = None,
+        values: Array = codes,
+        lazy: bool = True,
+    ) -> Hostile:
+        good, parts = rans_writer.encode(values, 4, "c", 4, frequencies)
+        tree = affine({**good, **(node or {})})
+        shape = tuple((node or {}).get("shape", values.shape))
+        return hostile(f"rans: {name}", tree, {**parts, **(leaves or {}), "s": SCALE}, shape, lazy)
+
+    def table(name: str, wrong: list[int], **more: Any) -> Hostile:
+        return stream(name, more, {"c.frequencies": leaf(np.array(wrong, np.uint16))})
+
+    yield table("frequencies below the sum", [5, 3, 4, 3])
+    yield table("frequencies above the sum", [5, 3, 4, 5])
+    yield table("frequencies far above the sum", [65535, 65535, 65535, 65535])
+    yield table("frequencies that wrap around to the sum", [65535, 1, 12, 4])
+    yield table("other frequencies of the right sum", [4, 4, 4, 4])
+    yield table("no frequencies", [])
+    yield table("only zeros", [0, 0, 0, 0])
+    yield stream("too many symbols", leaves={"c.frequencies": leaf(np.ones(32769, np.uint16))}, lazy=False)
+    yield stream("frequencies in bytes", leaves={"c.frequencies": leaf(np.array(frequencies, np.uint8))}, lazy=False)
+    for bits in (0, 16, -1, 2**40, "4", None):
+        yield stream(f"bits {bits!r}", {"bits": bits}, lazy=False)
+    yield stream("other bits than the frequencies have", {"bits": 5})
+
+    _, parts = rans_writer.encode(codes, 4, "c", 4, frequencies)
+    words = np.frombuffer(parts["c.stream"].data, np.uint16)
+
+    def written(name: str, wrong: Array, lazy: bool = True, **node: Any) -> Hostile:
+        return stream(name, node, {"c.stream": leaf(wrong.astype(np.uint16))}, lazy=lazy)
+
+    for at in (1, 3):
+        low = words.copy()
+        low[at] = 0
+        yield written(f"state {at // 2} out of range", low)
+    for at in range(words.size):
+        changed = words.copy()
+        changed[at] ^= 0x0101
+        yield written(f"word {at} changed", changed)
+    yield written("one word less", words[:-1], lazy=words.size > 4)
+    yield written("one word more", np.append(words, 0))
+    yield written("only one state", words[:2], lazy=False)
+    yield written("nothing", words[:0], lazy=False)
+    yield written("all zeros", words * 0)
+    yield written("all ones", words * 0 + 65535)
+    yield stream("words of 8 bits", leaves={"c.stream": bytes_leaf(bytes(20))}, lazy=False)
+    yield written("more symbols than were coded", words, shape=[4, 4])
+    yield written("fewer symbols than were coded", words, shape=[4, 2])
+    yield written("a stream of nothing", words, shape=[4, 0])
+    for shape in ((2**20, 2**20), (2**31, 2**31), (70000, 1)):
+        yield written(f"shape {shape}", words, lazy=False, shape=list(shape))
+    constant = np.array([0, 1, 0, 1])
+    one = {"c.frequencies": leaf(np.array([16], np.uint16)), "c.stream": leaf(constant.astype(np.uint16))}
+    yield stream("an absurd number of equal symbols", {"shape": [2**24, 2**24]}, one, lazy=False)
+
+    offsets = {"c.offsets": leaf(np.array([0], np.uint32))}
+    yield stream("offsets for one chunk", {"offsets": "c.offsets"}, offsets, lazy=False)
+    long = np.arange(70000) % 4
+    node, many = rans_writer.encode(long, 4, "c", 4, frequencies)
+    second = int(np.frombuffer(many["c.offsets"].data, np.uint32)[1])
+    for name, wrong in {
+        "wrong offset": [0, second + 1],
+        "offsets beyond the stream": [0, 2**32 - 1],
+        "falling offsets": [second, 0],
+        "one offset for two chunks": [0],
+        "three offsets for two chunks": [0, second, second + 10],
+    }.items():
+        entry = {"c.offsets": leaf(np.array(wrong, np.uint32))}
+        yield stream(name, leaves=entry, values=long, lazy=len(wrong) == 2)
+    cut = leaf(np.frombuffer(many["c.stream"].data, np.uint16)[: second + 3])
+    yield stream("ends inside the states of a chunk", leaves={"c.stream": cut}, values=long)
+    del node["offsets"]
+    del many["c.offsets"]
+    yield hostile("rans: no offsets for two chunks", affine(node), {**many, "s": SCALE}, (70000,), lazy=False)
+
+
 def all_values() -> Iterator[Hostile]:
     """Every file of this module."""
-    for source in (code_values, parameter_shapes, packed_streams, sparse_patterns, huffman_streams):
+    yield from code_values()
+    yield from parameter_shapes()
+    for source in (packed_streams, sparse_patterns, huffman_streams, pow2_values, trits_streams, rans_streams):
         yield from source()

@@ -10,7 +10,9 @@ from bittern.compress import compress
 from bittern.compress.deep_compression import DeepCompression, encode
 from bittern.compress.kmeans import codebook
 from bittern.compress.magnitude import prune
-from bittern.encodings import Codebook, Dense, RelativeIndex, Sparse
+from bittern.compress.streams import coded_bytes, packed_bytes, smallest, smallest_affine, stream_bytes
+from bittern.encode import relative_index
+from bittern.encodings import Codebook, Dense, Huffman, Packed, Rans, RelativeIndex, Sparse
 from bittern.errors import InputError
 from bittern.importers import convert
 from bittern.network import Network
@@ -83,10 +85,67 @@ def test_forms_at_every_density(rng: np.random.Generator, density: float, bits: 
     assert Network.load(made.to_bytes()).constants["w0"].describe() == tree.describe()
     assert isinstance(tree, Codebook)
     if 1e-4 <= density <= 0.1:
-        assert isinstance(tree.codes, Sparse) and isinstance(tree.codes.pattern, RelativeIndex)
+        # Fractions of bits hold zeros as well as gaps do, so the form of the paper is no smaller.
+        positions = np.flatnonzero(weight).astype(np.int64)
+        table, codes, _ = codebook(weight.reshape(-1)[positions], 2**bits - 1)
+        gaps, sources = relative_index.encode(positions, 4)
+        entries = np.where(sources < 0, np.uint32(0), codes[sources] + np.uint32(1))
+        published = Sparse(RelativeIndex(smallest(gaps, 4)), smallest(entries), weight.shape)
+        whole = Codebook(published, Dense(np.concatenate([np.zeros(1, np.float32), table])))
+        assert_same_bits(whole.decode(), weight)
+        assert tree.nbytes <= whole.nbytes
         assert tree.table.decode()[0] == 0
     if density == 1:
         assert not isinstance(tree.codes, Sparse)
+
+
+def test_streams_take_the_smallest_form(rng: np.random.Generator) -> None:
+    """What is estimated is about what is written; of equally small forms the simpler one is taken."""
+    seen = set()
+    for n in (0, 1, 50, 1000, 70_000):
+        for high in (1, 2, 3, 16, 200, 256):
+            for skew in (1, 8):
+                codes = np.floor(high * rng.random((n, 1)) ** skew).astype(np.uint32)
+                made = smallest(codes)
+                assert_equal(made.decode().astype(np.uint32), codes)
+                seen.add(type(made))
+                if n == 0:
+                    assert made.describe() == "packed(1)"
+                    continue
+                by_huffman, by_rans = coded_bytes(codes)
+                width = max(int(codes.max()).bit_length(), 1)
+                exact = [Packed.pack(codes, width).nbytes, Huffman.code(codes).nbytes, Rans.code(codes).nbytes]
+                leaves = [1, 2 + (n > 65536) / 2, 2 + (n > 65536) / 2]
+                estimates = np.array([packed_bytes(n, width), by_huffman, by_rans]) - 112 * np.array(leaves)
+                assert estimates[0] == exact[0]
+                assert 0 <= estimates[1] - exact[1] <= n // 65536
+                assert abs(estimates[2] - exact[2]) <= 16 + 0.001 * exact[2]
+                best = (Packed, Huffman, Rans).index(type(made))
+                assert stream_bytes(codes) == (packed_bytes(n, width), by_huffman, by_rans)[best]
+    assert seen == {Packed, Huffman, Rans}
+    assert smallest(np.full(5000, 3, np.uint32)).describe() == "rans"
+    assert smallest(np.arange(2**16, dtype=np.uint32)).describe() == "packed(16)"
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+@pytest.mark.parametrize("points", ["none", "zero", "some"])
+def test_signed_codes_are_entropy_coded_too(rng: np.random.Generator, axis: int | None, points: str) -> None:
+    shape = () if axis is None else (40,)
+    scale = rng.standard_normal(shape).astype(np.float32)
+    point = None if points == "none" else np.zeros(shape, np.int64) if points == "zero" else rng.integers(-9, 9, shape)
+    for codes, form in (
+        (np.clip(np.rint(rng.laplace(0, 4, (40, 3000))), -128, 127).astype(np.int64), "affine(rans)"),
+        (rng.integers(-128, 128, (40, 3000)), "affine(packed(8))"),
+        (rng.integers(0, 256, (40, 3000)), "affine(packed(8))"),
+        (np.minimum(rng.geometric(0.2, (40, 3000)), 255), "affine(rans)"),
+    ):
+        made = smallest_affine(codes, scale, 8, point, axis)
+        assert made.describe() == form
+        column = (..., None) if axis == 0 else ()
+        difference = codes if point is None else codes - point[column]
+        assert_same_bits(made.decode(), scale[column] * difference.astype(np.float32))
+    with pytest.raises(InputError, match="do not fit"):
+        smallest_affine(np.array([128, -1]), np.array(1, np.float32), 8)
 
 
 def test_negative_zero_and_special_values_survive(rng: np.random.Generator) -> None:

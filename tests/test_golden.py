@@ -13,12 +13,15 @@ from tests.tolerances import network_bound
 from tests.tools import write_golden
 from tests.tools.write_golden import EXPECTED, FOLDER, input_of
 
-NAMES = ("dense", "packed", "scaled", "sparse", "huffman", "layers")
+NAMES = ("dense", "packed", "scaled", "sparse", "huffman", "few_bits", "layers")
 REMEDY = (
     "the format of written files has changed: if that is wanted, run `python -m tests.tools.write_golden` "
     "and say so in the CHANGELOG"
 )
-KINDS = {"dense", "affine", "codebook", "ternary", "signs", "sparse", "packed", "huffman", "csr", "relative_index"}
+KINDS = {
+    "dense", "affine", "codebook", "ternary", "signs", "pow2", "sparse", "packed", "trits", "huffman", "rans", "csr",
+    "relative_index",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ FORMS = (
         "digits_codebook8.bittern",
         "deep-compression",
         {"bits": 8},
-        "a layer's weights on at most 255 values, Huffman-coded",
+        "a layer's weights on at most 255 values, entropy-coded",
     ),
     Form(
         "pruned to 30 %, 5 bits",

@@ -16,10 +16,13 @@
 #include "schemes/dense/decode.h"
 #include "schemes/huffman/decode.h"
 #include "schemes/packed/decode.h"
+#include "schemes/pow2/decode.h"
+#include "schemes/rans/decode.h"
 #include "schemes/signs/decode.h"
 #include "schemes/sparse/decode.h"
 #include "schemes/status.h"
 #include "schemes/ternary/decode.h"
+#include "schemes/trits/decode.h"
 
 namespace bittern::format {
 
@@ -116,6 +119,12 @@ class Decoder {
           require(schemes::signs::decode(codes, std::span(scale), channels_of(tree), out), path + ".codes");
         });
       }
+      case EncodingKind::pow2: {
+        const std::vector<float> scale = real(*tree.scale, path + ".scale");
+        return with_integers(*tree.codes, path + ".codes", [&](auto codes) {
+          require(schemes::pow2::decode(codes, tree.terms, tree.bits, std::span(scale), channels_of(tree), out), path + ".codes");
+        });
+      }
       case EncodingKind::sparse: {
         const std::vector<float> values = real(*tree.values, path + ".values");
         return scatter(tree, path, std::span<const float>(values), out);
@@ -140,6 +149,12 @@ class Decoder {
         break;
       case EncodingKind::packed:
         require(schemes::packed::decode(bytes_of(tree.leaf), tree.bits, tree.is_signed, span), path);
+        break;
+      case EncodingKind::trits:
+        require(schemes::trits::decode(bytes_of(tree.leaf), span), path);
+        break;
+      case EncodingKind::rans:
+        require(schemes::rans::decode(bytes_of(tree.leaf), tree.bits, bytes_of(tree.frequencies), bytes_of(tree.offsets), span), path);
         break;
       case EncodingKind::huffman: {
         const std::span lengths(reinterpret_cast<const std::uint8_t*>(tree.lengths.data), tree.lengths.bytes);
@@ -279,6 +294,7 @@ std::uint64_t cost(const Encoding& tree, bool wide) noexcept {
   if (tree.kind == EncodingKind::huffman) {  // the list of symbols: 4 bytes for each of at most 2^15 codes
     bytes = saturating_add(bytes, 4 * std::uint64_t{tree.lengths.bytes < 32768 ? tree.lengths.bytes : 32768});
   }
+  if (tree.kind == EncodingKind::rans) bytes = saturating_add(bytes, std::uint64_t{8} << tree.bits);  // the table of slots
   return bytes;
 }
 

@@ -2,16 +2,13 @@
 #include "format/encoding_reader.h"
 
 #include <algorithm>
-#include <array>
-#include <initializer_list>
 #include <limits>
-#include <optional>
-#include <span>
 #include <utility>
 
 #include "base/checked.h"
-#include "schemes/huffman/decode.h"
-#include "schemes/packed/decode.h"
+#include "format/node_reader.h"
+#include "format/stream_reader.h"
+#include "schemes/pow2/decode.h"
 
 namespace bittern::format {
 
@@ -20,68 +17,13 @@ namespace {
 using graph::Encoding;
 using graph::EncodingKind;
 using Child = Encoding::Child;
-using Keys = std::span<const char* const>;
-
-constexpr std::int64_t max_elements = std::int64_t{1} << 48;  // so that sizes in bytes never overflow
 
 enum class Want : std::uint8_t { any, real, integer };
 
-std::string text_of(const Shape& shape) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape.size() && i < 8; ++i) {
-    if (i != 0) text += ", ";
-    text += std::to_string(shape[i]);
-  }
-  return text + (shape.size() > 8 ? ", ...]" : "]");
-}
-
-std::int64_t count(const Shape& shape) { return engine::checked_product(shape).value_or(0); }
-
-std::optional<EncodingKind> kind_from(const std::string& name) {
-  for (int k = 0; k <= static_cast<int>(EncodingKind::relative_index); ++k) {
-    const auto kind = static_cast<EncodingKind>(k);
-    if (name == graph::name_of(kind)) return kind;
-  }
-  return std::nullopt;
-}
-
-bool is_pattern(EncodingKind kind) {
-  return kind == EncodingKind::bitmap || kind == EncodingKind::csr || kind == EncodingKind::relative_index;
-}
-
-// Keys besides "kind" and, at a root, "order".
-Keys keys_of(EncodingKind kind) {
-  static constexpr std::array dense{"leaf"};
-  static constexpr std::array affine{"codes", "scale", "zero_point", "axis", "group"};
-  static constexpr std::array codebook{"codes", "table", "axis"};
-  static constexpr std::array ternary{"codes", "positive", "negative", "axis"};
-  static constexpr std::array signs{"codes", "scale", "axis"};
-  static constexpr std::array sparse{"pattern", "values", "shape"};
-  static constexpr std::array packed{"leaf", "bits", "signed", "shape"};
-  static constexpr std::array huffman{"leaf", "lengths", "length", "offsets", "shape"};
-  static constexpr std::array bitmap{"mask"};
-  static constexpr std::array csr{"row_ptr", "columns"};
-  static constexpr std::array relative_index{"gaps"};
-  switch (kind) {
-    case EncodingKind::dense: return dense;
-    case EncodingKind::affine: return affine;
-    case EncodingKind::codebook: return codebook;
-    case EncodingKind::ternary: return ternary;
-    case EncodingKind::signs: return signs;
-    case EncodingKind::sparse: return sparse;
-    case EncodingKind::packed: return packed;
-    case EncodingKind::huffman: return huffman;
-    case EncodingKind::bitmap: return bitmap;
-    case EncodingKind::csr: return csr;
-    case EncodingKind::relative_index: return relative_index;
-  }
-  return {};
-}
-
-class TreeReader {
+class TreeReader : private NodeReader {
  public:
   TreeReader(LeafTable& leaves, const std::string& where, Problems& problems)
-      : leaves_(leaves), where_(where), problems_(problems) {}
+      : NodeReader(leaves, where, problems), problems_(problems) {}
 
   Child root(const Json& json) {
     const std::size_t before = problems_.count();
@@ -96,17 +38,6 @@ class TreeReader {
   }
 
  private:
-  // What all readers of a node need. `path`: the kind of the root, then keys: "codebook.codes.pattern".
-  struct At {
-    const Json& json;
-    std::string path;
-    int depth;
-  };
-
-  void problem(const std::string& path, std::string text) {
-    problems_.add(path.empty() ? where_ : where_ + ": " + path, std::move(text));
-  }
-
   void permute(const Json& order, const std::string& path, Encoding& tree) {
     if (order.string() == nullptr || *order.string() != "OHWI") {
       problem(path, "order is " + (order.string() != nullptr ? quote(*order.string()) : order.type_name()) + ", it can only be 'OHWI'");
@@ -116,42 +47,6 @@ class TreeReader {
       tree.ohwi = true;
       tree.shape = {tree.shape[0], tree.shape[3], tree.shape[1], tree.shape[2]};
     }
-  }
-
-  // The kind, if it is known and fits; checks the keys too.
-  std::optional<EncodingKind> read_kind(const At& at, bool is_root, bool pattern) {
-    if (at.json.object() == nullptr) {
-      problem(at.path, std::string("is ") + at.json.type_name() + ", not an object");
-      return std::nullopt;
-    }
-    if (at.depth > max_tree_depth) {
-      problem(at.path, "nested deeper than " + std::to_string(max_tree_depth) + " nodes");
-      return std::nullopt;
-    }
-    const Json* const name = at.json.find("kind");
-    if (name == nullptr || name->string() == nullptr) {
-      problem(at.path, "kind is missing or not a string");
-      return std::nullopt;
-    }
-    const auto kind = kind_from(*name->string());
-    if (!kind) {
-      problem(at.path, "unknown kind " + quote(*name->string()));
-      return std::nullopt;
-    }
-    if (is_pattern(*kind) != pattern) {
-      const char* const reason = pattern ? " is no pattern (bitmap, csr, relative_index)"
-                                         : " is a pattern and yields no numbers; use it in a sparse node";
-      problem(at.path, quote(*name->string()) + reason);
-      return std::nullopt;
-    }
-    const Keys keys = keys_of(*kind);
-    for (const JsonMember& member : *at.json.object()) {
-      if (member.name == "kind" || (is_root && member.name == "order")) continue;
-      if (std::none_of(keys.begin(), keys.end(), [&](const char* key) { return member.name == key; })) {
-        problem(at.path.empty() ? *name->string() : at.path, "unknown key " + quote(member.name));
-      }
-    }
-    return kind;
   }
 
   std::shared_ptr<Encoding> node(const Json& json, std::string path, int depth, Want want, bool is_root = false) {
@@ -168,9 +63,12 @@ class TreeReader {
       case EncodingKind::codebook: complete = codebook(at, *tree); break;
       case EncodingKind::ternary: complete = ternary(at, *tree); break;
       case EncodingKind::signs: complete = signs(at, *tree); break;
+      case EncodingKind::pow2: complete = pow2(at, *tree); break;
       case EncodingKind::sparse: complete = sparse(at, *tree); break;
-      case EncodingKind::packed: complete = packed(at, *tree); break;
-      case EncodingKind::huffman: complete = huffman(at, *tree); break;
+      case EncodingKind::packed: complete = read_packed(*this, at, *tree); break;
+      case EncodingKind::trits: complete = read_trits(*this, at, *tree); break;
+      case EncodingKind::huffman: complete = read_huffman(*this, at, *tree); break;
+      case EncodingKind::rans: complete = read_rans(*this, at, *tree); break;
       case EncodingKind::bitmap:
       case EncodingKind::csr:
       case EncodingKind::relative_index: break;
@@ -189,68 +87,6 @@ class TreeReader {
     if (json != nullptr) return node(*json, at.path + '.' + key, at.depth + 1, want);
     if (required) problem(at.path, std::string("has no key '") + key + "'");
     return nullptr;
-  }
-
-  std::optional<std::int64_t> integer(const At& at, const char* key, std::int64_t low, std::int64_t high) {
-    const Json* const json = at.json.find(key);
-    if (json == nullptr) {
-      problem(at.path, std::string("has no key '") + key + "'");
-    } else if (json->integer() == nullptr) {
-      problem(at.path, std::string(key) + " is " + json->type_name() + ", not an integer");
-    } else if (*json->integer() < low || *json->integer() > high) {
-      problem(at.path, std::string(key) + " is " + std::to_string(*json->integer()) + " (allowed: " +
-                           std::to_string(low) + " to " + std::to_string(high) + ")");
-    } else {
-      return *json->integer();
-    }
-    return std::nullopt;
-  }
-
-  bool read_leaf(const At& at, const char* key, std::initializer_list<DType> allowed, graph::Leaf& out) {
-    const Json* const json = at.json.find(key);
-    if (json == nullptr || json->string() == nullptr) {
-      problem(at.path, std::string(key) + " is missing or not the name of a leaf");
-      return false;
-    }
-    const graph::Leaf* const leaf = leaves_.use(*json->string());
-    if (leaf == nullptr) {
-      problem(at.path, std::string(key) + " names no leaf of the file: " + quote(*json->string()));
-      return false;
-    }
-    if (std::find(allowed.begin(), allowed.end(), leaf->dtype) == allowed.end()) {
-      std::string names;
-      for (const DType type : allowed) {
-        if (!names.empty()) names += ", ";
-        names += name_of(type);
-      }
-      problem(at.path, "the leaf " + quote(leaf->name) + " is of type " + name_of(leaf->dtype) +
-                           " (allowed: " + names + ")");
-      return false;
-    }
-    out = *leaf;
-    return true;
-  }
-
-  bool read_shape(const At& at, Shape& out) {
-    const Json* const json = at.json.find("shape");
-    if (json == nullptr || json->array() == nullptr) {
-      problem(at.path, "shape is missing or not a list");
-      return false;
-    }
-    for (const Json& size : *json->array()) {
-      if (size.integer() == nullptr || *size.integer() < 0) {
-        problem(at.path, "shape holds something else than non-negative integers");
-        return false;
-      }
-      out.push_back(*size.integer());
-    }
-    const auto elements = engine::checked_product(out);
-    const bool small = std::all_of(out.begin(), out.end(), [](std::int64_t size) { return size <= max_elements; });
-    if (!elements || *elements > max_elements || !small) {
-      problem(at.path, "shape " + text_of(out) + " has too many elements");
-      return false;
-    }
-    return true;
   }
 
   // `codes`, `axis`, and with them the shape: the same for all kinds that have codes.
@@ -349,6 +185,18 @@ class TreeReader {
     return complete && expect_shape(at, "scale", tree.scale, parameter_shape(tree));
   }
 
+  bool pow2(const At& at, Encoding& tree) {
+    namespace limits = engine::schemes::pow2;
+    const bool complete = read_codes(at, tree);
+    const auto terms = integer(at, "terms", 1, limits::max_terms);
+    const auto bits = integer(at, "bits", limits::min_bits, limits::max_bits);
+    tree.scale = child(at, "scale", Want::real);
+    if (!complete || !terms || !bits) return false;
+    tree.terms = static_cast<int>(*terms);
+    tree.bits = static_cast<int>(*bits);
+    return expect_shape(at, "scale", tree.scale, parameter_shape(tree));
+  }
+
   bool sparse(const At& at, Encoding& tree) {
     bool complete = read_shape(at, tree.shape);
     tree.values = child(at, "values", Want::any);
@@ -408,61 +256,6 @@ class TreeReader {
     return false;
   }
 
-  bool packed(const At& at, Encoding& tree) {
-    tree.real = false;
-    const bool has_leaf = read_leaf(at, "leaf", {DType::u8}, tree.leaf);
-    const auto bits = integer(at, "bits", 1, 32);
-    if (const Json* const json = at.json.find("signed")) {
-      if (json->boolean() == nullptr) {
-        problem(at.path, std::string("signed is ") + json->type_name() + ", not true or false");
-        return false;
-      }
-      tree.is_signed = *json->boolean();
-    }
-    if (!read_shape(at, tree.shape) || !bits || !has_leaf) return false;
-    tree.bits = static_cast<int>(*bits);
-    const auto needed = engine::schemes::packed::bytes_for(static_cast<std::size_t>(count(tree.shape)), tree.bits);
-    if (needed == tree.leaf.bytes) return true;
-    problem(at.path, "the leaf " + quote(tree.leaf.name) + " has " + std::to_string(tree.leaf.bytes) +
-                         " bytes, needed are " + (needed ? std::to_string(*needed) : "too many"));
-    return false;
-  }
-
-  bool huffman(const At& at, Encoding& tree) {
-    tree.real = false;
-    bool complete = read_leaf(at, "leaf", {DType::u8}, tree.leaf);
-    complete = read_leaf(at, "lengths", {DType::u8}, tree.lengths) && complete;
-    const bool has_offsets = at.json.find("offsets") != nullptr;
-    if (has_offsets) complete = read_leaf(at, "offsets", {DType::u32}, tree.offsets) && complete;
-    const auto length = integer(at, "length", 0, std::numeric_limits<std::int64_t>::max());
-    if (!read_shape(at, tree.shape) || !length || !complete) return false;
-
-    tree.stream_bits = static_cast<std::uint64_t>(*length);
-    const auto n = static_cast<std::uint64_t>(count(tree.shape));
-    if (engine::ceil_div(tree.stream_bits, std::uint64_t{8}) != tree.leaf.bytes) {
-      problem(at.path, "length is " + std::to_string(*length) + " bits, but the leaf " + quote(tree.leaf.name) +
-                           " has " + std::to_string(tree.leaf.bytes) + " bytes");
-      return false;
-    }
-    if (n > tree.stream_bits) {
-      problem(at.path, "shape " + text_of(tree.shape) + " has more elements than the stream has bits");
-      return false;
-    }
-    const std::size_t chunks = engine::schemes::huffman::chunk_count(n);
-    if (has_offsets != (chunks > 1)) {
-      problem(at.path, chunks > 1 ? "more than 65536 symbols need offsets" : "offsets are for more than 65536 symbols");
-      return false;
-    }
-    if (has_offsets && tree.offsets.bytes != chunks * sizeof(std::uint32_t)) {
-      problem(at.path, "offsets has " + std::to_string(tree.offsets.bytes / sizeof(std::uint32_t)) +
-                           " elements, needed are " + std::to_string(chunks));
-      return false;
-    }
-    return true;
-  }
-
-  LeafTable& leaves_;
-  const std::string& where_;
   Problems& problems_;
 };
 

@@ -16,6 +16,7 @@ void add_bytes(const Encoding* tree, std::set<const std::byte*>& seen, std::size
   if (tree == nullptr) return;
   add_leaf(tree->leaf, seen, bytes);
   add_leaf(tree->lengths, seen, bytes);
+  add_leaf(tree->frequencies, seen, bytes);
   add_leaf(tree->offsets, seen, bytes);
   for (const Encoding::Child* child :
        {&tree->codes, &tree->scale, &tree->zero_point, &tree->table, &tree->positive, &tree->negative, &tree->pattern,
@@ -33,9 +34,12 @@ const char* name_of(EncodingKind kind) noexcept {
     case EncodingKind::codebook: return "codebook";
     case EncodingKind::ternary: return "ternary";
     case EncodingKind::signs: return "signs";
+    case EncodingKind::pow2: return "pow2";
     case EncodingKind::sparse: return "sparse";
     case EncodingKind::packed: return "packed";
+    case EncodingKind::trits: return "trits";
     case EncodingKind::huffman: return "huffman";
+    case EncodingKind::rans: return "rans";
     case EncodingKind::bitmap: return "bitmap";
     case EncodingKind::csr: return "csr";
     case EncodingKind::relative_index: return "relative_index";
@@ -52,10 +56,13 @@ std::string describe(const Encoding& tree) {
     case EncodingKind::affine:
     case EncodingKind::codebook:
     case EncodingKind::ternary:
-    case EncodingKind::signs: return name + '(' + describe(*tree.codes) + ')';
+    case EncodingKind::signs:
+    case EncodingKind::pow2: return name + '(' + describe(*tree.codes) + ')';
     case EncodingKind::sparse: return name + '(' + describe(*tree.pattern) + ", " + describe(*tree.values) + ')';
     case EncodingKind::packed: return name + '(' + std::to_string(tree.bits) + ')';
-    case EncodingKind::huffman: return name;
+    case EncodingKind::trits:
+    case EncodingKind::huffman:
+    case EncodingKind::rans: return name;
     case EncodingKind::bitmap: return name + '(' + describe(*tree.mask) + ')';
     case EncodingKind::csr: return name + '(' + describe(*tree.columns) + ')';
     case EncodingKind::relative_index: return name + '(' + describe(*tree.gaps) + ')';

@@ -21,7 +21,7 @@ struct Leaf {
 };
 
 enum class EncodingKind : std::uint8_t {
-  dense, affine, codebook, ternary, signs, sparse, packed, huffman, bitmap, csr, relative_index
+  dense, affine, codebook, ternary, signs, pow2, sparse, packed, trits, huffman, rans, bitmap, csr, relative_index
 };
 
 const char* name_of(EncodingKind kind) noexcept;
@@ -34,17 +34,20 @@ struct Encoding {
   Shape shape;                    // what the node yields (patterns: the shape of the tensor they index)
   bool ohwi = false;              // root only: elements are stored O,H,W,I; `shape` is O,I,H,W already
 
-  Leaf leaf;                      // dense, packed, huffman
-  Leaf lengths, offsets;          // huffman
+  Leaf leaf;                      // dense, packed, trits, huffman, rans
+  Leaf offsets;                   // huffman, rans
+  Leaf lengths;                   // huffman
+  Leaf frequencies;               // rans
   std::uint64_t stream_bits = 0;  // huffman
-  int bits = 0;                   // packed
+  int bits = 0;                   // packed; pow2: of a term; rans: of the frequencies
+  int terms = 0;                  // pow2
   bool is_signed = false;         // packed
-  int axis = -1;                  // affine, codebook, ternary, signs; -1: whole tensor
+  int axis = -1;                  // affine, codebook, ternary, signs, pow2; -1: whole tensor
   std::int64_t group = 0;         // affine; 0: none
 
   using Child = std::shared_ptr<const Encoding>;
-  Child codes;                    // affine, codebook, ternary, signs
-  Child scale, zero_point;        // affine; signs has a scale
+  Child codes;                    // affine, codebook, ternary, signs, pow2
+  Child scale, zero_point;        // affine; signs and pow2 have a scale
   Child table;                    // codebook
   Child positive, negative;       // ternary
   Child pattern, values;          // sparse

@@ -13,7 +13,7 @@ Leaves = Mapping[str, Leaf]
 Tree = Mapping[str, Any]
 
 CHUNK = 65536
-"""Symbols per Huffman chunk."""
+"""Symbols per chunk of huffman and rans."""
 
 
 def decode(tree: Tree, leaves: Leaves) -> Array:
@@ -31,7 +31,7 @@ def is_real(tree: Tree, leaves: Leaves) -> bool:
         return leaves[tree["leaf"]].dtype in ("F32", "F16", "BF16")
     if kind == "sparse":
         return is_real(tree["values"], leaves)
-    return kind in ("affine", "codebook", "ternary", "signs")
+    return kind in ("affine", "codebook", "ternary", "signs", "pow2")
 
 
 def dense_leaf(tree: Tree, leaves: Leaves) -> Array:
@@ -81,6 +81,9 @@ def real(tree: Tree, leaves: Leaves) -> Array:
     if kind == "signs":
         scale = along(real(tree["scale"], leaves), codes.shape, tree)
         return np.where(codes == 1, scale, -scale)
+    if kind == "pow2":
+        scale = along(real(tree["scale"], leaves), codes.shape, tree)
+        return np.multiply(scale, powers(codes, tree["terms"], tree["bits"]), dtype=np.float32)
     raise NotImplementedError(kind)
 
 
@@ -91,11 +94,27 @@ def integers(tree: Tree, leaves: Leaves) -> Array:
         return dense_leaf(tree, leaves).astype(np.int64)
     if kind == "packed":
         return packed(tree, leaves[tree["leaf"]].data)
+    if kind == "trits":
+        return trits(tree, leaves[tree["leaf"]].data)
     if kind == "huffman":
         return huffman(tree, leaves)
+    if kind == "rans":
+        return rans(tree, leaves)
     if kind == "sparse":
         return sparse(tree, leaves, integers(tree["values"], leaves))
     raise NotImplementedError(kind)
+
+
+def powers(codes: Array, terms: int, bits: int) -> Array:
+    """The sum of the signed powers of two of each code, in float32, term by term."""
+    total = np.zeros(codes.shape, np.float32)
+    for n in range(1, terms + 1):
+        term = codes >> (n - 1) * bits & (2**bits - 1)
+        level = term % 2 ** (bits - 1)
+        sign = np.where(term >= 2 ** (bits - 1), -1.0, 1.0)
+        power = np.where(level > 0, sign * 2.0 ** (2.0 - n - level), 0.0)
+        total = total + power.astype(np.float32)
+    return total
 
 
 def sparse(tree: Tree, leaves: Leaves, values: Array) -> Array:
@@ -134,6 +153,13 @@ def packed(tree: Tree, data: bytes) -> Array:
     return codes.reshape(shape)
 
 
+def trits(tree: Tree, data: bytes) -> Array:
+    """Five digits to base 3 in each byte, the lowest first."""
+    shape = tuple(tree["shape"])
+    digits = [byte // 3**i % 3 for byte in data for i in range(5)]
+    return np.array(digits[: math.prod(shape)], np.int64).reshape(shape)
+
+
 def huffman(tree: Tree, leaves: Leaves) -> Array:
     """Canonical Huffman codes, read bit by bit from the most significant end of each byte."""
     shape = tuple(tree["shape"])
@@ -159,4 +185,30 @@ def huffman(tree: Tree, leaves: Leaves) -> Array:
                 length += 1
             symbols.append(book[length, word])
             at += length
+    return np.array(symbols, np.int64).reshape(shape)
+
+
+def rans(tree: Tree, leaves: Leaves) -> Array:
+    """Symbols taken one by one out of two states that are refilled by words of 16 bits."""
+    shape, slots = tuple(tree["shape"]), 2 ** int(tree["bits"])
+    count = math.prod(shape)
+    frequencies = [int(frequency) for frequency in leaves[tree["frequencies"]].array()]
+    symbol_of = [symbol for symbol, frequency in enumerate(frequencies) for _ in range(frequency)]
+    first = {symbol: slot for slot, symbol in reversed([*enumerate(symbol_of)])}
+    words = [int(word) for word in leaves[tree["leaf"]].array()]
+    starts = [int(offset) for offset in leaves[tree["offsets"]].array()] if "offsets" in tree else [0]
+    symbols: list[int] = []
+    for start in starts if count else []:
+        states = [words[start] + 65536 * words[start + 1], words[start + 2] + 65536 * words[start + 3]]
+        at = start + 4
+        for i in range(min(CHUNK, count - len(symbols))):
+            high, slot = divmod(states[i % 2], slots)
+            symbol = symbol_of[slot]
+            state = frequencies[symbol] * high + slot - first[symbol]
+            if state < 65536:
+                state = 65536 * state + words[at]
+                at += 1
+            states[i % 2] = state
+            symbols.append(symbol)
+        assert states == [65536, 65536]
     return np.array(symbols, np.int64).reshape(shape)

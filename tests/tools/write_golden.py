@@ -20,10 +20,13 @@ from bittern.encodings import (
     Encoding,
     Huffman,
     Packed,
+    Pow2,
+    Rans,
     RelativeIndex,
     Signs,
     Sparse,
     Ternary,
+    Trits,
 )
 
 from tests.builders import reference
@@ -158,6 +161,28 @@ def huffman() -> dict[str, Encoding | Array]:
     }
 
 
+def few_bits() -> dict[str, Encoding | Array]:
+    """Sums of powers of two, trits, rANS with little and much to code, signed codes by a zero point."""
+    one, per_channel = Dense(np.array(1, np.float32)), Dense(numbers(4, salt=29))
+    shiftcnn = np.array([[1, -2, 2, 3, -3, 4, 6, -7, 0, 0], [0, -2, 0, 4, -7, -5, 7, 0, 0, 0]]).T
+    skewed = np.minimum(np.bitwise_and(codes(2**20, 900, salt=17), -codes(2**20, 900, salt=17)), 255)
+    signed = Dense(np.array([128, 120, 131, 0], np.uint8))
+    return {
+        "pow2": Pow2.of(shiftcnn, one, 4),
+        "pow2 axis": Pow2.of(codes(8, *SHAPE, 3, low=-7, salt=30), per_channel, 4, axis=0),
+        "pow2 widest": Pow2.of(codes(128, 5, 4, low=-127, salt=31), one, 8),
+        "pow2 coded": Pow2(Rans.code(codes(8, *SHAPE, salt=32)), one, 1, 4, order="OHWI"),
+        "trits": Ternary(Trits.pack(codes(3, *SHAPE, salt=33)), one, Dense(np.array(0.75, np.float32))),
+        "trits axis": Ternary(Trits.pack(codes(3, *SHAPE, salt=34)), per_channel, per_channel, axis=0),
+        "rans one": Affine(Rans.code(np.full((4, 5), 3)), one),
+        "rans two": Affine(Rans.code(codes(2, 9, 1, salt=19), 1), one),
+        "rans skewed": Affine(Rans.code(skewed), one),
+        "rans wide": Affine(Rans.code(codes(1200, 3000, salt=20)), one),
+        "rans signed": Affine(Rans.code(codes(256, *SHAPE, salt=35)), per_channel, signed, axis=0),
+        "chunks": Affine(Rans.code(np.minimum(codes(64, 66_000, salt=18), 3) % 3), one),
+    }
+
+
 def constants_network(name: str, constants: Mapping[str, Encoding | Array]) -> bittern.Network:
     """A network that multiplies each real constant by a number; integers are only held."""
     net = bittern.Network(name)
@@ -209,8 +234,9 @@ def layers_network() -> bittern.Network:
 
 def networks() -> dict[str, bittern.Network]:
     """Every golden network by the name of its file."""
-    groups = {"dense": dense, "packed": packed, "scaled": scaled, "sparse": sparse, "huffman": huffman}
-    return {**{name: constants_network(name, make()) for name, make in groups.items()}, "layers": layers_network()}
+    groups = (dense, packed, scaled, sparse, huffman, few_bits)
+    named = {make.__name__: constants_network(make.__name__, make()) for make in groups}
+    return {**named, "layers": layers_network()}
 
 
 def input_of(name: str) -> Array:

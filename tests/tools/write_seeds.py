@@ -25,7 +25,7 @@ def leaves_of(tree: Mapping[str, Any]) -> Iterator[str]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from leaves_of(value)
-        elif key in ("leaf", "lengths", "offsets"):
+        elif key in ("leaf", "lengths", "frequencies", "offsets"):
             yield str(value)
 
 

@@ -17,7 +17,7 @@ DESCRIPTION = """Compress SOURCE and report, layer by layer, the encoding, bits 
 
 recipes
   float16            weights as 16-bit floats
-  deep-compression   pruning (with --density), a codebook of 2^bits values, coded positions, Huffman codes;
+  deep-compression   pruning (with --density), a codebook of 2^bits values, coded positions, entropy codes;
                      without --density zeros stay zeros and nothing is pruned
 A recipe may also be a .toml file: a key `recipe` with the name, and the recipe's options as further keys."""
 EXAMPLE = "bittern compress net.onnx -o small.bittern --density 0.3 --density conv1=0.8 --bits 5"

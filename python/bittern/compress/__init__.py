@@ -27,7 +27,7 @@ def compress(
     Recipes:
 
     * ``"deep-compression"`` (Han, Mao, Dally, arXiv 1510.00149): pruning by magnitude, a codebook by k-means, relative
-      indices, Huffman codes. Options: ``density`` (share of weights to keep, one number or ``{name: number}`` by weight
+      indices, entropy codes. Options: ``density`` (share of weights to keep, one number or ``{name: number}`` by weight
       or node; default: keep the zeros that are there and prune nothing), ``bits`` of a code (2 to 8, default 8; a layer
       that has no more than ``2**bits - 1`` distinct non-zero values is kept exactly), ``index_bits`` of a gap (2 to 8,
       default 4; None: the best per layer).

@@ -1,4 +1,4 @@
-"""Deep Compression: pruning, shared values, relative indices, Huffman codes (Han, Mao, Dally, arXiv 1510.00149)."""
+"""Deep Compression: pruning, shared values, relative indices, entropy codes (Han, Mao, Dally, arXiv 1510.00149)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.compress.huffman import LEAF_COST, packed_bytes, smallest, stream_bytes
 from bittern.compress.kmeans import codebook
 from bittern.compress.magnitude import prune
 from bittern.compress.method import Compressed, Method
+from bittern.compress.streams import LEAF_COST, packed_bytes, smallest, stream_bytes
 from bittern.encode import relative_index
 from bittern.encodings import Bitmap, Codebook, Dense, Encoding, RelativeIndex, Sparse
 from bittern.errors import InputError
@@ -76,8 +76,8 @@ def encode(
     """The smallest codebook encoding of a tensor that is zero except at ``positions``.
 
     ``codes`` (from 1) index ``table`` (from entry 1; code 0 is 0.0). Forms: relative index with gaps of ``index_bits``
-    bits (None: the best of 2 to 8), bitmap, or a code for every element; streams packed or Huffman coded, which is
-    smaller. The first of equally small forms is taken.
+    bits (None: the best of 2 to 8), bitmap, or a code for every element; each stream packed, Huffman or rANS coded,
+    which is smallest. The first of equally small forms is taken.
     """
     size = math.prod(shape)
     forms: list[tuple[int, Callable[[], Encoding]]] = []

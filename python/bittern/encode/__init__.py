@@ -1,1 +1,1 @@
-"""Inner loops of the encoders, compiled: bit packing, relative index, Huffman codes, one-dimensional k-means."""
+"""Inner loops of the encoders, compiled: bit packing, relative index, Huffman codes, rANS, k-means in one dimension."""

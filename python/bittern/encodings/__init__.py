@@ -6,8 +6,9 @@ Every node yields a real tensor (float32) or an integer tensor; ``decode`` is it
 from bittern.encodings.base import Encoding, Pattern, RegisterLeaf, Tree, leaf_key
 from bittern.encodings.dense import Affine, Codebook, Dense, Signs, Ternary, as_encoding
 from bittern.encodings.parse import KINDS, from_json
+from bittern.encodings.pow2 import Pow2
 from bittern.encodings.sparse import Bitmap, Csr, RelativeIndex, Sparse
-from bittern.encodings.streams import Huffman, Packed
+from bittern.encodings.streams import Huffman, Packed, Rans, Trits
 
 __all__ = [
     "KINDS",
@@ -20,12 +21,15 @@ __all__ = [
     "Huffman",
     "Packed",
     "Pattern",
+    "Pow2",
+    "Rans",
     "RegisterLeaf",
     "RelativeIndex",
     "Signs",
     "Sparse",
     "Ternary",
     "Tree",
+    "Trits",
     "as_encoding",
     "from_json",
     "leaf_key",

@@ -8,8 +8,9 @@ from typing import Any, NoReturn
 from bittern.container import Leaf, is_size
 from bittern.encodings.base import MAX_DEPTH, Encoding, Pattern, Tree
 from bittern.encodings.dense import Affine, Codebook, Dense, Signs, Ternary
+from bittern.encodings.pow2 import Pow2
 from bittern.encodings.sparse import Bitmap, Csr, RelativeIndex, Sparse
-from bittern.encodings.streams import Huffman, Packed
+from bittern.encodings.streams import Huffman, Packed, Rans, Trits
 from bittern.errors import FormatError, InputError
 
 # What stands under each key: a leaf, a node, a pattern, an integer, a flag or a shape; "?": the key may be absent.
@@ -19,9 +20,12 @@ _KEYS: dict[type[Tree], dict[str, str]] = {
     Codebook: {"codes": "node", "table": "node", "axis": "integer?"},
     Ternary: {"codes": "node", "positive": "node", "negative": "node", "axis": "integer?"},
     Signs: {"codes": "node", "scale": "node", "axis": "integer?"},
+    Pow2: {"codes": "node", "scale": "node", "terms": "integer", "bits": "integer", "axis": "integer?"},
     Sparse: {"pattern": "pattern", "values": "node", "shape": "shape"},
     Packed: {"leaf": "leaf", "bits": "integer", "signed": "flag?", "shape": "shape"},
+    Trits: {"leaf": "leaf", "shape": "shape"},
     Huffman: {"leaf": "leaf", "lengths": "leaf", "length": "integer", "offsets": "leaf?", "shape": "shape"},
+    Rans: {"leaf": "leaf", "frequencies": "leaf", "bits": "integer", "offsets": "leaf?", "shape": "shape"},
     Bitmap: {"mask": "node"},
     Csr: {"row_ptr": "node", "columns": "node"},
     RelativeIndex: {"gaps": "node"},
