@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from bittern.compress.quantize.grid import EVERY, Codes, Columns, Floats, Grid, Layout, WeightMethod, spread_importance
 from bittern.compress.quantize.options import number_in, one_of, whole_in
+from bittern.compress.streams import smallest_affine
 from bittern.encodings import Affine, Dense, Encoding, Packed
 
 SCALES = ("minmax", "percentile", "mse")
 FRACTIONS = np.linspace(0.3, 1.0, 71)  # of the full range, for the search of the least square error
+CHUNK = 2**16  # elements
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -30,6 +32,7 @@ class AffineGrid(Grid):
     small: Layout | None = None
     group: int | None = None
     away: bool = False  # halves away from zero, else to the even neighbour
+    coded: bool = False
 
     def _at(self, parameter: NDArray[np.float64], columns: Columns) -> Floats:
         return parameter if self.column_group is None else parameter[:, self.column_group[columns]]
@@ -50,7 +53,6 @@ class AffineGrid(Grid):
 
     def encoding(self, codes: Codes, layout: Layout) -> Encoding:
         signed = self.low < 0
-        packed = Packed.pack(layout.tensor(codes), self.bits, signed=signed)
         axis: int | None
         if self.small is not None:
             axis, scale = layout.inner, self.small.tensor(self.scale)
@@ -61,13 +63,19 @@ class AffineGrid(Grid):
         else:
             axis, scale = layout.axis, self.scale.reshape(-1)
             zero = None if self.zero is None else self.zero.reshape(-1)
+        if self.coded and self.small is None:
+            return smallest_affine(layout.tensor(codes), scale, self.bits, zero, axis)
+        packed = Packed.pack(layout.tensor(codes), self.bits, signed=signed)
         codes_of_zero = None if zero is None else Dense(zero.astype(np.int8 if signed else np.uint8))
         return Affine(packed, Dense(scale), codes_of_zero, axis, self.group)
 
 
 @dataclass(frozen=True)
 class AffineMethod(WeightMethod):
-    """Uniform quantisation; the scale from the range, a percentile of the magnitudes, or the least square error."""
+    """Uniform quantisation; the scale from the range, a percentile of the magnitudes, or the least square error.
+
+    ``coded``: codes are entropy-coded in the file where that is smaller, as it is for pruned weights.
+    """
 
     name: ClassVar[str] = "affine"
     bits: int = 8
@@ -76,12 +84,13 @@ class AffineMethod(WeightMethod):
     group: int | None = None
     scale: str = "mse"
     percentile: float = 99.9
+    coded: bool = False
 
     def __post_init__(self) -> None:
         whole_in("bits", self.bits, 2, 8)
         one_of("scale", self.scale, SCALES)
         number_in("percentile", self.percentile, 50, 100)
-        for key in ("symmetric", "per_channel"):
+        for key in ("symmetric", "per_channel", "coded"):
             one_of(key, getattr(self, key), (True, False))
         if self.group is not None:
             whole_in("group", self.group, 1, 2**31)
@@ -103,7 +112,11 @@ class AffineMethod(WeightMethod):
             scale, zero = (np.concatenate([pair[i] for pair in fitted], axis=1) for i in range(2))
             return self._grid(scale, zero, low, high, column_group, small, self.group)
         if self.per_channel:
-            return self._grid(*self._fit(rows, weights), low, high)
+            scale, zero = self._fit(rows, weights)
+            empty = ~rows.any(axis=1)
+            if empty.any() and not empty.all():  # a bias is stored in steps of the scale: take that of the others
+                scale[empty] = scale[~empty].mean()
+            return self._grid(scale, zero, low, high)
         return self._grid(*self._fit(rows.reshape(1, -1), weights.reshape(1, -1)), low, high)
 
     def _grid(
@@ -118,7 +131,7 @@ class AffineMethod(WeightMethod):
     ) -> AffineGrid:
         zeros = None if self.symmetric else zero.astype(np.int64)
         single = scale.astype(np.float32)
-        return AffineGrid(single, zeros, low, high, self.bits, column_group, small, group)
+        return AffineGrid(single, zeros, low, high, self.bits, column_group, small, group, coded=self.coded)
 
     def _fit(self, rows: Floats, weights: Floats) -> tuple[Floats, Floats]:
         """Scale and zero point of each row, ``[rows, 1]``."""
@@ -131,6 +144,10 @@ class AffineMethod(WeightMethod):
             top = np.maximum(rows.max(axis=1, keepdims=True, initial=0.0), 0.0)
         if self.scale != "mse":
             return self._step(bottom, top)
+        if rows.size > CHUNK and rows.shape[0] > 1:  # a part that fits the cache at a time
+            parts = np.array_split(np.arange(rows.shape[0]), -(-rows.size // CHUNK))
+            pairs = [self._fit(rows[part], weights[part]) for part in parts if part.size]
+            return np.concatenate([pair[0] for pair in pairs]), np.concatenate([pair[1] for pair in pairs])
         best, chosen = np.full((rows.shape[0], 1), np.inf), self._step(bottom, top)
         for fraction in FRACTIONS:
             scale, zero = self._step(bottom * fraction, top * fraction)
@@ -146,8 +163,6 @@ class AffineMethod(WeightMethod):
         low, high = self.code_range
         scale = np.maximum(top / high, bottom / low) if self.symmetric else (top - bottom) / (high - low)
         empty = scale < TINY
-        # Rows of zeros take the scale of the others: a bias is stored in steps of it.
-        usual = float(scale[~empty].mean()) if not empty.all() else 1.0
-        scale = np.where(empty, usual, scale).astype(np.float32).astype(np.float64)
+        scale = np.where(empty, 2.0**-10, scale).astype(np.float32).astype(np.float64)
         zero = np.zeros_like(scale) if self.symmetric else np.clip(np.rint(-bottom / scale), low, high)
         return scale, zero

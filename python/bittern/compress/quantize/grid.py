@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.compress.huffman import smallest
+from bittern.compress.streams import smallest
 from bittern.encodings import Codebook, Dense, Encoding
 
 Floats = NDArray[np.float64]

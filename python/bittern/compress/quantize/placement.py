@@ -14,25 +14,10 @@ from bittern.operators import OPERATORS
 from bittern.shapes import infer_shapes
 
 # The output holds only elements of the inputs, so that codes can be moved instead.
-MOVES = [
-    "MaxPool",
-    "Concat",
-    "Reshape",
-    "Flatten",
-    "Transpose",
-    "Squeeze",
-    "Unsqueeze",
-    "Identity",
-    "Dropout",
-    "Slice",
-    "Split",
-    "Expand",
-    "Tile",
-    "Gather",
-    "DepthToSpace",
-    "SpaceToDepth",
-    "GlobalMaxPool",
-]
+MOVES = (
+    *("MaxPool", "GlobalMaxPool", "Concat", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity"),
+    *("Dropout", "Slice", "Split", "Expand", "Tile", "Gather", "DepthToSpace", "SpaceToDepth"),
+)
 SEVERAL = ("Concat",)  # moves with more than one data input
 ARITHMETIC = ("Add", "Sub", "Mul", "AveragePool", "GlobalAveragePool")
 CLAMPS = ("Relu", "Clip")  # may vanish in the saturation of the quantiser that follows
@@ -43,7 +28,7 @@ class Placement:
     """``values``: quantised values, in order; ``root[v]``: the value whose scale ``v`` takes."""
 
     weights: dict[str, Layout] = field(default_factory=dict)  # weights to quantise
-    layers: dict[str, Node] = field(default_factory=dict)  # by weight, the layers whose inputs are quantised
+    layers: dict[str, Node] = field(default_factory=dict)  # by name, those whose inputs are quantised
     values: list[str] = field(default_factory=list)
     root: dict[str, str] = field(default_factory=dict)
 
@@ -85,9 +70,7 @@ def find_weights(network: Network, excluded: Collection[str] = (), first: bool =
     for name in out:
         del made.weights[name]
     for name in made.weights:
-        layer = users[name][0]
-        if len(users[name]) == 1 and _runs_in_integers(layer, network):
-            made.layers[name] = layer
+        made.layers.update({node.name: node for node in users[name] if _runs_in_integers(node, network)})
     return made
 
 
@@ -103,8 +86,9 @@ def _runs_in_integers(node: Node, network: Network) -> bool:
 def place_activations(network: Network, made: Placement) -> None:
     """Choose the values to quantise: what layers read, and what leads there through moves and arithmetic."""
     shapes = infer_shapes(network)
-    layers = {node.name for node in made.layers.values()}
+    layers = made.layers
     needed: set[str] = set()
+    clamped: set[str] = set()  # reach a quantiser through a clamp alone
 
     def real(name: str) -> bool:
         return bool(name) and name not in network.constants and shapes[name].dtype == "f32"
@@ -112,7 +96,9 @@ def place_activations(network: Network, made: Placement) -> None:
     for node in reversed(network.nodes):
         if node.name in layers:
             needed.add(node.inputs[0])
-        elif any(output in needed for output in node.outputs):
+        elif node.op in CLAMPS and node.outputs[0] in needed:
+            clamped.add(node.inputs[0])
+        elif any(output in needed or output in clamped for output in node.outputs):
             data = node.inputs if node.op in (*SEVERAL, *ARITHMETIC) else node.inputs[:1]
             if node.op in (*MOVES, *ARITHMETIC) and all(real(name) for name in data):
                 needed.update(data)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bittern.compress.quantize.affine import AffineGrid
 from bittern.compress.quantize.grid import EVERY, Codes, Columns, Floats, Layout, LevelGrid, WeightMethod
 from bittern.compress.quantize.options import one_of, whole_in
+from bittern.encodings import Dense, Encoding, Pow2
 
 
 def linear_quantised(x: Floats, step: float, least: float, most: float) -> Floats:
@@ -56,12 +57,20 @@ class LogGrid(LevelGrid):
         powers = np.exp2(np.arange(least, most + 1, dtype=np.float64))
         super().__init__(np.concatenate([-powers[::-1], [0.0], powers]))
         self._range = (float(powers[0]), float(powers[-1]))
+        self._width = (most - least + 1).bit_length() + 1
 
     def nearest(self, rows: Floats, columns: Columns = EVERY) -> Codes:
         low, high = self._range
         power = np.clip(np.abs(nearest_power(rows)), low, high)
         value = np.where(np.abs(rows) < low / 2, 0.0, np.sign(rows) * power)
         return np.searchsorted(self.table.astype(np.float64), value).astype(np.int64)
+
+    def encoding(self, codes: Codes, layout: Layout) -> Encoding:
+        """One term of a power of two: levels from 1, the greatest, down."""
+        count = self.table.size // 2
+        place = layout.tensor(codes) - count
+        levels = np.where(place == 0, 0, np.sign(place) * (count + 1 - np.abs(place)))
+        return Pow2.of(levels[..., np.newaxis], Dense(np.array(self._range[1], np.float32)), self._width)
 
 
 @dataclass(frozen=True)

@@ -84,14 +84,15 @@ class Observer:
         return self._least_error(centres, bits)
 
     def _least_error(self, centres: NDArray[np.float64], bits: int) -> tuple[float, float]:
-        """Each end is narrowed in turn while the other stays; the histogram stands for the data."""
-        low, high = min(self.low, 0.0), max(self.high, 0.0)
-        for _ in range(2):
-            high = min((high * f for f in FRACTIONS), key=lambda end: self._error(centres, low, end, bits))
-            low = min((low * f for f in FRACTIONS), key=lambda end: self._error(centres, end, high, bits))
-            if low == 0 or high == 0:
-                break
-        return low, high
+        """Both ends are narrowed alike, then each while the other stays; the histogram stands for the data."""
+        lows, highs = min(self.low, 0.0) * FRACTIONS, max(self.high, 0.0) * FRACTIONS
+        errors = [self._error(centres, low, high, bits) for low, high in zip(lows, highs, strict=True)]
+        low, high = lows[int(np.argmin(errors))], highs[int(np.argmin(errors))]
+        if low < 0 < high:
+            for _ in range(2):
+                high = highs[int(np.argmin([self._error(centres, low, end, bits) for end in highs]))]
+                low = lows[int(np.argmin([self._error(centres, end, high, bits) for end in lows]))]
+        return float(low), float(high)
 
     def _error(self, centres: NDArray[np.float64], low: float, high: float, bits: int) -> float:
         quantiser = Quantiser.of(low, high, bits)

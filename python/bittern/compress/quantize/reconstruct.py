@@ -15,7 +15,7 @@ from bittern.compress.quantize.grid import Codes, Floats, Grid
 
 BLOCK = 64  # columns whose corrections are applied together
 DAMPING = 0.01  # of the mean of the diagonal
-RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # likewise
+RIDGES = (0.01, 0.05, 0.2, 1.0, 5.0)  # likewise
 
 
 def compensated(rows: Floats, grid: Grid, hessian: Floats, damping: float = DAMPING) -> Codes:
@@ -57,15 +57,13 @@ def retargeted(rows: Floats, hessian: Floats, cross: Floats, ridges: Sequence[fl
     """
     groups, n = hessian.shape[:2]
     scale = np.diagonal(hessian, axis1=1, axis2=2).mean(axis=1)
-    scale = np.where(scale > 0, scale, 1.0)[:, np.newaxis]
-    values, vectors = np.linalg.eigh(hessian)
-    values = np.maximum(values, 0.0)
+    scale = np.where(scale > 0, scale, 1.0)[:, np.newaxis, np.newaxis]
     parts = rows.reshape(groups, -1, n)
-    wanted = parts @ (cross - hessian) @ vectors
+    wanted = (parts @ (cross - hessian)).transpose(0, 2, 1)
     found = []
     for ridge in ridges:
-        change = (wanted / (values + ridge * scale)[:, np.newaxis]) @ vectors.transpose(0, 2, 1)
-        found.append((parts + change).reshape(rows.shape))
+        change = np.linalg.solve(hessian + ridge * scale * np.eye(n), wanted)
+        found.append((parts + change.transpose(0, 2, 1)).reshape(rows.shape))
     return found
 
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.compress.quantize.grid import EVERY, Codes, Columns, Floats, Grid, Layout, LevelGrid, WeightMethod
+from bittern.compress.quantize.grid import EVERY, Codes, Columns, Floats, Grid, Layout, WeightMethod
 from bittern.compress.quantize.options import one_of, whole_in
-from bittern.encodings import Encoding
+from bittern.encodings import Dense, Encoding, Pow2
 
 
 def shift_codes(ratio: Floats, terms: int, bits: int) -> Codes:
@@ -71,11 +71,10 @@ class ShiftGrid(Grid):
         return product.astype(np.float64)
 
     def encoding(self, codes: Codes, layout: Layout) -> Encoding:
-        used, index = np.unique(codes, return_inverse=True)
-        sums, place = np.unique(shift_values(self.term_codes(used)), return_inverse=True)
-        table = self.scale * sums.astype(np.float32)
-        grid = LevelGrid(table[0] if self.scale.size == 1 and layout.channels != 1 else table)
-        return grid.encoding(place.reshape(-1)[index.reshape(codes.shape)], layout)
+        levels = np.stack([layout.tensor(term) for term in np.moveaxis(self.term_codes(codes), -1, 0)], axis=-1)
+        if self.scale.size == 1 and layout.channels != 1:
+            return Pow2.of(levels, Dense(self.scale.reshape(())), self.bits)
+        return Pow2.of(levels, Dense(self.scale.reshape(-1)), self.bits, axis=layout.axis)
 
 
 @dataclass(frozen=True)

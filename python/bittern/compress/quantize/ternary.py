@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from bittern.compress.quantize.grid import EVERY, Codes, Columns, Floats, Grid, Layout, WeightMethod, spread_importance
 from bittern.compress.quantize.options import number_in, one_of
-from bittern.encodings import Dense, Encoding, Packed, Ternary
+from bittern.compress.streams import smallest
+from bittern.encodings import Dense, Encoding, Packed, Ternary, Trits
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class TernaryGrid(Grid):
         return chosen.astype(np.float64)
 
     def encoding(self, codes: Codes, layout: Layout) -> Encoding:
-        packed = Packed.pack(layout.tensor(codes), 2)
+        symbols = layout.tensor(codes).astype(np.uint32)
+        forms = Packed.pack(symbols, 2), Trits.pack(symbols), smallest(symbols, 2)
+        packed = min(forms, key=lambda form: form.nbytes)
         whole = self.positive.size == 1 and layout.channels != 1
         shape: tuple[int, ...] = () if whole else (-1,)
         axis = None if whole else layout.axis
