@@ -111,6 +111,18 @@ SAMPLES: tuple[Sample, ...] = (
         "QuantizeLinear", (MAP,), (np.full(3, 0.1, np.float32), np.array([0, 3, -2], np.int8)), {"bits": 4, "narrow": 1}
     ),
     Sample("DequantizeLinear", ((3, 6),), (np.abs(_f(3, 3)),), {"axis": 1, "block_size": 2}, "u8"),
+    Sample("ConvInteger", (("N", 3, 5, 7), (4, 3, 3, 2), ()), (), {"pads": [1, 0, 1, 1]}, "u8"),
+    Sample("MatMulInteger", (("N", 3, 5), (5, 4)), (), {}, "i8"),
+    Sample("DynamicQuantizeLinear", (MAP,), outputs=3),
+    Sample("Quant", (MAP,), (np.full((3, 1, 1), 0.1, np.float32), _f(1), np.array(3, np.float32)), {"narrow": 1}),
+    Sample("BipolarQuant", (MAP,), (np.array(0.25, np.float32),)),
+    Sample(
+        "Trunc",
+        (("N", 4),),
+        tuple(np.array(number, np.float32) for number in (0.1, 0, 8, 4)),
+        {"rounding_mode": "HALF_DOWN"},
+    ),
+    Sample("MultiThreshold", (MAP,), (np.sort(_f(3, 7), axis=1),), {"out_scale": 0.5, "out_bias": -1.0}),
     Sample("TopK", (("N", 9),), (_i(3),), {"axis": -1}, outputs=2),
 )
 """The one list to extend by a new operator; tests/test_trust.py fails while one has no sample."""

@@ -5,6 +5,7 @@ from typing import Any
 import bittern
 import numpy as np
 import pytest
+from bittern.operators import ROUNDING, significant
 
 from tests.reference import quantize
 from tests.reference.arrays import Array
@@ -128,4 +129,119 @@ def test_onnx_runtime_agrees_with_what_is_exported(
     expected = session.run(None, {"x": x})[0]
     for found in (net, bittern.convert(model)):
         assert np.array_equal(bittern.load(found).run({"x": x})["y"], expected)
+    kept = significant("QuantizeLinear", bittern.convert(model).nodes[0].attributes)
+    assert (kept.get("bits", 8), kept.get("narrow", 0)) == (bits, narrow)
     assert any(node.op_type == "Clip" for node in model.graph.node) == (narrow or bits not in (4, 8))
+
+
+def one_node(op: str, arrays: list[Array | None], outputs: int = 1, **attributes: Any) -> list[Array]:
+    """The results of one node, every input computed at run time."""
+    net = bittern.Network("node")
+    names = ["" if array is None else f"x{i}" for i, array in enumerate(arrays)]
+    for name, array in zip(names, arrays, strict=True):
+        if array is not None:
+            kind = {"f": "f", "i": "i", "u": "u"}[array.dtype.kind]
+            net.add_input(name, array.shape, kind + str(8 * array.itemsize))
+    results = [f"y{i}" for i in range(outputs)]
+    net.add_node(op, names, results, **attributes)
+    net.set_outputs(results)
+    feeds = {name: array for name, array in zip(names, arrays, strict=True) if array is not None}
+    found = bittern.load(net).run(feeds)
+    return [found[name] for name in results]
+
+
+def test_integer_sums_wrap_around() -> None:
+    """Exact modulo 2^32: here 66,000 products of 255 and 255 go beyond it, and no runtime may say anything else."""
+    a, b = np.full((1, 66_000), 255, np.uint8), np.full((66_000, 1), 255, np.uint8)
+    (product,) = one_node("MatMulInteger", [a, b])
+    expected = np.array(66_000 * 255 * 255, np.int64).astype(np.int32)
+    assert product.dtype == np.int32 and product[0, 0] == expected < 0
+    (sums,) = one_node("ConvInteger", [a.reshape(1, 66, 1000), b.reshape(1, 66, 1000)])
+    assert sums.reshape(()) == expected
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_zero_points_of_rows_and_columns(signed: bool, rng: np.random.Generator) -> None:
+    dtype = np.int8 if signed else np.uint8
+    low, high = (-128, 128) if signed else (0, 256)
+
+    def codes(*shape: int) -> Array:
+        return rng.integers(low, high, shape).astype(dtype)
+
+    for a, b, rows, columns in (
+        (codes(3, 5), codes(5, 4), codes(3), codes(4)),
+        (codes(2, 3, 5), codes(2, 5, 4), codes(2, 3, 1), codes(2, 1, 4)),
+        (codes(5), codes(5, 4), None, codes(4)),
+        (codes(3, 0), codes(0, 4), codes(3), None),
+    ):
+        (product,) = one_node("MatMulInteger", [a, b, rows, columns] if columns is not None else [a, b, rows])
+        assert np.array_equal(product, quantize.matmul_integer([a, b, rows, columns], {}))
+
+
+def test_dynamic_ranges_contain_zero() -> None:
+    """All of one sign, nothing at all, NaN, a tie of the zero point."""
+    for numbers in ([1.0, 2.0, 3.0], [-1.0, -4.0], [0.0, 0.0], [np.nan, 2.0, -1.0], [-0.5, 254.5], []):
+        x = np.array(numbers, np.float32)
+        codes, scale, zero = one_node("DynamicQuantizeLinear", [x], outputs=3)
+        low, high = (min(0.0, *numbers[1:], 0.0), max(0.0, *numbers[1:], 0.0)) if numbers else (0.0, 0.0)
+        if numbers and not np.isnan(numbers[0]):
+            low, high = min(low, numbers[0]), max(high, numbers[0])
+        expected = np.float32(np.float32(high) - np.float32(low)) / np.float32(255) if high > low else np.float32(1)
+        assert scale == expected and scale.dtype == np.float32 and scale.shape == zero.shape == ()
+        assert int(zero) == round(float(np.float32(-low) / expected))
+        assert np.array_equal(codes, quantize.quantize_linear([x, scale, zero], {}))
+
+
+ROUNDED = {
+    # number: ROUND, CEIL, FLOOR, UP, DOWN, HALF_UP, HALF_DOWN, as the specification of QONNX has them
+    5.5: (6, 6, 5, 6, 5, 6, 5),
+    2.5: (2, 3, 2, 3, 2, 3, 2),
+    1.6: (2, 2, 1, 2, 1, 2, 2),
+    1.1: (1, 2, 1, 2, 1, 1, 1),
+    1.0: (1, 1, 1, 1, 1, 1, 1),
+    -1.0: (-1, -1, -1, -1, -1, -1, -1),
+    -1.1: (-1, -1, -2, -2, -1, -1, -1),
+    -1.6: (-2, -1, -2, -2, -1, -2, -2),
+    -2.5: (-2, -2, -3, -3, -2, -3, -2),
+    -5.5: (-6, -5, -6, -6, -5, -6, -5),
+}
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_rounding_modes(number: int, isa: str) -> None:
+    mode = ROUNDING[number]
+    x = np.array([*ROUNDED, 0.49999997, -0.49999997, 0.0, 7.5, -8.5, np.inf, -np.inf, np.nan], np.float32)
+    parameters = [np.array(value, np.float32) for value in (1, 0, 4)]
+    (result,) = one_node("Quant", [x, *parameters], rounding_mode=mode)
+    assert np.array_equal(result[: len(ROUNDED)], [row[number] for row in ROUNDED.values()])
+    assert np.array_equal(result, quantize.quant([x, *parameters], {"rounding_mode": mode}))
+    assert np.all(result[-4:] == [-8, 7, -8, -8])
+
+
+@pytest.mark.parametrize(
+    ("signed", "narrow", "bits", "low", "high"),
+    [(1, 0, 3, -4, 3), (1, 1, 3, -3, 3), (0, 0, 3, 0, 7), (0, 1, 3, 0, 6), (1, 0, 1, -1, 1), (0, 0, 1, 0, 1)],
+)
+def test_limits_of_quant(signed: int, narrow: int, bits: int, low: int, high: int, rng: np.random.Generator) -> None:
+    x = np.append(rng.uniform(-9, 9, 200), [np.nan, 0.0]).astype(np.float32)
+    parameters = [np.array(value, np.float32) for value in (0.75, 0, bits)]
+    (result,) = one_node("Quant", [x, *parameters], signed=signed, narrow=narrow)
+    assert result.min() == low * 0.75 and result.max() == high * 0.75 and result[-2] == low * 0.75
+    assert np.array_equal(result, quantize.quant([x, *parameters], {"signed": signed, "narrow": narrow}))
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "attributes", "problem"),
+    [
+        ("Quant", [(2, 3), (2,), (), ()], {}, "cannot be broadcast"),
+        ("Quant", [(3,), (2, 3), (), ()], {}, "must broadcast to the first input"),
+        ("Quant", [(2, 3), (), (), (3,)], {}, "input 3 has shape .3."),
+        ("Trunc", [(2, 3), (), (2, 1), (), ()], {}, "input 2 has shape .2, 1."),
+        ("MultiThreshold", [(2, 3), (2, 4)], {}, "thresholds .2, 4. for 3 channels"),
+        ("MultiThreshold", [(), (1, 4)], {}, "at least one dimension"),
+        ("MultiThreshold", [(2, 3), (3,)], {}, "rank 2 is needed"),
+    ],
+)
+def test_shapes_of_qonnx(op: str, shapes: list[Any], attributes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(bittern.Error, match=problem):
+        one_node(op, [np.ones(shape, np.float32) for shape in shapes], **attributes)

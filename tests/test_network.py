@@ -293,12 +293,12 @@ def test_every_operator_has_a_shape() -> None:
     from bittern.shape_rules import RULES
 
     names = """
-        Abs Acos Acosh Asin Asinh Atan Atanh BatchNormalization BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh
-        CumSum DequantizeLinear Dropout Elu Erf Exp EyeLike Floor Gelu GroupNormalization Hardmax HardSigmoid
-        HardSwish Identity InstanceNormalization IsInf IsNaN LeakyRelu Log LogSoftmax LpNormalization LRN
-        MeanVarianceNormalization Mish Neg Not QuantizeLinear Reciprocal Relu ReverseSequence RMSNormalization Round
-        ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Sinh Softmax Softplus Softsign Sqrt Swish Tan Tanh
-        ThresholdedRelu Trilu
+        Abs Acos Acosh Asin Asinh Atan Atanh BatchNormalization BipolarQuant BitwiseNot Cast CastLike Ceil Celu Clip
+        Cos Cosh CumSum DequantizeLinear Dropout Elu Erf Exp EyeLike Floor Gelu GroupNormalization Hardmax
+        HardSigmoid HardSwish Identity InstanceNormalization IsInf IsNaN LeakyRelu Log LogSoftmax LpNormalization
+        LRN MeanVarianceNormalization Mish MultiThreshold Neg Not Quant QuantizeLinear Reciprocal Relu
+        ReverseSequence RMSNormalization Round ScatterElements ScatterND Selu Shrink Sigmoid Sign Sin Sinh Softmax
+        Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu Trilu Trunc
     """
     same = set(names.split())
     assert not set(RULES) & same

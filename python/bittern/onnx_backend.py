@@ -47,7 +47,10 @@ class BitternRep(onnx.backend.base.BackendRep):  # type: ignore[misc,unused-igno
         self.model = model
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[NDArray[Any], ...]:
-        """The outputs for arrays in the order of the inputs, or by name. Raises InputError where one does not fit."""
+        """The outputs for arrays in the order of the inputs, or by name. Raises InputError where one does not fit.
+
+        Codes of fewer than 8 bits may come in the types of ml_dtypes; those of outputs are in bytes.
+        """
         if isinstance(inputs, dict):
             feeds = inputs
         else:
@@ -56,7 +59,7 @@ class BitternRep(onnx.backend.base.BackendRep):  # type: ignore[misc,unused-igno
             if len(arrays) != len(names):
                 raise InputError("inputs", f"{len(arrays)} given", f"the model takes {len(names)}")
             feeds = dict(zip(names, arrays, strict=True))
-        results = self.model.run(feeds)
+        results = self.model.run({name: _array(array) for name, array in feeds.items()})
         return tuple(results[info.name] for info in self.model.outputs)
 
 
@@ -146,6 +149,7 @@ def exclusion(model: ModelProto) -> str:
 
 
 _ELEMENT_TYPES = {"FLOAT", "BOOL", *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))}
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 _CONTROL = ("If", "Loop", "Scan", "SequenceMap")
 
 
@@ -154,16 +158,21 @@ _NARROW = {onnx.TensorProto.DataType.Name(n).lower() for n in NARROW if n in onn
 
 def _kinds(graph: GraphProto) -> Iterator[str]:
     """Types of values that exclude a model, and control flow."""
+    codes = all(node.op_type in _QUANTIZERS for node in graph.node)  # which may have fewer than 8 bits
     for info in [*graph.input, *graph.output]:
-        yield _kind(info.type)
+        if not (codes and info.type.tensor_type.elem_type in NARROW):
+            yield _kind(info.type)
     for tensor in graph.initializer:
-        yield _element_type(tensor.data_type)
+        if not (codes and tensor.data_type in NARROW):
+            yield _element_type(tensor.data_type)
     for node in graph.node:
         if node.op_type in _CONTROL:
             yield "control flow"
         for attribute in node.attribute:
             if attribute.name == "to" and node.op_type == "Cast":
                 yield _element_type(attribute.i)
+            if node.op_type in _QUANTIZERS and attribute.name in ("output_dtype", "precision") and attribute.i:
+                yield "" if attribute.i in NARROW else _element_type(attribute.i)
             if attribute.name == "dtype" and node.op_type in OPERATORS:
                 yield _element_type(attribute.i)
             if attribute.HasField("t"):
@@ -205,7 +214,7 @@ def run_case(case: Any, isa: str | None = None) -> CaseResult:
     try:
         prepared = BitternBackend.prepare(case.model, isa=isa)
         for inputs, outputs in case.data_sets:
-            results = prepared.run([_array(array) for array in inputs])
+            results = prepared.run(list(inputs))
             if len(results) != len(outputs):
                 return CaseResult(case.name, "failed", f"{len(results)} outputs, {len(outputs)} are expected")
             for info, result, expected in zip(prepared.model.outputs, results, outputs, strict=True):

@@ -1,4 +1,7 @@
-"""The operators of a network: their inputs, outputs and attributes, with ONNX names and meaning (the newest opset)."""
+"""The operators of a network: their inputs, outputs and attributes, with ONNX names and meaning (the newest opset).
+
+Quant, BipolarQuant, Trunc and MultiThreshold are those of QONNX.
+"""
 
 from __future__ import annotations
 
@@ -123,6 +126,13 @@ RNN | 3-6 | 0 0? | {_CELLS}
 
 QuantizeLinear | 2-3 | =output_dtype/2/u8 | {_CODES} output_dtype:string
 DequantizeLinear | 2-3 | f32 | {_CODES}
+DynamicQuantizeLinear | 1 | u8 f32 u8
+ConvInteger | 2-4 | i32 | {_WINDOW.format("")} group:int=1
+MatMulInteger | 2-4 | i32
+Quant | 4 | f32 | narrow:int=0 rounding_mode:string=ROUND signed:int=1
+BipolarQuant | 2 | f32
+Trunc | 5-6 | f32 | narrow:int=0 rounding_mode:string=FLOOR signed:int=1
+MultiThreshold | 2 | f32 | data_layout:string=NCHW out_bias:float=0 out_scale:float=1
 """
 
 _AUTO_PAD = {"auto_pad": ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")}
@@ -134,11 +144,15 @@ _CODE_BITS: dict[str, tuple[Any, ...]] = {
     "narrow": (0, 1),
     "output_dtype": ("u8", "i8", "u16", "i16", "i32"),
 }
+ROUNDING = ("ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
+_QONNX_CODES: dict[str, tuple[Any, ...]] = {"narrow": (0, 1), "rounding_mode": ROUNDING, "signed": (0, 1)}
 _ONLY: dict[str, dict[str, tuple[Any, ...]]] = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"), _AUTO_PAD),
+    **dict.fromkeys(("Conv", "ConvInteger", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"), _AUTO_PAD),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), _DIRECTION),
     **dict.fromkeys(("ScatterElements", "ScatterND"), _REDUCTION),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _CODE_BITS),
+    **dict.fromkeys(("Quant", "Trunc"), _QONNX_CODES),
+    "MultiThreshold": {"data_layout": ("NCHW", "NHWC", "NCW", "NWC", "NC")},
     "BatchNormalization": {"training_mode": (0,)},
     "BitShift": {"direction": ("LEFT", "RIGHT")},
     "Cast": {"to": _TYPES},

@@ -42,6 +42,12 @@ Types conv(const Node& node, const Inputs& in) {
   return {{DType::f32, with_spatial(x[0], w[0], windows(node, spatial(x), spatial(w)).out), {}}};
 }
 
+}  // namespace
+
+Types conv_types(const Node& node, const Inputs& in) { return conv(node, in); }
+
+namespace {
+
 Types conv_transpose(const Node& node, const Inputs& in) {
   const Shape &x = in[0]->shape, &w = in[1]->shape;
   require_map(node, x, "transposed convolution");

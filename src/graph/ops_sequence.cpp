@@ -21,9 +21,9 @@ void check_factors(const Node& node, const Inputs& in) {
   }
 }
 
-ValueTypes matmul(const Node& node, const Inputs& in) {
-  check_factors(node, in);
-  const Shape &a = in[0]->shape, &b = in[1]->shape;
+}  // namespace
+
+Shape matmul_shape(const Node& node, const Shape& a, const Shape& b) {
   require(!a.empty() && !b.empty(), node, "A " + to_string(a) + " and B " + to_string(b) + " do not fit", "at least rank 1 is needed");
   const std::int64_t inner = b.size() == 1 ? b[0] : b[b.size() - 2];
   require(a.back() == inner, node, "A " + to_string(a) + " and B " + to_string(b) + " do not fit", "the inner sizes must be equal");
@@ -32,7 +32,14 @@ ValueTypes matmul(const Node& node, const Inputs& in) {
   Shape y = broadcast_shape(outer_a, outer_b, "node " + node.name + " (" + node.op + ")");
   if (a.size() > 1) y.push_back(a[a.size() - 2]);
   if (b.size() > 1) y.push_back(b.back());
-  return {of(in[0]->dtype, y)};
+  return y;
+}
+
+namespace {
+
+ValueTypes matmul(const Node& node, const Inputs& in) {
+  check_factors(node, in);
+  return {of(in[0]->dtype, matmul_shape(node, in[0]->shape, in[1]->shape))};
 }
 
 ValueTypes gemm(const Node& node, const Inputs& in) {

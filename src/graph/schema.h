@@ -49,6 +49,9 @@ std::int64_t normal_axis(const Node& node, std::int64_t axis, std::size_t rank, 
 std::vector<std::int64_t> integers(const Node& node, const Inputs& inputs, std::size_t i);
 std::vector<double> reals(const Node& node, const Inputs& inputs, std::size_t i);
 bool given(const Inputs& inputs, std::size_t i);
+// What a convolution gives (ops_nn.cpp), the shape of a product of matrices (ops_sequence.cpp); types are not looked at.
+ValueTypes conv_types(const Node& node, const Inputs& inputs);
+Shape matmul_shape(const Node& node, const Shape& a, const Shape& b);
 bool is_integer(DType type) noexcept;  // not booleans
 void require_type(const Node& node, const Inputs& inputs, std::size_t i, bool allowed, const char* types);
 

@@ -4,10 +4,12 @@
 #include <cmath>
 #include <memory>
 
+#include "graph/schema.h"
 #include "graph/windows.h"
+#include "ops/integer_conv.h"
 #include "ops/planar_conv.h"
 #include "ops/planar_pool.h"
-#include "plan/plain.h"
+#include "plan/plain_quantize.h"
 #include "registry.h"
 
 namespace bittern::plan {
@@ -30,7 +32,7 @@ std::int64_t product(const Shape& shape, std::size_t first) {
   return count;
 }
 
-PlainKernel convolution(const PlainNode& n, bool transposed) {
+engine::PlanarConvShape conv_shape(const PlainNode& n, bool transposed) {
   const Shape &x = n.inputs[0]->shape, &w = n.inputs[1]->shape, &y = n.outputs[0].shape;
   const graph::Windows win = transposed ? graph::transposed_windows(n.node, spatial(x), spatial(w)) : graph::windows(n.node, spatial(x), spatial(w));
   engine::PlanarConvShape s;
@@ -39,6 +41,11 @@ PlainKernel convolution(const PlainNode& n, bool transposed) {
   s.in = three(spatial(x), 1), s.out = three(win.out, 1), s.kernel = three(win.kernel, 1);
   s.stride = three(win.stride, 1), s.dilation = three(win.dilation, 1), s.before = three(win.before, 0);
   s.transposed = transposed;
+  return s;
+}
+
+PlainKernel convolution(const PlainNode& n, bool transposed) {
+  const engine::PlanarConvShape s = conv_shape(n, transposed);
   const auto layer = std::make_shared<const engine::PlanarConv>(s, engine::gemm_kernels(n.isa));
   PlainKernel kernel;
   kernel.macs = s.macs();
@@ -189,6 +196,25 @@ PlainKernel batch_norm(const PlainNode& n) {
 }
 
 }  // namespace
+
+// Exact: zero points are subtracted first, which makes padding zero.
+PlainKernel prepare_conv_integer(const PlainNode& n) {
+  const engine::PlanarConvShape s = conv_shape(n, false);
+  Shape per_output(n.inputs[1]->shape.size(), 1);
+  if (graph::given(n.inputs, 3) && n.inputs[3]->shape == Shape{s.oc}) per_output[0] = s.oc;
+  const Centred x(n, 0, 2, {}), w(n, 1, 3, per_output);
+  PlainKernel kernel;
+  kernel.macs = s.macs();
+  kernel.scratch_bytes = static_cast<std::uint64_t>(x.elements() + w.elements()) * sizeof(std::uint32_t);
+  kernel.run = [s, x, w](const PlainArrays& a) {
+    auto* maps = reinterpret_cast<std::uint32_t*>(a.scratch);
+    std::uint32_t* weights = maps + x.elements();
+    x.run(a, maps);
+    w.run(a, weights);
+    engine::integer_conv(s, maps, weights, static_cast<std::uint32_t*>(a.out[0]), *a.team);
+  };
+  return kernel;
+}
 
 void add_plain_nn(PlainOperators& t) {
   t["Conv"] = conv;

@@ -6,6 +6,7 @@
 namespace bittern::plan {
 
 PlainKernel prepare_matmul(const PlainNode& node);
+PlainKernel prepare_matmul_integer(const PlainNode& node);
 PlainKernel prepare_gemm(const PlainNode& node);
 PlainKernel prepare_log_softmax(const PlainNode& node);
 PlainKernel prepare_hardmax(const PlainNode& node);

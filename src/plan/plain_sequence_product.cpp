@@ -5,6 +5,8 @@
 #include <type_traits>
 
 #include "gemm/product.h"
+#include "graph/quantize.h"
+#include "plan/plain_quantize.h"
 #include "plan/plain_sequence.h"
 
 namespace bittern::plan {
@@ -170,6 +172,29 @@ PlainKernel prepare_matmul(const PlainNode& node) {
       Team alone(1);
       run(static_cast<std::int64_t>(task), alone);
     });
+  };
+  return kernel;
+}
+
+// Exact modulo 2^32, zero points subtracted first.
+PlainKernel prepare_matmul_integer(const PlainNode& node) {
+  if (const std::int64_t bytes = bytes_of(node.outputs[0]); bytes == 0 || node.inputs[0]->shape.back() == 0) return zeros(bytes);
+  const auto centred = [&](std::size_t input) {
+    const graph::ValueType* zero = input + 2 < node.inputs.size() ? node.inputs[input + 2] : nullptr;
+    const Shape shape = zero != nullptr ? graph::matmul_zero_shape(node.inputs[input]->shape, zero->shape, input == 0) : Shape{};
+    return Centred(node, input, input + 2, shape);
+  };
+  const Centred a = centred(0), b = centred(1);
+  const Pairs p = pairs_of(node.inputs[0]->shape, node.inputs[1]->shape);
+  PlainKernel kernel = multiply_pairs<std::uint32_t>(p);
+  kernel.macs = static_cast<double>(p.m * p.n) * static_cast<double>(p.k) * static_cast<double>(p.count);
+  kernel.scratch_bytes = static_cast<std::uint64_t>(a.elements() + b.elements()) * sizeof(std::uint32_t);
+  kernel.run = [=, multiply = kernel.run](const PlainArrays& arrays) {
+    auto* wide = reinterpret_cast<std::uint32_t*>(arrays.scratch);
+    a.run(arrays, wide);
+    b.run(arrays, wide + a.elements());
+    const void* const factors[] = {wide, wide + a.elements()};
+    multiply({factors, arrays.out, arrays.scratch, arrays.team});
   };
   return kernel;
 }

@@ -12,7 +12,7 @@ from bittern.errors import UnsupportedError
 from bittern.exporters.onnx_codes import CODE_OPERATORS, Codes
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto, ValueInfoProto
+    from onnx import ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto
 
     from bittern.graph import Node, ValueInfo
     from bittern.network import Network
@@ -40,6 +40,9 @@ _SINCE_ATTRIBUTE: dict[str, dict[str, int]] = {
     "Split": {"num_outputs": 18},
 }
 
+_QONNX = ("Quant", "BipolarQuant", "Trunc", "MultiThreshold")
+_QONNX_DOMAIN = "qonnx.custom_op.general"
+
 _TYPES = {
     "f32": "FLOAT",
     "f16": "FLOAT16",
@@ -58,11 +61,12 @@ _TYPES = {
 
 
 def export_onnx(network: Network) -> ModelProto:
-    """The network as an ONNX model: the same nodes and names, every constant decoded.
+    """The network as an ONNX model: the same nodes and names, every constant decoded; in a network with quantisers,
+    constants of integer codes stay such, behind DequantizeLinear.
 
-    The operator set is 17, or the first later one that has all operators. Metadata goes into the model's properties.
-    The same network gives the same bytes. Raises UnsupportedError if the package onnx is missing or the model would
-    exceed the 2 GiB of one ONNX file.
+    The operator set is 17, or the first later one that has all operators; operators of QONNX are of its domain.
+    Metadata goes into the model's properties. The same network gives the same bytes. Raises UnsupportedError if the
+    package onnx is missing, the model would exceed the 2 GiB of one ONNX file, or ONNX has nothing like a node.
     """
     try:
         import onnx
@@ -78,7 +82,8 @@ def export_onnx(network: Network) -> ModelProto:
             f"network {network.name}", f"its decoded weights take {size:,} bytes", "one ONNX file holds at most 2 GiB"
         )
     codes = Codes(network, constants)
-    nodes = [made for node in network.nodes for made in codes.around(node, _node(node, constants))]
+    nodes = codes.constants_in_codes(network.constants)
+    nodes += [made for node in network.nodes for made in codes.around(node, _node(node, constants))]
     used = {name for node in nodes for name in node.input} | {info.name for info in network.outputs}
     filled = {node.inputs[1] for node in network.nodes if node.op == "ConstantOfShape"}
     graph = helper.make_graph(
@@ -90,17 +95,18 @@ def export_onnx(network: Network) -> ModelProto:
             *(
                 numpy_helper.from_array(array.reshape(network.constants[name].shape), name)
                 for name, array in constants.items()
-                if name in used or name not in filled
+                if name not in codes.coded and (name in used or name not in filled)
             ),
             *codes.tensors,
         ],
     )
+    opsets = _qonnx_opsets(network)
     opset = max([OPSET, codes.opset, *(_opset(node) for node in network.nodes)])
     version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True)
     model = helper.make_model(
         graph,
         producer_name="bittern",
-        opset_imports=[helper.make_opsetid("", opset)],
+        opset_imports=[helper.make_opsetid("", opset), *opsets],
         ir_version=max(IR_VERSION, version),
     )
     helper.set_model_props(model, dict(sorted(network.metadata.items())))
@@ -109,6 +115,14 @@ def export_onnx(network: Network) -> ModelProto:
         if info.shape is None:  # the checker wants one, runtimes do not
             value.type.tensor_type.ClearField("shape")
     return model
+
+
+def _qonnx_opsets(network: Network) -> list[OperatorSetIdProto]:
+    from onnx import helper
+
+    # The second version of Trunc has a further input.
+    versions = [2 if len(node.inputs) > 5 else 1 for node in network.nodes if node.op in _QONNX]
+    return [helper.make_opsetid(_QONNX_DOMAIN, max(versions))] if versions else []
 
 
 def _opset(node: Node) -> int:
@@ -139,6 +153,10 @@ def _node(node: Node, constants: Mapping[str, NDArray[Any]]) -> NodeProto:
         if value is None:
             raise UnsupportedError(f"node {node.name}", "its value is computed", "ONNX needs a constant there")
         attributes["value"] = numpy_helper.from_array(value.reshape(1), "value")
+    if node.op in _QONNX:
+        if node.op == "MultiThreshold":
+            attributes["out_dtype"] = "FLOAT32"
+        return helper.make_node(node.op, inputs, list(node.outputs), name=node.name, domain=_QONNX_DOMAIN, **attributes)
     return helper.make_node(node.op, inputs, list(node.outputs), name=node.name, **attributes)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bittern.encodings import Affine, Packed
 from bittern.errors import UnsupportedError
 from bittern.network import unique
 from bittern.shapes import infer_shapes
@@ -15,6 +16,7 @@ from bittern.shapes import infer_shapes
 if TYPE_CHECKING:
     from onnx import NodeProto, TensorProto
 
+    from bittern.encodings import Encoding
     from bittern.graph import Node
     from bittern.network import Network
 
@@ -28,6 +30,7 @@ class Codes:
 
     def __init__(self, network: Network, constants: Mapping[str, NDArray[Any]]) -> None:
         self.tensors: list[TensorProto] = []
+        self.coded: set[str] = set()  # constants that dequantisers give
         self.opset = 0
         self._constants = constants
         mine = [node for node in network.nodes if node.op in CODE_OPERATORS]
@@ -40,6 +43,49 @@ class Codes:
         for info in network.outputs:
             self._readers.setdefault(info.name, []).append(None)
         self._four = {node.outputs[0] for node in mine if node.op == "QuantizeLinear" and self._has_own_type(node)}
+
+    def constants_in_codes(self, encodings: Mapping[str, Encoding]) -> list[NodeProto]:
+        """Dequantisers of the constants that a network with quantisers holds in integer codes.
+
+        As dense numbers they would be quantised once more by ONNX Runtime, with scales of its own.
+        """
+        if not self._infos:
+            return []
+        return [node for name, tree in encodings.items() for node in self._in_codes(name, tree)]
+
+    def _in_codes(self, name: str, tree: Encoding) -> list[NodeProto]:
+        from onnx import helper
+
+        if not isinstance(tree, Affine) or tree.order or tree.group is not None:
+            return []
+        codes, scale = tree.codes.decode(), tree.scale.decode()
+        zero = None if tree.zero_point is None else tree.zero_point.decode()
+        bits = tree.codes.bits if isinstance(tree.codes, Packed) else 8
+        if codes.dtype not in ("i1", "u1", "i4") or bits == 1 or (codes.dtype == "i4" and zero is not None):
+            return []
+        if zero is not None and not np.array_equal(zero.astype(codes.dtype), zero):
+            return []
+        self.coded.add(name)
+        inputs = [self._tensor(f"{name}.codes", codes), self._tensor(f"{name}.scale", scale)]
+        if zero is not None:
+            inputs.append(self._tensor(f"{name}.zero", zero.astype(codes.dtype)))
+        nodes = []
+        if codes.dtype != "i4" and bits < 8:
+            low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if codes.dtype == "i1" else (0, (1 << bits) - 1)
+            bounds = [self._tensor(f"{name}.low", np.array(low, codes.dtype))]
+            bounds.append(self._tensor(f"{name}.high", np.array(high, codes.dtype)))
+            wide, inputs[0] = inputs[0], self._new(f"{name}.limited")
+            nodes.append(helper.make_node("Clip", [wide, *bounds], inputs[:1], name=f"{name}.limit"))
+        attributes = {} if tree.axis is None else {"axis": tree.axis}
+        nodes.append(helper.make_node("DequantizeLinear", inputs, [name], name=f"{name}.dequantize", **attributes))
+        return nodes
+
+    def _tensor(self, name: str, array: NDArray[Any]) -> str:
+        from onnx import numpy_helper
+
+        name = self._new(name)
+        self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name))
+        return name
 
     def around(self, node: Node, proto: NodeProto) -> list[NodeProto]:
         """The nodes that stand for one."""
@@ -62,7 +108,9 @@ class Codes:
 
     def _has_own_type(self, node: Node) -> bool:
         """True for codes of 4 bits that only dequantisers read, all with constant zero points."""
-        if node.attributes.get("bits") != 4 or node.attributes.get("narrow"):
+        from onnx import TensorProto
+
+        if not hasattr(TensorProto, "INT4") or node.attributes.get("bits") != 4 or node.attributes.get("narrow"):
             return False
         readers = self._readers.get(node.outputs[0], [])
         fits = all(reader is not None and reader.op == "DequantizeLinear" for reader in readers)
@@ -102,13 +150,15 @@ class Codes:
 
     def _limited(self, node: Node, proto: NodeProto, dtype: np.dtype[Any], low: int, high: int) -> list[NodeProto]:
         """The codes of 8 bits, limited to those of fewer: what saturates further out saturates here as well."""
-        from onnx import helper, numpy_helper
+        from onnx import helper
 
-        names = [self._new(f"{node.outputs[0]}.{word}") for word in ("wide", "low", "high")]
-        for name, bound in zip(names[1:], (low, high), strict=True):
-            self.tensors.append(numpy_helper.from_array(np.array(bound, dtype), name))
-        proto.output[0] = names[0]
-        return [proto, helper.make_node("Clip", names, list(node.outputs), name=f"{node.name}.limit")]
+        proto.output[0] = self._new(f"{node.outputs[0]}.wide")
+        bounds = [
+            self._tensor(f"{node.outputs[0]}.{word}", np.array(bound, dtype))
+            for word, bound in (("low", low), ("high", high))
+        ]
+        clip = [proto.output[0], *bounds]
+        return [proto, helper.make_node("Clip", clip, list(node.outputs), name=f"{node.name}.limit")]
 
     def _new(self, name: str) -> str:
         name = unique(name, self._taken)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 from bittern.encodings import Dense, Encoding, Packed
 from bittern.errors import FormatError, InputError, UnsupportedError
 from bittern.graph import ValueInfo, joined
-from bittern.importers.onnx_codes import CODE_TYPES, NARROW, packed, widened
+from bittern.importers.onnx_codes import CODE_TYPES, MOVES, NARROW, READERS, bits_of_limits, packed, widened
 from bittern.importers.onnx_functions import inlined
 from bittern.importers.onnx_hints import Hints
-from bittern.importers.onnx_operators import SPECIAL, translate
-from bittern.importers.onnx_steps import Context, Step, Unsupported, type_name
+from bittern.importers.onnx_operators import DOMAINS, SPECIAL, translate
+from bittern.importers.onnx_steps import Context, Step, Unsupported, attributes_of, type_name
 from bittern.network import Network, read_source, unique
 from bittern.operators import OPERATORS, check_attributes, supported
 from bittern.shapes import Shapes, made_up
@@ -279,13 +278,14 @@ class _Importer:
     # Nodes
 
     def _add(self, node: NodeProto, name: str) -> None:
-        if node.domain not in ("", "ai.onnx"):
+        own = node.domain in ("", "ai.onnx")
+        if not own and node.op_type not in DOMAINS.get(node.domain, {}):
             self._refuse(f"operator {node.op_type} of domain {node.domain!r} is not supported", name)
             return
-        if node.op_type == "Constant":
+        if own and node.op_type == "Constant":
             self._add_constant_node(node, name)
             return
-        if node.op_type not in OPERATORS and node.op_type not in SPECIAL:
+        if own and node.op_type not in OPERATORS and node.op_type not in SPECIAL:
             self._refuse(f"operator {node.op_type} is not supported", name)
             return
         if (
@@ -295,6 +295,11 @@ class _Importer:
         ):
             self.alias[node.output[0]] = self.alias.get(node.input[0], node.input[0])
             return
+        if own and node.op_type == "Clip" and self._limits_codes(node):
+            return
+        if (bits := self._narrow(node)) < 8 and node.op_type not in MOVES and node.op_type not in READERS:
+            self._refuse(f"operator {node.op_type} on codes of {bits} bits is not supported", name)
+            return
         try:
             steps = translate(self._context(node, name))
         except Unsupported as reason:
@@ -302,6 +307,39 @@ class _Importer:
             return
         for step in steps:
             self._add_step(step, name)
+        if bits < 8 and node.op_type in MOVES:
+            self.bits[node.output[0]] = bits
+
+    def _limits_codes(self, node: NodeProto) -> bool:
+        """True for a Clip of codes that nobody else reads to those of fewer bits: the quantiser saturates to them."""
+        if len(node.input) != 3 or self.reasons or not self.network.nodes:
+            return False
+        name = self.alias.get(node.input[0], node.input[0])
+        fits = bits_of_limits(self.constant(node.input[1]), self.constant(node.input[2]))
+        quantizer = next((other for other in reversed(self.network.nodes) if name in other.outputs), None)
+        readers = sum(reader == name for other in self.graph.node for reader in other.input) + (name in self.outputs)
+        if fits is None or quantizer is None or quantizer.op != "QuantizeLinear" or readers != 1:
+            return False
+        if (
+            "bits" in quantizer.attributes
+            or node.output[0] in self.outputs
+            or self._dtype(name) != self._dtype_of(node)
+        ):
+            return False
+        bits, narrow = fits
+        quantizer.attributes.update({"bits": bits, "narrow": narrow})
+        self.bits[name] = bits
+        self.alias[node.output[0]] = name
+        return True
+
+    def _dtype_of(self, node: NodeProto) -> str | None:
+        """The element type of the limits of a Clip."""
+        low = self.constant(node.input[1])
+        return None if low is None else {"int8": "i8", "uint8": "u8"}.get(str(low.dtype))
+
+    def _narrow(self, node: NodeProto) -> int:
+        """The bits of the narrowest codes that a node reads."""
+        return min((self._bits(name) for name in node.input if name), default=8)
 
     def _context(self, node: NodeProto, name: str) -> Context:
         inputs = list(node.input)
@@ -310,10 +348,11 @@ class _Importer:
         return Context(
             op=node.op_type,
             name=name,
+            domain="" if node.domain == "ai.onnx" else node.domain,
             opset=self.opset,
             inputs=inputs,
             outputs=self._outputs(node, name),
-            attributes=_attributes(node),
+            attributes=attributes_of(node),
             constant=self.constant,
             encoding=self.encoding,
             bits=self._bits,
@@ -368,7 +407,7 @@ class _Importer:
         return [] if rank in (1, 2, 3) else [f"{step.op} in {rank} dimensions is not supported (supported: 1 to 3)"]
 
     def _add_constant_node(self, node: NodeProto, name: str) -> None:
-        values = _attributes(node)
+        values = attributes_of(node)
         if len(values) != 1 or len(node.output) != 1:
             raise InputError(f"node {name!r}", "a Constant needs one attribute and one output")
         key, value = next(iter(values.items()))
@@ -393,36 +432,6 @@ class _Importer:
                 raise InputError(f"output {info.name!r}", "no node computes it")
             found.append(_merged(inferred[info.name], info))
         self.network.set_outputs(found)
-
-
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    """The attributes as Python values; texts are decoded."""
-    import onnx
-
-    out: dict[str, Any] = {}
-    for attribute in node.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        elif not isinstance(value, (int, float, onnx.TensorProto)):
-            several = isinstance(value, Sequence)
-            value = [_text(item) for item in value] if several else _Other(attribute.type)
-        out[attribute.name] = value
-    return out
-
-
-def _text(value: Any) -> Any:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-class _Other:
-    """An attribute of a kind that no supported operator takes, shown by its type."""
-
-    def __init__(self, kind: int) -> None:
-        self.kind = kind
-
-    def __repr__(self) -> str:
-        return f"an attribute of type {self.kind}"
 
 
 def _dimensions(info: ValueInfoProto, symbols: set[str]) -> list[int | str]:

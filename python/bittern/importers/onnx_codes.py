@@ -23,6 +23,13 @@ CODE_TYPES = {
     25: ("u8", 2),
     26: ("i8", 2),
 }
+_MOVES = """
+    Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Identity MaxPool Reshape Slice SpaceToDepth Split
+    Squeeze Tile Transpose Unsqueeze
+"""
+MOVES = frozenset(_MOVES.split())
+"""Operators that do the same to codes of fewer than 8 bits as to bytes, and give such codes."""
+READERS = frozenset({"Cast", "DequantizeLinear", "QuantizeLinear", "Shape", "Size"})
 NARROW = {number: bits for number, (_, bits) in CODE_TYPES.items() if bits < 8}
 
 
@@ -46,6 +53,18 @@ def limits(dtype: np.dtype[Any], bits: int, narrow: bool = False) -> tuple[int, 
     if dtype.kind == "u":
         return 0, (1 << bits) - 1
     return int(narrow) - (1 << (bits - 1)), (1 << (bits - 1)) - 1
+
+
+def bits_of_limits(low: NDArray[Any] | None, high: NDArray[Any] | None) -> tuple[int, int] | None:
+    """The bits, from 2 to 8, and ``narrow`` of codes between two constants; None if no bits have such limits."""
+    if low is None or high is None or low.size != 1 or high.size != 1 or low.dtype not in ("i1", "u1"):
+        return None
+    found = int(low.reshape(())), int(high.reshape(()))
+    for bits in range(2, 9):
+        for narrow in (False, True) if low.dtype.kind == "i" else (False,):
+            if found == limits(low.dtype, bits, narrow):
+                return bits, int(narrow)
+    return None
 
 
 def spread(parameter: NDArray[Any], shape: tuple[int, ...], axis: int, block: int) -> NDArray[Any]:

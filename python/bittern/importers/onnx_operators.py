@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.importers import onnx_quantized
+from bittern.importers import onnx_qonnx, onnx_qoperators, onnx_quantized
 from bittern.importers.onnx_steps import Context, Step, Unsupported, type_name
 
 
 def translate(node: Context) -> list[Step]:
     """The nodes that mean what this one means. Raises Unsupported."""
-    special = SPECIAL.get(node.op)
+    special = DOMAINS.get(node.domain, SPECIAL).get(node.op)
     return [node.step()] if special is None else special(node)
 
 
@@ -257,7 +257,7 @@ SPECIAL: dict[str, Callable[[Context], list[Step]]] = {
     "BatchNormalization": _batch_normalization,
     "Cast": _cast,
     "CastLike": _dropping("saturate", "round_mode"),
-    "Clip": lambda node: _moved(node, 11, np.float32, "min", "max"),
+    "Clip": lambda node: onnx_quantized.clip(node) or _moved(node, 11, np.float32, "min", "max"),
     "ConstantOfShape": _constant_of_shape,
     "DequantizeLinear": onnx_quantized.dequantize_linear,
     "Dropout": _dropout,
@@ -265,6 +265,8 @@ SPECIAL: dict[str, Callable[[Context], list[Step]]] = {
     "GroupNormalization": _group_normalization,
     "MaxPool": _max_pool,
     "Pad": _pad,
+    "QLinearConv": onnx_qoperators.qlinear_conv,
+    "QLinearMatMul": onnx_qoperators.qlinear_matmul,
     "QuantizeLinear": onnx_quantized.quantize_linear,
     "ReduceSum": _reduce(13),
     "Reshape": _reshape,
@@ -278,3 +280,8 @@ SPECIAL: dict[str, Callable[[Context], list[Step]]] = {
     "Unsqueeze": lambda node: _moved(node, 13, np.int64, "axes"),
     "Upsample": _upsample,
 }
+DOMAINS: dict[str, dict[str, Callable[[Context], list[Step]]]] = {
+    "com.microsoft": onnx_qoperators.MICROSOFT,
+    **dict.fromkeys(("finn.custom_op.general", "onnx.brevitas", "qonnx.custom_op.general"), onnx_qonnx.QONNX),
+}
+"""What is taken of other domains than ONNX's own."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bittern.encodings import Packed
 from bittern.graph import NUMPY_TYPES
-from bittern.importers.onnx_codes import CODE_TYPES, affine, limits, packed, quantized, transposed
+from bittern.importers.onnx_codes import CODE_TYPES, affine, bits_of_limits, limits, packed, quantized, transposed
 from bittern.importers.onnx_steps import Context, Step, Unsupported
 
 _FLOAT = 1  # onnx.TensorProto.FLOAT
@@ -24,6 +24,7 @@ def _element_name(number: Any) -> str:
 
 def _parameters(node: Context) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
     """Scale and zero point where they are constants, of types that are computed with. Raises Unsupported."""
+    node.needs(2)
     scale = node.constant(node.inputs[1])
     zero = node.constant(node.inputs[2]) if len(node.inputs) > 2 else None
     if scale is not None and scale.dtype != np.float32:
@@ -31,7 +32,7 @@ def _parameters(node: Context) -> tuple[NDArray[Any] | None, NDArray[Any] | None
     if zero is not None and zero.dtype not in ("u1", "i1", "u2", "i2", "i4"):
         raise Unsupported(f"{node.op} with codes of type {zero.dtype} is not supported (supported: integers)")
     for name in ("output_dtype", "precision"):
-        number = node.attributes.get(name, 0)
+        number = node.number(name, 0)
         wanted = CODE_TYPES if name == "output_dtype" and node.op == "QuantizeLinear" else (_FLOAT,)
         if number and number not in wanted:
             raise Unsupported(f"{node.op} with {name} {_element_name(number)} is not supported")
@@ -46,17 +47,19 @@ def quantize_linear(node: Context) -> list[Step]:
     """Codes of values computed at run time; those of a constant are computed here."""
     scale, zero = _parameters(node)
     attributes = node.without("saturate", "precision", "output_dtype")
-    named = node.attributes.get("output_dtype", 0)
+    named = node.number("output_dtype", 0)
     dtype, bits = CODE_TYPES[named] if named else ("u8", 8)
     if len(node.inputs) > 2:
         bits = node.bits(node.inputs[2])
     elif named and named != 2:
         attributes["output_dtype"] = dtype
     x = node.constant(node.inputs[0])
+    if x is not None and x.dtype.kind not in "fiu":
+        raise Unsupported(f"QuantizeLinear of type {x.dtype} is not supported")
     if x is not None and scale is not None and (zero is not None or len(node.inputs) < 3):
         if zero is None:
             zero = np.zeros(scale.shape, NUMPY_TYPES[dtype])
-        axis, block = node.attributes.get("axis", 1), node.attributes.get("block_size", 0)
+        axis, block = node.number("axis", 1), node.number("block_size", 0)
         codes = quantized(x.astype(np.float32), scale, zero, limits(zero.dtype, bits), axis, block)
         return [Step("Constant", node.name, [], node.outputs, constants={node.outputs[0]: packed(codes, bits)})]
     steps, inputs = [], list(node.inputs)
@@ -74,16 +77,31 @@ def dequantize_linear(node: Context) -> list[Step]:
     if codes is not None and scale is not None and (zero is not None or len(node.inputs) < 3):
         if codes.is_real:
             raise Unsupported("DequantizeLinear of constants that are no integers is not supported")
-        tree = affine(codes, scale, zero, node.attributes.get("axis", 1), node.attributes.get("block_size", 0))
+        tree = affine(codes, scale, zero, node.number("axis", 1), node.number("block_size", 0))
         return [Step("Constant", node.name, [], node.outputs, constants={node.outputs[0]: tree})]
     return [node.step(attributes={**attributes, **_bits(node.bits(node.inputs[0]))})]
 
 
 def transpose(node: Context) -> list[Step]:
     """Encoded constants are turned here, so that the layer behind reads them directly."""
+    node.needs(1)
     tree = node.encoding(node.inputs[0])
-    if tree is not None and not isinstance(tree, Packed):
-        turned = transposed(tree, node.attributes.get("perm"))
+    perm = node.attributes.get("perm")
+    if tree is not None and not isinstance(tree, Packed) and (perm is None or isinstance(perm, list)):
+        turned = transposed(tree, perm)
         if turned is not None:
             return [Step("Constant", node.name, [], node.outputs, constants={node.outputs[0]: turned})]
     return [node.step()]
+
+
+def clip(node: Context) -> list[Step] | None:
+    """Constant codes limited to those of fewer bits, as Brevitas writes them; None if it is another Clip."""
+    codes = node.constant(node.inputs[0]) if len(node.inputs) == 3 else None
+    if codes is None or codes.dtype.kind not in "iu":
+        return None
+    low, high = (node.constant(name) for name in node.inputs[1:])
+    fits = bits_of_limits(low, high)
+    if fits is None or low is None or high is None or not low.dtype == high.dtype == codes.dtype:
+        return None
+    limited = np.clip(codes, low.reshape(()), high.reshape(()))
+    return [Step("Constant", node.name, [], node.outputs, constants={node.outputs[0]: packed(limited, fits[0])})]

@@ -77,6 +77,10 @@ def _non_zero(view: NodeView, inputs: list[Shape]) -> Shape:
     return (max(1, len(inputs[0])), view.fresh(1))
 
 
+def _with_two_numbers(view: NodeView, inputs: list[Shape]) -> Result:
+    return [inputs[0], (), ()]
+
+
 def _second(view: NodeView, inputs: list[Shape]) -> Shape:
     return inputs[1]
 
@@ -98,7 +102,9 @@ RULES: dict[str, Rule] = {
     "Concat": moves.concat,
     "ConstantOfShape": _constant_of_shape,
     "Conv": layers.conv,
+    "ConvInteger": layers.conv,
     "ConvTranspose": layers.conv_transpose,
+    "DynamicQuantizeLinear": _with_two_numbers,
     "Expand": moves.expand,
     "Flatten": moves.flatten,
     "Gather": moves.gather,
@@ -107,6 +113,7 @@ RULES: dict[str, Rule] = {
     "Gemm": layers.gemm,
     "LayerNormalization": layers.layer_norm,
     "MatMul": layers.matmul,
+    "MatMulInteger": layers.matmul,
     "NonZero": _non_zero,
     "OneHot": moves.one_hot,
     "Pad": moves.pad,

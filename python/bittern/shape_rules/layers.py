@@ -128,7 +128,7 @@ def gemm(view: NodeView, inputs: list[Shape]) -> Shape:
 
 def matmul(view: NodeView, inputs: list[Shape]) -> Shape:
     """Shape of the outputs; inputs have known shapes."""
-    a, b = inputs
+    a, b = inputs[:2]
     if not a or not b:
         view.refuse("scalars do not multiply as matrices")
     inner = b[-2] if len(b) > 1 else b[0]
