@@ -299,8 +299,11 @@ def test_the_report(rng: np.random.Generator) -> None:
     rows = {row.name: row for row in made.summary().rows}
     for name in ("w1", "w4"):
         assert "weight " in rows[name].note and "output " in rows[name].note and (rows[name].error or 0) > 0
+        assert 0 < (rows[name].output_error or 0) < 0.1
     text = str(made.summary())
     assert "calibrated on 5 samples" in text and "greatest element in 5 of 5" in text
+    with pytest.raises(InputError, match="quantised already"):
+        compress(made, **INT8, calibration=x)
     assert "random samples" in str(compress(net, **INT8).summary())
     assert "calibrated" not in str(compress(net, recipe="int4").summary())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -27,6 +26,7 @@ from bittern.operators import OPERATORS
 
 Progress = Callable[[int, int, str], None]
 
+QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 ACTIVATIONS = (None, *(f"u{bits}" for bits in range(2, 9)))
 
 
@@ -96,6 +96,8 @@ class Quantization:
     def run(self, network: Network, progress: Progress | None = None, calibration: Any = None) -> Network:
         """A quantised copy of ``network``. Raises InputError for data that does not fit and weights that cannot be."""
         settings = self.settings
+        if settings.activations and any(node.op in QUANTISERS for node in network.nodes):
+            raise InputError("network", "its activations are quantised already", "start from the float network")
         prepared = prepare(network)
         placement = find_weights(prepared, settings.exclude, settings.first_layer, settings.last_layer)
         _check_names(prepared, settings.exclude)
@@ -209,13 +211,20 @@ def _report(result: Network, source: Network, walked: Walked, kept: Mapping[str,
         if name in kept:
             result._errors[name], result._notes[name] = 0.0, kept[name]
             continue
-        result._errors[name] = 0.0 if math.isinf(rounded.weight_db) else 10 ** (-rounded.weight_db / 20)
+        result._errors[name] = _relative(rounded.weight_db)
+        if rounded.output_db is not None:
+            result._output_errors[name] = _relative(rounded.output_db)
         note = f"weight {_db(rounded.weight_db)}"
         result._notes[name] = note if rounded.output_db is None else f"{note}, output {_db(rounded.output_db)}"
 
 
+def _relative(value: float) -> float:
+    """The relative root mean square error that so many decibels are."""
+    return float(10 ** (-value / 20))
+
+
 def _db(value: float) -> str:
-    return "exact" if value == math.inf else f"{value:.1f} dB"
+    return "exact" if value == float("inf") else f"{value:.1f} dB"
 
 
 def _remarks(samples: list[Feeds], given: bool, walked: Walked) -> list[str]:
