@@ -51,8 +51,9 @@ class Network:
         self.metadata: dict[str, str] = {}
         self._known: set[str] = set()
         self._node_names: set[str] = set()
-        # What compression knows and the file does not hold: relative error and a remark, by constant; remarks on all.
+        # What compression knows and the file does not hold: relative errors and a remark, by constant; remarks on all.
         self._errors: dict[str, float] = {}
+        self._output_errors: dict[str, float] = {}
         self._notes: dict[str, str] = {}
         self._remarks: list[str] = []
 
@@ -154,6 +155,7 @@ class Network:
         other.constants, other.metadata = dict(self.constants), dict(self.metadata)
         other._known, other._node_names = set(self._known), set(self._node_names)
         other._errors, other._notes = dict(self._errors), dict(self._notes)
+        other._output_errors = dict(self._output_errors)
         other._remarks = list(self._remarks)
         return other
 

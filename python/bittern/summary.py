@@ -30,6 +30,7 @@ class Row:
     error: float | None
     note: str
     is_weight: bool = True
+    output_error: float | None = None  # likewise, of the first layer's output, on calibration data
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ def summarize(network: Network) -> Summary:
                 network._errors.get(name),
                 network._notes.get(name, ""),
                 name in weights,
+                network._output_errors.get(name),
             )
         )
     try:

@@ -19,6 +19,11 @@ recipes
   float16            weights as 16-bit floats
   deep-compression   pruning (with --density), a codebook of 2^bits values, coded positions, entropy codes;
                      without --density zeros stay zeros and nothing is pruned
+  int8               8-bit weights and activations; ranges of activations from --calibration
+  int4, codebook4, ternary, shift
+                     weights of 4 bits (even levels, codebook), three values, sums of two powers of two; activations
+                     stay float32 unless --set activations=u8; better with --calibration
+  quantize           any other method: --set method=NAME, and its options (help(bittern.compress) lists them)
 A recipe may also be a .toml file: a key `recipe` with the name, and the recipe's options as further keys."""
 EXAMPLE = "bittern compress net.onnx -o small.bittern --density 0.3 --density conv1=0.8 --bits 5"
 
@@ -35,8 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="[LAYER=]D",
         help="share of weights kept, for all layers or for the one named; repeatable",
     )
-    parser.add_argument("--bits", type=positive, metavar="B", help="bits of a codebook index, 2..8 (default: 8)")
+    parser.add_argument(
+        "--bits", type=positive, metavar="B", help="bits of a code, 2..8 (default: as the recipe has it)"
+    )
     parser.add_argument("--index-bits", type=positive, metavar="B", help="bits of a relative position (default: 4)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other option of the recipe, e.g. reconstruct=false; repeatable",
+    )
     parser.add_argument("--calibration", metavar="DATA.npz", help="sample inputs by name, for recipes that use them")
     add_metadata_options(parser)
 
@@ -83,7 +97,32 @@ def _recipe(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     for name in ("bits", "index_bits"):
         if getattr(arguments, name) is not None:
             options[name] = getattr(arguments, name)
+    for part in arguments.set:
+        name, value = _setting(part)
+        if name in options and name != "exclude":
+            raise InputError(f"--set {part}", f"{name} is given twice", "give each option once")
+        options[name] = [*options.get(name, []), *value.split(",")] if name == "exclude" else _value(value)
     return recipe, options
+
+
+def _setting(part: str) -> tuple[str, str]:
+    name, mark, value = part.partition("=")
+    if not name or not mark or not value:
+        raise InputError(f"--set {part}", "is not NAME=VALUE", "write for example --set reconstruct=false")
+    return name.replace("-", "_"), value
+
+
+def _value(text: str) -> Any:
+    """A number, true, false or none; else the text itself."""
+    words: dict[str, Any] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _density(parts: list[str]) -> float | dict[str, float]:
@@ -120,8 +159,4 @@ def _recipe_file(path: str) -> tuple[str, dict[str, Any]]:
     recipe = options.pop("recipe", "deep-compression")
     if not isinstance(recipe, str):
         raise InputError(path, "the key 'recipe' is not a name", 'write recipe = "deep-compression"')
-    known = ("density", "bits", "index_bits")
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise InputError(path, f"unknown keys {', '.join(unknown)}", f"use recipe, {', '.join(known)}")
     return recipe, options

@@ -33,7 +33,24 @@ def compress(
       default 4; None: the best per layer).
     * ``"float16"``: weights as 16-bit floats. No options.
 
-    Neither recipe looks at activations, so ``calibration`` is accepted and not used; the summary says so.
+    * ``"int8"``: 8-bit weights, a scale per output channel, and 8-bit activations (QuantizeLinear, DequantizeLinear).
+    * ``"int4"``, ``"codebook4"``, ``"ternary"``, ``"shift"``, ``"quantize"``: weights of 4 bits with even levels, of 4
+      bits with a codebook, of three values, of sums of two powers of two; the last is 8 bits, a start for others.
+      Activations stay float32 unless ``activations="u8"``.
+
+    The recipes of the last two points take options: ``method`` (affine, balanced, binary, cells, codebook, dorefa,
+    entropy, fixed-point, linear, log, shift, ternary) and what it takes (``bits``, ``per_channel``, ``group``,
+    ``symmetric``, ``scale`` ...); ``activations`` (``"u8"``, fewer bits down to ``"u2"``, or None);
+    ``calibration_method`` for their ranges (``"minmax"``, ``"percentile"`` with ``calibration_percentile``, ``"mse"``);
+    ``reconstruct``: errors of rounding are made good by the other weights of the layer, for the inputs that the layers
+    before it, already quantised, give; ``bias_correction``: the mean error of a layer's output goes into its bias (both
+    by default where calibration data is given, but ``int8`` does not reconstruct); ``samples``: the most that these
+    two look at (default 32); ``exclude``: names of weights or nodes left alone; ``first_layer`` and ``last_layer``:
+    False leaves it alone.
+
+    ``calibration``: arrays by input name, the first dimension counting samples; an .npz file of such; an array for an
+    only input; a list of dicts; images (files, or uint8 arrays) for a network with preprocessing. None: ranges come
+    from random inputs, which the summary says. The other recipes do not look at it.
     ``progress(done, total, name)`` is called after each weight. The result's ``summary()`` has the error of each.
     The same input and options give the same file. Raises InputError for a wrong option, and what ``convert`` raises.
     """
@@ -44,7 +61,4 @@ def compress(
         raise InputError("recipe", f"is {recipe!r}", f"use one of {', '.join(sorted(RECIPES))}")
     made = RECIPES[recipe](options)
     network = convert(source)
-    result = made.run(network, progress)
-    if calibration is not None:
-        result._remarks.append(f"calibration data is not used by recipe {recipe}")
-    return result
+    return made.run(network, progress, calibration)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from bittern.compression.deep_compression import DeepCompression
 from bittern.compression.float16 import Float16
 from bittern.compression.method import Compressed, Method
+from bittern.compression.quantize.recipe import QUANTISATION_RECIPES
 from bittern.errors import Error, InputError
 from bittern.network import Network
 from bittern.operators import OPERATORS
@@ -25,9 +27,11 @@ class Recipe:
 
     method: Method
 
-    def run(self, network: Network, progress: Progress | None = None) -> Network:
+    def run(self, network: Network, progress: Progress | None = None, calibration: Any = None) -> Network:
         """A compressed copy of ``network``. Raises InputError that names the weight which cannot be compressed."""
         result = network.copy()
+        if calibration is not None:
+            result._remarks.append("calibration data is not used by this recipe")
         weights = weights_of(network)
         self.method.check_names(weights)
         for done, (name, users) in enumerate(weights.items(), 1):
@@ -79,6 +83,13 @@ def weights_of(network: Network) -> dict[str, list[str]]:
     return found
 
 
+class Runnable(Protocol):
+    """A recipe whose options are settled."""
+
+    def run(self, network: Network, progress: Progress | None = None, calibration: Any = None) -> Network:
+        """A compressed copy of ``network``."""
+
+
 def _float16(options: Mapping[str, Any]) -> Recipe:
     if options:
         raise InputError("float16", f"unknown option {sorted(options)[0]!r}", "this recipe has no options")
@@ -92,7 +103,8 @@ def _deep_compression(options: Mapping[str, Any]) -> Recipe:
     return Recipe(DeepCompression(**options))
 
 
-RECIPES: dict[str, Callable[[Mapping[str, Any]], Recipe]] = {
+RECIPES: dict[str, Callable[[Mapping[str, Any]], Runnable]] = {
     "deep-compression": _deep_compression,
     "float16": _float16,
+    **{name: partial(recipe.with_options, name) for name, recipe in QUANTISATION_RECIPES.items()},
 }

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from bittern.encodings import Dense, Encoding
 from bittern.errors import FormatError, InputError, UnsupportedError
 from bittern.graph import Node, joined
-from bittern.values import ValueInfo
 from bittern.importers.onnx_steps import Unsupported
 from bittern.importers.tflite_file import File, Operator, Tensor, read_tflite
 from bittern.importers.tflite_op import FILE, NCHW, RANGES, TO_NCHW, TO_NHWC, TYPES, Op, is_quantized
@@ -20,6 +19,7 @@ from bittern.importers.tflite_operators import TRANSLATIONS
 from bittern.network import Network
 from bittern.shape_rules.view import Shape
 from bittern.shapes import Shapes
+from bittern.values import ValueInfo
 
 MAX_RANK = 8
 _REMEDY = "export the model with supported operators only"

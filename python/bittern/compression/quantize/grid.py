@@ -1,0 +1,123 @@
+"""What a quantisation method is: it fits a grid to a weight; the grid rounds numbers to codes and writes them down."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bittern.compression.streams import smallest
+from bittern.encodings import Codebook, Dense, Encoding
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Columns = slice | NDArray[np.int64]
+EVERY = slice(None)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A weight as rows, one per output channel: ``axis`` counts the channels, ``inner`` the inputs that groups span."""
+
+    shape: tuple[int, ...]
+    axis: int
+    inner: int
+
+    @property
+    def channels(self) -> int:
+        return self.shape[self.axis]
+
+    def rows(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """``[channels, everything else]`` of a tensor of this shape."""
+        return np.ascontiguousarray(np.moveaxis(tensor, self.axis, 0).reshape(self.channels, -1))
+
+    def tensor(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """The inverse of ``rows``."""
+        moved = [self.channels, *(size for axis, size in enumerate(self.shape) if axis != self.axis)]
+        return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, self.axis))
+
+    def groups(self, group: int) -> tuple[NDArray[np.int64], Layout]:
+        """The group of each column, for runs of ``group`` inputs; and the layout of one number per group and row."""
+        few = tuple(-(-size // group) if axis == self.inner else size for axis, size in enumerate(self.shape))
+        small = Layout(few, self.axis, self.inner)
+        count = math.prod(few) // self.channels
+        numbers = small.tensor(np.tile(np.arange(count), (self.channels, 1)))
+        spread = np.take(numbers, np.arange(self.shape[self.inner]) // group, axis=self.inner)
+        return self.rows(spread)[0].astype(np.int64), small
+
+
+class Grid(ABC):
+    """The values that the elements of a weight may take."""
+
+    @abstractmethod
+    def nearest(self, rows: Floats, columns: Columns = EVERY) -> Codes:
+        """The codes of numbers ``[channels, n]`` that stand in these columns."""
+
+    @abstractmethod
+    def values(self, codes: Codes, columns: Columns = EVERY) -> Floats:
+        """What codes ``[channels, n]`` in these columns decode to, each exactly a float32."""
+
+    @abstractmethod
+    def encoding(self, codes: Codes, layout: Layout) -> Encoding:
+        """The tree that decodes to ``values(codes)``, in the weight's own shape."""
+
+    def round(self, rows: Floats) -> Floats:
+        """The values nearest to all elements."""
+        return self.values(self.nearest(rows))
+
+
+class WeightMethod(ABC):
+    """Fits a grid to a weight. A dataclass whose fields are its options; raises InputError for values out of range."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def fit(self, rows: Floats, layout: Layout, importance: Floats | None = None) -> Grid:
+        """The grid for ``rows``, float64 ``[channels, n]``.
+
+        ``importance`` has the same shape, is not negative, and says how much a squared error counts (None: all alike);
+        methods that cannot use it ignore it.
+        """
+
+
+class LevelGrid(Grid):
+    """Any rising levels: ``[L]`` for the whole tensor, or ``[channels, L]``. Halfway goes down."""
+
+    def __init__(self, levels: NDArray[Any]) -> None:
+        self.table = np.ascontiguousarray(levels, dtype=np.float32)
+        wide = self.table.astype(np.float64)
+        self.limits = (wide[..., 1:] + wide[..., :-1]) * 0.5
+
+    def nearest(self, rows: Floats, columns: Columns = EVERY) -> Codes:
+        if self.limits.ndim == 1:
+            return np.searchsorted(self.limits, rows, side="left").astype(np.int64)
+        if rows.shape[1] == 1 or self.limits.shape[1] <= 16:
+            codes = np.zeros(rows.shape, dtype=np.int64)
+            for level in range(self.limits.shape[1]):
+                codes += rows > self.limits[:, level, np.newaxis]
+            return codes
+        found = [np.searchsorted(limits, row, side="left") for limits, row in zip(self.limits, rows, strict=True)]
+        return np.asarray(found, dtype=np.int64)
+
+    def values(self, codes: Codes, columns: Columns = EVERY) -> Floats:
+        wide = self.table.astype(np.float64)
+        return wide[codes] if wide.ndim == 1 else np.take_along_axis(wide, codes, axis=1)
+
+    def encoding(self, codes: Codes, layout: Layout) -> Encoding:
+        symbols = layout.tensor(codes).astype(np.uint32)
+        axis = None if self.table.ndim == 1 else layout.axis
+        return Codebook(smallest(symbols, self._bits()), Dense(self.table), axis)
+
+    def _bits(self) -> int:
+        return max(int(self.table.shape[-1] - 1).bit_length(), 1)
+
+
+def spread_importance(importance: Floats | None, shape: tuple[int, ...]) -> Floats:
+    """The importance of every element; all ones if none is given. All zeros count as all alike."""
+    if importance is None or not importance.any():
+        return np.ones(shape)
+    return np.broadcast_to(importance, shape)

@@ -1,0 +1,261 @@
+"""Recipes that quantise: options to a plan, the plan to a network with a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bittern.compression.quantize.calibration import Feeds, samples_of
+from bittern.compression.quantize.methods import METHODS
+from bittern.compression.quantize.options import number_in, one_of, whole_in
+from bittern.compression.quantize.placement import Placement, find_weights, place_activations
+from bittern.compression.quantize.prepare import prepare
+from bittern.compression.quantize.qdq import Builder
+from bittern.compression.quantize.ranges import METHODS as RANGES
+from bittern.compression.quantize.ranges import Observer, Quantiser
+from bittern.compression.quantize.walk import Plan, Rounded, Walked, decibels, round_weight, walk
+from bittern.encodings import Encoding
+from bittern.errors import Error, InputError
+from bittern.model import load
+from bittern.network import Network
+from bittern.operators import OPERATORS
+
+Progress = Callable[[int, int, str], None]
+
+QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+ACTIVATIONS = (None, *(f"u{bits}" for bits in range(2, 9)))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all methods share; see ``bittern.compress`` for the meaning of each."""
+
+    activations: str | None = None
+    calibration_method: str = "minmax"
+    percentile: float = 99.99
+    reconstruct: bool | None = None  # None: where calibration data is given
+    bias_correction: bool | None = None  # None: where calibration data is given
+    samples: int = 32
+    exclude: Collection[str] = ()
+    first_layer: bool = True
+    last_layer: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("activations", self.activations, ACTIVATIONS)
+        one_of("calibration_method", self.calibration_method, RANGES)
+        number_in("calibration_percentile", self.percentile, 50, 100)
+        whole_in("samples", self.samples, 1, 2**31)
+        for key in ("first_layer", "last_layer"):
+            one_of(key, getattr(self, key), (True, False))
+        for key in ("reconstruct", "bias_correction"):
+            one_of(key, getattr(self, key), (True, False, None))
+        if isinstance(self.exclude, str) or not all(isinstance(name, str) for name in self.exclude):
+            raise InputError("exclude", f"is {self.exclude!r}", "give a list of names of weights or nodes")
+
+
+SHARED = {
+    field.name if field.name != "percentile" else "calibration_percentile": field.name for field in fields(Settings)
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method and its options by name, and settings; ``method`` and all options may be overridden."""
+
+    method: str
+    options: Mapping[str, Any]
+    settings: Settings
+
+    def with_options(self, recipe: str, given: Mapping[str, Any]) -> Quantization:
+        """The recipe with a user's options. Raises InputError that names those that are allowed."""
+        name = given.get("method", self.method)
+        if name not in METHODS:
+            raise InputError("method", f"is {name!r}", f"use one of {', '.join(METHODS)}")
+        own = {field.name for field in fields(METHODS[name])}  # type: ignore[arg-type]
+        allowed = ["method", *sorted(own | set(SHARED))]
+        if unknown := sorted(set(given) - set(allowed)):
+            raise InputError(recipe, f"unknown option {unknown[0]!r}", f"method {name} takes {', '.join(allowed)}")
+        defaults = self.options if name == self.method else {}
+        method = METHODS[name](**{**defaults, **{key: value for key, value in given.items() if key in own}})
+        settings = replace(self.settings, **{SHARED[key]: value for key, value in given.items() if key in SHARED})
+        return Quantization(recipe, method, settings)
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """A recipe whose options are settled."""
+
+    name: str
+    method: Any
+    settings: Settings
+
+    def run(self, network: Network, progress: Progress | None = None, calibration: Any = None) -> Network:
+        """A quantised copy of ``network``. Raises InputError for data that does not fit and weights that cannot be."""
+        settings = self.settings
+        if settings.activations and any(node.op in QUANTISERS for node in network.nodes):
+            raise InputError("network", "its activations are quantised already", "start from the float network")
+        prepared = prepare(network)
+        placement = find_weights(prepared, settings.exclude, settings.first_layer, settings.last_layer)
+        _check_names(prepared, settings.exclude)
+        given = calibration is not None
+        reconstruct = given if settings.reconstruct is None else settings.reconstruct
+        correct = given if settings.bias_correction is None else settings.bias_correction
+        total = len(placement.weights)
+        done: list[str] = []
+
+        def step(weight: str) -> None:
+            done.append(weight)
+            if progress is not None:
+                progress(len(done), total, weight)
+
+        quantisers: dict[str, Quantiser] = {}
+        samples: list[Feeds] = []
+        if settings.activations or reconstruct or correct or given:
+            samples = samples_of(prepared, calibration)
+        if settings.activations:
+            place_activations(prepared, placement)
+            quantisers = activation_quantisers(prepared, placement, samples, settings)
+        if samples:
+            plan = Plan(self.method, placement, quantisers, reconstruct, correct)
+            few = samples[:: -(-len(samples) // settings.samples)]
+            walked = walk(prepared, plan, few, step)
+        else:
+            walked = Walked({name: self._alone(prepared, name, placement, step) for name in placement.weights})
+        encodings = {name: rounded.encoding() for name, rounded in walked.weights.items()}
+        kept = _kept(prepared, encodings) if not settings.activations else {}
+        result = Builder(prepared, placement, quantisers).build(
+            {name: tree for name, tree in encodings.items() if name not in kept},
+            {name: rounded for name, rounded in walked.weights.items() if name not in kept},
+            walked.biases,
+        )
+        _report(result, network, walked, kept)
+        result._remarks += _remarks(samples, given, walked)
+        return result
+
+    def _alone(self, network: Network, name: str, placement: Placement, step: Callable[[str], None]) -> Rounded:
+        """A weight without any data."""
+        try:
+            rounded = round_weight(network.constants[name].decode(), placement.weights[name], self.method)
+        except Error as error:
+            raise type(error)(f"weight {name!r}", error.problem, error.remedy) from None
+        step(name)
+        return rounded
+
+
+def activation_quantisers(
+    network: Network, placement: Placement, samples: list[Feeds], settings: Settings
+) -> dict[str, Quantiser]:
+    """The quantiser of every value, from its range over the samples; values with one root share one."""
+    bits = int(settings.activations[1:]) if settings.activations else 8
+    observers = {name: Observer() for name in dict.fromkeys(placement.root.values())}
+    model = load(network)
+    taps = [name for name in observers if name not in {info.name for info in network.inputs}]
+    for turn in range(1 if settings.calibration_method == "minmax" else 2):
+        for sample in samples:
+            values = {**sample, **model.run(sample, taps=taps)}
+            for name, observer in observers.items():
+                (observer.see_counts if turn else observer.see_range)(values[name])
+    ranges = {
+        name: seen.range(settings.calibration_method, settings.percentile, bits) for name, seen in observers.items()
+    }
+    _share(network, placement, ranges)
+    return {name: Quantiser.of(*ranges[placement.root[name]], bits) for name in placement.values}
+
+
+def _share(network: Network, placement: Placement, ranges: dict[str, tuple[float, float]]) -> None:
+    """What is concatenated takes one scale, so that codes are only copied, where that costs at most a bit."""
+    for node in network.nodes:
+        if node.op != "Concat" or node.outputs[0] not in placement.root:
+            continue
+        target = placement.root[node.outputs[0]]
+        roots = [placement.root[name] for name in node.inputs]
+        low = min(0.0, *(ranges[root][0] for root in roots))
+        high = max(0.0, *(ranges[root][1] for root in roots))
+        ranges[target] = low, high
+        for root in dict.fromkeys(roots):
+            least, most = min(ranges[root][0], 0.0), max(ranges[root][1], 0.0)
+            if 2 * (most - least) >= high - low and root != target:
+                for name, its_root in placement.root.items():
+                    if its_root == root:
+                        placement.root[name] = target
+
+
+def _check_names(network: Network, excluded: Collection[str]) -> None:
+    weights = {
+        node.inputs[index]
+        for node in network.nodes
+        for index in OPERATORS[node.op].weights
+        if index < len(node.inputs) and node.inputs[index] in network.constants
+    }
+    known = weights | {node.name for node in network.nodes}
+    if unknown := [name for name in excluded if name not in known]:
+        remedy = f"use weights: {', '.join(sorted(weights))}; or nodes"
+        raise InputError("exclude", f"no weight or node is named {unknown[0]!r}", remedy)
+
+
+def _kept(network: Network, encodings: Mapping[str, Encoding]) -> dict[str, str]:
+    """Weights whose present encoding is smaller."""
+    return {
+        name: "kept: the new encoding is not smaller"
+        for name, tree in encodings.items()
+        if tree.nbytes >= network.constants[name].nbytes
+    }
+
+
+def _report(result: Network, source: Network, walked: Walked, kept: Mapping[str, str]) -> None:
+    for name, rounded in walked.weights.items():
+        if name in kept:
+            result._errors[name], result._notes[name] = 0.0, kept[name]
+            continue
+        result._errors[name] = _relative(rounded.weight_db)
+        if rounded.output_db is not None:
+            result._output_errors[name] = _relative(rounded.output_db)
+        note = f"weight {_db(rounded.weight_db)}"
+        result._notes[name] = note if rounded.output_db is None else f"{note}, output {_db(rounded.output_db)}"
+
+
+def _relative(value: float) -> float:
+    """The relative root mean square error that so many decibels are."""
+    return float(10 ** (-value / 20))
+
+
+def _db(value: float) -> str:
+    return "exact" if value == float("inf") else f"{value:.1f} dB"
+
+
+def _remarks(samples: list[Feeds], given: bool, walked: Walked) -> list[str]:
+    if not samples:
+        return []
+    found = [f"calibrated on {len(samples)} samples"]
+    if not given:
+        found = [
+            f"calibrated on {len(samples)} random samples: give calibration data, for ranges that real inputs have"
+        ]
+    for name, (exact, rough) in walked.outputs.items():
+        if not exact or exact[0].dtype.kind != "f":
+            continue
+        text = f"output {name}: signal to noise {_db(decibels(exact, rough))}"
+        if exact[0].ndim >= 2 and exact[0].shape[-1] > 1:
+            same, count = _same_top(exact, rough)
+            text += f", the same greatest element in {same:,} of {count:,}"
+        found.append(f"{text} ({len(exact)} samples)")
+    return found
+
+
+def _same_top(exact: list[NDArray[Any]], rough: list[NDArray[Any]]) -> tuple[int, int]:
+    pairs = [(a.argmax(axis=-1), b.argmax(axis=-1)) for a, b in zip(exact, rough, strict=True)]
+    return sum(int(np.count_nonzero(a == b)) for a, b in pairs), sum(a.size for a, _ in pairs)
+
+
+QUANTISATION_RECIPES: dict[str, Recipe] = {
+    "int8": Recipe("affine", {"bits": 8, "scale": "minmax"}, Settings(activations="u8", reconstruct=False)),
+    "int4": Recipe("affine", {"bits": 4}, Settings()),
+    "codebook4": Recipe("codebook", {"bits": 4}, Settings()),
+    "ternary": Recipe("ternary", {"per_channel": True}, Settings()),
+    "shift": Recipe("shift", {"terms": 2, "bits": 4}, Settings()),
+    "quantize": Recipe("affine", {"bits": 8}, Settings()),
+}

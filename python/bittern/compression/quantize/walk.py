@@ -1,0 +1,195 @@
+"""Layer after layer through the network: each is quantised for the inputs that the layers before it now give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bittern.compression.quantize.executor import Feeds, Values, run_node
+from bittern.compression.quantize.grid import Codes, Floats, Grid, Layout, WeightMethod
+from bittern.compression.quantize.inputs import input_vectors
+from bittern.compression.quantize.placement import Placement
+from bittern.compression.quantize.prepare import LAYERS
+from bittern.compression.quantize.ranges import Quantiser
+from bittern.compression.quantize.reconstruct import compensated, validated_target
+from bittern.encodings import Encoding
+from bittern.errors import InputError
+from bittern.graph import Node
+from bittern.network import Network
+
+Step = Callable[[str], None]
+
+
+@dataclass
+class Rounded:
+    """A weight on its grid, and what that cost: signal to noise of the weight and of its layer's output, in dB."""
+
+    grid: Grid
+    codes: Codes
+    layout: Layout
+    weight_db: float
+    output_db: float | None = None
+
+    def decoded(self) -> NDArray[np.float32]:
+        """The values that the codes stand for, in the weight's shape."""
+        return self.layout.tensor(self.grid.values(self.codes)).astype(np.float32)
+
+    def encoding(self) -> Encoding:
+        """The tree for the file."""
+        return self.grid.encoding(self.codes, self.layout)
+
+
+@dataclass
+class Walked:
+    """What a walk found: weights, corrected biases by the output of their layer, and the outputs of both networks."""
+
+    weights: dict[str, Rounded] = field(default_factory=dict)
+    biases: dict[str, Floats] = field(default_factory=dict)
+    outputs: dict[str, tuple[list[NDArray[Any]], list[NDArray[Any]]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over a layer's inputs, ``[groups, n, n]``, for either half of the samples: of ``x x^T`` in the quantised
+    network, and of ``x_original x^T``.
+    """
+
+    hessians: tuple[Floats, Floats]
+    crosses: tuple[Floats, Floats]
+
+
+def decibels(reference: Any, found: Any) -> float:
+    """10 log10 of the power of the signal over that of the error; infinite for equal arrays."""
+    signal = noise = 0.0
+    for exact, rough in zip(reference, found, strict=True):
+        wide = np.asarray(exact, np.float64)
+        signal += float(np.sum(np.square(wide)))
+        noise += float(np.sum(np.square(np.asarray(rough, np.float64) - wide)))
+    if noise == 0:
+        return float("inf")
+    return 10 * float(np.log10(signal / noise)) if signal else -float("inf")
+
+
+def round_weight(
+    weight: NDArray[Any],
+    layout: Layout,
+    method: WeightMethod,
+    statistics: Statistics | None = None,
+) -> Rounded:
+    """One weight on a grid of the method; with statistics of its inputs, errors are made good across columns."""
+    rows = layout.rows(weight).astype(np.float64)
+    if not np.isfinite(rows).all():
+        raise InputError("weight", "holds values that are not finite", "train it again, or leave this layer out")
+    if statistics is None:
+        grid = method.fit(rows, layout)
+        codes = grid.nearest(rows)
+    else:
+        hessian = statistics.hessians[0] + statistics.hessians[1]
+        target = validated_target(rows, statistics.hessians, statistics.crosses)
+        diagonal = np.diagonal(hessian, axis1=1, axis2=2)
+        importance = np.repeat(diagonal, layout.channels // hessian.shape[0], axis=0)
+        grid = method.fit(target, layout, importance)
+        codes = compensated(target, grid, hessian)
+    return Rounded(grid, codes, layout, decibels([rows], [grid.values(codes)]))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do on the walk."""
+
+    method: WeightMethod
+    placement: Placement
+    quantisers: Mapping[str, Quantiser]
+    reconstruct: bool = False
+    correct_bias: bool = True
+
+
+def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walked:
+    """Quantise a prepared network node by node; ``step(weight)`` is called after each weight."""
+    made = Walked()
+    exact, rough = Values(network, samples), Values(network, samples)
+    _quantise_values(rough, [info.name for info in network.inputs], plan)
+    constants: dict[str, Encoding | NDArray[Any]] = dict(network.constants)
+    for node in network.nodes:
+        for name in node.inputs:
+            if name in plan.placement.weights and name not in made.weights:
+                statistics = _statistics(node, network, exact, rough, plan)
+                try:
+                    weight = network.constants[name].decode()
+                    layout = plan.placement.weights[name]
+                    made.weights[name] = round_weight(weight, layout, plan.method, statistics)
+                except InputError as error:
+                    raise InputError(f"weight {name!r}", error.problem, error.remedy) from None
+                constants[name] = made.weights[name].decoded()
+                step(name)
+        run_node(node, network.constants, exact)
+        run_node(node, constants, rough)
+        weight_of = next((name for name in node.inputs if name in made.weights), None)
+        if weight_of is not None:
+            if plan.correct_bias and node.op in LAYERS and node.op != "MatMul":
+                _correct(node, network, exact, rough, made)
+            made.weights[weight_of].output_db = decibels(exact[node.outputs[0]], rough[node.outputs[0]])
+        _quantise_values(rough, node.outputs, plan)
+        exact.done(node)
+        rough.done(node)
+    for info in network.outputs:
+        made.outputs[info.name] = (exact[info.name], rough[info.name])
+    return made
+
+
+def _quantise_values(values: Values, names: list[str], plan: Plan) -> None:
+    for name in names:
+        if name in plan.quantisers:
+            values[name] = [plan.quantisers[name].round(array) for array in values[name]]
+
+
+def _statistics(node: Node, network: Network, exact: Values, rough: Values, plan: Plan) -> Statistics | None:
+    """Those of the layer's inputs; None where there is no reconstruction."""
+    data = node.inputs[0]
+    shape = network.constants[node.inputs[1]].shape if node.inputs[1] in network.constants else ()
+    plain = node.op == "Conv" or (len(shape) == 2 and not node.attributes.get("transA", 0))
+    if not plan.reconstruct or node.op not in LAYERS or not plain or data in network.constants:
+        return None
+    hessians: list[Any] = [0.0, 0.0]
+    crosses: list[Any] = [0.0, 0.0]
+    for index, (x, original) in enumerate(zip(rough[data], exact[data], strict=True)):
+        vectors = input_vectors(node, shape, x, len(rough[data]))
+        before = vectors if x is original else input_vectors(node, shape, original, len(rough[data]))
+        hessians[index % 2] = hessians[index % 2] + (vectors.transpose(0, 2, 1) @ vectors).astype(np.float64)
+        crosses[index % 2] = crosses[index % 2] + (before.transpose(0, 2, 1) @ vectors).astype(np.float64)
+    nothing = np.zeros_like(hessians[0])
+    halves = [(pair[0], nothing if len(rough[data]) == 1 else pair[1]) for pair in (hessians, crosses)]
+    return Statistics(*halves)
+
+
+def _correct(node: Node, network: Network, exact: Values, rough: Values, made: Walked) -> None:
+    """Move the mean error of the output, channel by channel, into the bias, as far as the samples agree on it."""
+    name = node.outputs[0]
+    axis = 1 if node.op == "Conv" else -1
+    means = []
+    for before, after in zip(exact[name], rough[name], strict=True):
+        difference = np.moveaxis(before.astype(np.float64) - after, axis, 0)
+        means.append(difference.reshape(difference.shape[0], -1).mean(axis=1))
+    shift = _agreed(np.array(means))
+    given = node.inputs[2] if len(node.inputs) > 2 else ""
+    if given and (given not in network.constants or network.constants[given].size != shift.size):
+        return
+    bias = network.constants[given].decode().reshape(-1).astype(np.float64) if given else 0.0
+    made.biases[name] = bias + shift
+    shape = [-1 if i == axis % rough[name][0].ndim else 1 for i in range(rough[name][0].ndim)]
+    rough[name] = [after + shift.astype(np.float32).reshape(shape) for after in rough[name]]
+
+
+def _agreed(means: Floats) -> Floats:
+    """The mean over samples ``[samples, channels]``, made smaller the more it may be chance."""
+    mean: Floats = means.mean(axis=0)
+    if means.shape[0] < 2:
+        return mean
+    chance = means.var(axis=0, ddof=1) / means.shape[0]
+    square = np.square(mean)
+    share = np.clip(1 - np.divide(chance, square, out=np.ones_like(square), where=square > 0), 0.0, 1.0)
+    return np.asarray(mean * share)

@@ -1,0 +1,53 @@
+"""`bittern compress` with recipes that quantise: calibration data by name, options without a flag of their own."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import bittern
+import numpy as np
+import pytest
+from bittern.cli import main
+
+
+def document(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, Any]:
+    """What the command prints with --json."""
+    assert main([str(word) for word in (*words, "--json")]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_compress_to_few_bits(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    source, output, data = (tmp_path / name for name in ("digits.onnx", "small.bittern", "data.npz"))
+    source.write_bytes((resources.files("bittern") / "data" / "digits.onnx").read_bytes())
+    np.savez(data, image=np.random.default_rng(0).random((12, 1, 8, 8), np.float32))
+    words = ("compress", source, "-o", output, "--calibration", data, "--recipe")
+    sets = ("--set", "exclude=fc1", "--set", "exclude=fc2", "--set", "reconstruct=True")
+    told = document(capsys, *words, "int8", *sets)
+    assert told["options"] == {"exclude": ["fc1", "fc2"], "reconstruct": True}
+    assert any("calibrated on 12 samples" in remark for remark in told["summary"]["remarks"])
+    network = bittern.Network.load(output)
+    encodings = {name: tree.describe() for name, tree in network.constants.items() if name.endswith(".weight")}
+    assert encodings["conv2.weight"] == "affine(packed(8))" and encodings["fc1.weight"] == "dense"
+    assert any(node.op == "QuantizeLinear" for node in network.nodes)
+
+    told = document(capsys, *words, "int4", "--bits", 3, "--set", "scale=percentile", "--set", "percentile=99.5")
+    assert told["options"] == {"bits": 3, "scale": "percentile", "percentile": 99.5}
+    tree = bittern.Network.load(output).constants["fc1.weight"]
+    assert tree.describe() == "affine(packed(3))"
+
+    for wrong, message in (
+        (("--set", "bits"), "--set bits"),
+        (("--set", "=4"), "--set =4"),
+        (("--set", "speed=1"), "speed"),
+        (("--set", "bits=4", "--bits", "4"), "bits is given twice"),
+        (("--set", "scale=big"), "minmax, percentile, mse"),
+        (("--density", "0.5"), "density"),
+    ):
+        assert main([str(word) for word in (*words, "int8", *wrong)]) == 2
+        assert message in capsys.readouterr().err
+    np.savez(data, image=np.zeros((3, 1, 9, 9), np.float32))
+    assert main([str(word) for word in (*words, "int8")]) == 2
+    assert "calibration of 'image'" in capsys.readouterr().err
