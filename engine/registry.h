@@ -8,6 +8,7 @@
 #include "base/isa.h"
 #include "gemm/few_bits.h"
 #include "gemm/int_tile.h"
+#include "gemm/lut_gemv.h"
 #include "gemm/tile.h"
 #include "gemm/winograd.h"
 #include "ops/code_rows.h"
@@ -29,6 +30,7 @@ const std::vector<KernelInfo>& kernels();
 // The lists that a level runs; empty where the level is not built.
 std::span<const IntGemmKernel> int_gemm_kernels(Isa isa);
 std::span<const GemvKernel> gemv_kernels(Isa isa);
+const LutGemvKernel& lut_gemv_kernel(Isa isa);
 std::span<const GemmKernel> gemm_kernels(Isa isa);
 std::span<const WinogradKernel> winograd_kernels(Isa isa);
 std::span<const OpKernel> op_kernels(Isa isa);

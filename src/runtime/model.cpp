@@ -244,6 +244,16 @@ std::optional<format::IntegerForm> Model::Impl::integer_form(const std::string& 
   return format::integer_form(*graph_.constants.at(name), constant_place(name));
 }
 
+std::optional<format::LookUpForm> Model::Impl::look_up_form(const std::string& name) const {
+  return format::look_up_form(*graph_.constants.at(name), constant_place(name));
+}
+
+std::vector<std::uint8_t> Model::Impl::look_up_codes(const std::string& name) const {
+  const graph::Encoding& encoding = *graph_.constants.at(name);
+  budget_.check(format::decode_cost(encoding), constant_place(name));
+  return format::look_up_codes(encoding, constant_place(name));
+}
+
 std::vector<std::int16_t> Model::Impl::integer_values(const std::string& name) const {
   const graph::Encoding& encoding = *graph_.constants.at(name);
   budget_.check(format::decode_cost(encoding), constant_place(name));
