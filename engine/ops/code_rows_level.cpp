@@ -190,7 +190,8 @@ void depthwise_quads(const CodeDepthwiseLines& task, std::int64_t line, std::int
           store_pixels(static_cast<unsigned char*>(task.y) + (line + l) * task.y_row + first * 16, narrow(acc[l], how.zero, lo), left);
         } else {
           const int count = left < lane_pixels ? static_cast<int>(left) : lane_pixels;
-          (task.out == IntOut::bytes ? &store_quarters<IntOut::bytes> : &store_quarters<IntOut::floats>)(task, acc[l], line + l, first, count);
+          const vi sums[4] = {acc[l][0], acc[l][1], acc[l][2], acc[l][3]};  // a copy, so that `acc` may live in registers
+          (task.out == IntOut::bytes ? &store_quarters<IntOut::bytes> : &store_quarters<IntOut::floats>)(task, sums, line + l, first, count);
         }
       }
       BITTERN_UNROLL
