@@ -227,18 +227,75 @@ constexpr void (*lines_kernel)(const CodeDepthwiseLines&) = nullptr;
 
 #endif
 
-void max_row(const CodeMaxRow& row) {
-  for (std::int64_t p = 0; p < row.count; ++p) {
-    const std::int64_t start = p * row.stride - row.pad;
-    unsigned char best[16] = {};  // the lowest code there is
-    for (std::int64_t k = 0; k < row.kernel; ++k) {
-      const std::int64_t column = start + k * row.dilation;
-      if (column < 0 || column >= row.width) continue;
-      const unsigned char* x = row.x + column * 16;
-      for (std::int64_t r = 0; r < row.rows; ++r, x += row.row_step)
-        for (int i = 0; i < 16; ++i) best[i] = best[i] < x[i] ? x[i] : best[i];
+typedef unsigned char pixel __attribute__((vector_size(16)));
+struct one_pixel {
+  pixel v;
+};
+inline one_pixel max(one_pixel a, one_pixel b) { return {a.v > b.v ? a.v : b.v}; }
+inline void read_pixels(const unsigned char* p, one_pixel& a) { __builtin_memcpy(&a.v, p, sizeof a.v); }
+inline void write_pixels(unsigned char* p, one_pixel a) { __builtin_memcpy(p, &a.v, sizeof a.v); }
+#if BITTERN_VEC == 0
+using pixels = one_pixel;
+constexpr int lane_pixels = 1;
+#else
+inline void read_pixels(const unsigned char* p, pixels& a) { a = load_pixels(p); }
+inline void write_pixels(unsigned char* p, pixels a) { store_pixels(p, a, lane_pixels); }
+#endif
+
+// The maximum over windows that stand next to each other in lanes of V.
+template <class V>
+inline __attribute__((always_inline)) void max_windows(const unsigned char* x, std::int64_t rows, std::int64_t row_step, std::int64_t columns,
+                                                       std::int64_t column_step, unsigned char* y) {
+  V best = {};  // the lowest code there is
+  for (std::int64_t k = 0; k < columns; ++k) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      V some;
+      read_pixels(x + k * column_step + r * row_step, some);
+      best = max(best, some);
     }
-    __builtin_memcpy(row.y + p * 16, best, sizeof best);
+  }
+  write_pixels(y, best);
+}
+
+// The sizes that most windows have are worth loops without counters.
+template <class V>
+inline __attribute__((always_inline)) void max_inside(const CodeMaxRow& row, const unsigned char* x, unsigned char* y) {
+  if (row.rows == 3 && row.kernel == 3) {
+    max_windows<V>(x, 3, row.row_step, 3, row.dilation * 16, y);
+  } else if (row.rows == 2 && row.kernel == 2) {
+    max_windows<V>(x, 2, row.row_step, 2, row.dilation * 16, y);
+  } else {
+    max_windows<V>(x, row.rows, row.row_step, row.kernel, row.dilation * 16, y);
+  }
+}
+
+void max_row(const CodeMaxRow& given) {
+  const CodeMaxRow row = given;  // bytes written may be anything but this
+  const std::int64_t reach = (row.kernel - 1) * row.dilation;
+  for (std::int64_t p = 0; p < row.count;) {
+    const std::int64_t start = p * row.stride - row.pad;
+    const unsigned char* x = row.x + start * 16;
+    if (start >= 0 && row.stride == 1 && p + lane_pixels <= row.count && start + lane_pixels - 1 + reach < row.width) {
+      max_inside<pixels>(row, x, row.y + p * 16);
+      p += lane_pixels;
+      continue;
+    }
+    if (start >= 0 && start + reach < row.width) {
+      max_inside<one_pixel>(row, x, row.y + p * 16);
+    } else {
+      one_pixel best = {};
+      for (std::int64_t k = 0; k < row.kernel; ++k) {
+        const std::int64_t column = start + k * row.dilation;
+        if (column < 0 || column >= row.width) continue;
+        for (std::int64_t r = 0; r < row.rows; ++r) {
+          one_pixel some;
+          read_pixels(row.x + column * 16 + r * row.row_step, some);
+          best = max(best, some);
+        }
+      }
+      write_pixels(row.y + p * 16, best);
+    }
+    ++p;
   }
 }
 

@@ -29,6 +29,11 @@ std::int64_t at(const Map& map, std::int64_t n, std::int64_t b, std::int64_t y) 
 
 // The taps of a window that lie inside: first and last (exclusive) of `kernel` taps from `start`.
 void inside(std::int64_t start, std::int64_t kernel, std::int64_t dilation, std::int64_t size, std::int64_t& first, std::int64_t& last) {
+  if (start >= 0 && start + (kernel - 1) * dilation < size) {  // most do: no divisions
+    first = 0;
+    last = kernel;
+    return;
+  }
   first = start < 0 ? (-start + dilation - 1) / dilation : 0;
   last = start >= size ? 0 : std::min(kernel, (size - 1 - start) / dilation + 1);
   first = std::min(first, last);
@@ -151,6 +156,8 @@ void code_average_pool(const CodeKernels& kernels, const PoolShape& s, const Qua
     const std::int64_t top = y * s.stride_h - s.pad_top;
     std::int64_t first_row = 0, last_row = 0;
     inside(top, s.kh, s.dilation_h, in.h, first_row, last_row);
+    std::int64_t counted = -1;
+    float scale = 0;
     for (std::int64_t p = 0; p < out.w; ++p) {
       const std::int64_t left = p * s.stride_w - s.pad_left;
       std::int64_t first = 0, last = 0;
@@ -163,7 +170,11 @@ void code_average_pool(const CodeKernels& kernels, const PoolShape& s, const Qua
       window.column_step = s.dilation_w * 16;
       const std::int64_t taps = window.rows * window.columns;
       window.offset = static_cast<std::int32_t>(-taps * from.zero);
-      window.scale = from.scale / (static_cast<float>(s.include_pad ? s.kh * s.kw : taps) * to.scale);
+      if (taps != counted) {
+        counted = taps;
+        scale = from.scale / (static_cast<float>(s.include_pad ? s.kh * s.kw : taps) * to.scale);
+      }
+      window.scale = scale;
       window.lo = to.lowest();
       window.hi = to.highest();
       window.zero = to.zero;
