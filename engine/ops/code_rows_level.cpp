@@ -56,11 +56,11 @@ template <int kernel, int stride, int lines>
 struct QuadShape {
   static constexpr int rows = kernel + (lines - 1) * stride;
   static constexpr int quads = (rows + 3) / 4;
-  static constexpr int step = lane_pixels * stride;                                       // pixels of x in a vector of outputs
+  static constexpr int step = lane_pixels * stride;                                            // pixels of x in a vector of outputs
   static constexpr int columns = (lane_pixels - 1 + (kernel - 1) / stride) / lane_pixels + 1;  // vectors that a window touches
 };
 
-// A vector of every fourth row of every phase (pixel modulo stride), interleaved.
+// A vector of neighbouring pixels of every phase (pixel modulo stride), its rows interleaved by fours.
 template <int kernel, int stride, int lines>
 struct QuadColumn {
   using Shape = QuadShape<kernel, stride, lines>;
@@ -98,7 +98,8 @@ __attribute__((noinline)) void copy_readable(const CodeDepthwiseLines& task, std
 
 // Stores quarters in the one way that has no shortcut.
 template <IntOut out>
-__attribute__((noinline)) void store_quarters(const CodeDepthwiseLines& task, const vi (&quarters)[4], std::int64_t line, std::int64_t first, int count) {
+__attribute__((noinline)) void store_quarters(const CodeDepthwiseLines& task, const vi (&quarters)[4], std::int64_t line, std::int64_t first,
+                                              int count) {
   vi sums[4] = {quarters[0], quarters[1], quarters[2], quarters[3]};
   gather_pixels(sums);
   const IntStore& how = task.store;
@@ -106,7 +107,8 @@ __attribute__((noinline)) void store_quarters(const CodeDepthwiseLines& task, co
     for (int v = 0; v < parts; ++v) {
       const std::int64_t at = (first + p) * 16 + v * width;
       const vf bias = how.bias != nullptr ? load(how.bias + v * width) : zero();
-      store_sums<out>(how, sums[p * parts + v], load(how.scale + v * width), bias, task.y, line * task.y_row + at, line * task.residual_row + at, width);
+      store_sums<out>(how, sums[p * parts + v], load(how.scale + v * width), bias, task.y, line * task.y_row + at, line * task.residual_row + at,
+                      width);
     }
   }
 }

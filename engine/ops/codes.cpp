@@ -77,7 +77,7 @@ void CodeDepthwise::run_lines(const std::uint8_t* in, const std::int32_t* packed
                               Team& team) const {
   const ConvShape& s = shape_;
   const std::int64_t element = type == IntOut::bytes ? 1 : 4;
-  const std::int64_t readable = (in_.n - 1) * in_.image + (in_.blocks() - 1) * in_.plane + (in_.h + in_.bottom - 1) * in_.row + (in_.w + in_.right) * 16;
+  const std::int64_t readable = at(in_, in_.n - 1, in_.blocks() - 1, in_.h + in_.bottom - 1) + (in_.w + in_.right) * 16;
   for_lines(out_, team, [&](std::int64_t n, std::int64_t b, std::int64_t y, std::int64_t last) {
     CodeDepthwiseLines task;
     const std::int64_t first = at(in_, n, b, y * s.stride_h - s.pad_top) - s.pad_left * 16;
