@@ -7,12 +7,12 @@ namespace bittern::engine {
 
 void LutGemv::pack(const std::uint8_t* codes, std::int64_t out, std::int64_t in, std::uint8_t* packed) const {
   std::memset(packed, 0, static_cast<std::size_t>(packed_bytes()));
-  const std::int64_t cols = kernel_->cols, width = cols / 4;
+  const std::int64_t cols = kernel_->cols;
   for (std::int64_t o = 0; o < n_; ++o) {
-    const std::int64_t lane = o % cols, vector = lane / width;
-    std::uint8_t* target = packed + o / cols * panel_bytes() + vector / 2 * width + lane % width;
-    for (std::int64_t i = 0; i < k_; ++i, target += cols / 2) {
-      *target = static_cast<std::uint8_t>(*target | codes[o * out + i * in] << (vector % 2 * 4));
+    std::uint8_t* target = packed + o / cols * panel_bytes() + o % cols * 4;
+    for (std::int64_t i = 0; i < k_; ++i) {
+      std::uint8_t& byte = target[i / 8 * cols * 4 + i % 8 / 2];
+      byte = static_cast<std::uint8_t>(byte | codes[o * out + i * in] << (i % 2 * 4));
     }
   }
 }

@@ -1,8 +1,9 @@
 // Fully connected layers with one row of real numbers and weights that are 4-bit codes into a table of 16 floats: the codes
 // are looked up in registers, where time is bytes.
 //
-// A panel has `cols` output channels, four vectors v of the level's width. For each input there are two runs of `width`
-// bytes: byte i of the first holds the codes of lane i of v0 (low half) and v1, of the second those of v2 and v3.
+// A panel has `cols` output channels: four vectors of the level's width. Eight inputs make a step; it has a run of four
+// bytes for each channel, where input j of the eight stands in bits 4 * j .. 4 * j + 3. So one load serves eight inputs, and
+// a load that begins a byte further on serves two of them without a shift.
 #pragma once
 
 #include <cstdint>
@@ -40,14 +41,15 @@ class LutGemv {
 
   std::int64_t panels() const noexcept { return (n_ + kernel_->cols - 1) / kernel_->cols; }
   std::int64_t padded_channels() const noexcept { return panels() * kernel_->cols; }
-  std::int64_t packed_bytes() const noexcept { return panels() * panel_bytes(); }
+  // With what a load a few bytes further on reads behind the last panel.
+  std::int64_t packed_bytes() const noexcept { return panels() * panel_bytes() + 64; }
   // `codes` of o and i stand at o * out + i * in.
   void pack(const std::uint8_t* codes, std::int64_t out, std::int64_t in, std::uint8_t* packed) const;
   // y = clamp(scale * (x . table[codes]) + bias); `rest` has everything but the panel's own.
   void run(const std::uint8_t* packed, const LutGemvArgs& rest, Team& team) const;
 
  private:
-  std::int64_t panel_bytes() const noexcept { return k_ * kernel_->cols / 2; }
+  std::int64_t panel_bytes() const noexcept { return (k_ + 7) / 8 * kernel_->cols * 4; }
 
   const LutGemvKernel* kernel_;
   std::int64_t k_, n_;

@@ -6,6 +6,7 @@
 namespace bittern::engine::BITTERN_LEVEL {
 namespace {
 
+// Entries for the low four bits of each lane of 32 bits, whatever stands above them.
 #if BITTERN_VEC == 0
 struct Table {
   float entry[16];
@@ -15,64 +16,67 @@ inline Table load_entries(const float* p) {
   __builtin_memcpy(t.entry, p, sizeof t.entry);
   return t;
 }
-// Entries of the low and of the high halves of `width` bytes.
-inline void look_up(const Table& t, const unsigned char* codes, vf& low, vf& high) {
-  float a[width], b[width];
-  for (int i = 0; i < width; ++i) a[i] = t.entry[codes[i] & 15], b[i] = t.entry[codes[i] >> 4];
-  low = load(a);
-  high = load(b);
+inline vf entries_of(const Table& t, vi codes) {
+  float found[width];
+  for (int i = 0; i < width; ++i) found[i] = t.entry[codes.v[i] & 15];
+  return load(found);
 }
+inline vi shifted(vi a, int bits) { return {a.v >> bits}; }
 #elif BITTERN_VEC <= 2
 struct Table {
   __m256 first, second;
 };
 inline Table load_entries(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
-inline vf entry(const Table& t, __m256i code) {
+inline vf entries_of(const Table& t, vi codes) {
   // Bit 3 chooses the half of the table: moved to the sign, which the blend reads.
-  const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(code, 28));
-  return {_mm256_blendv_ps(_mm256_permutevar8x32_ps(t.first, code), _mm256_permutevar8x32_ps(t.second, code), upper)};
+  const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(codes.v, 28));
+  return {_mm256_blendv_ps(_mm256_permutevar8x32_ps(t.first, codes.v), _mm256_permutevar8x32_ps(t.second, codes.v), upper)};
 }
-inline void look_up(const Table& t, const unsigned char* codes, vf& low, vf& high) {
-  const __m256i both = widen(codes).v;
-  low = entry(t, both);
-  high = entry(t, _mm256_srli_epi32(both, 4));
-}
+inline vi shifted(vi a, int bits) { return {_mm256_srl_epi32(a.v, _mm_cvtsi32_si128(bits))}; }
 #else
 struct Table {
   __m512 entries;
 };
 inline Table load_entries(const float* p) { return {_mm512_loadu_ps(p)}; }
-inline void look_up(const Table& t, const unsigned char* codes, vf& low, vf& high) {
-  const __m512i both = widen(codes).v;  // the permutation reads four bits of an index
-  low = {_mm512_maskz_permutexvar_ps(0xffff, both, t.entries)};
-  high = {_mm512_maskz_permutexvar_ps(0xffff, _mm512_maskz_srli_epi32(0xffff, both, 4), t.entries)};
-}
+inline vf entries_of(const Table& t, vi codes) { return {_mm512_maskz_permutexvar_ps(0xffff, codes.v, t.entries)}; }
+inline vi shifted(vi a, int bits) { return {_mm512_maskz_srl_epi32(0xffff, a.v, _mm_cvtsi32_si128(bits))}; }
 #endif
 
+inline vi load_codes(const unsigned char* p) {
+  vi codes;
+  __builtin_memcpy(&codes.v, p, sizeof codes.v);
+  return codes;
+}
+
 void run(const LutGemvArgs& args) {
-  constexpr int vectors = 4;
+  constexpr int vectors = 4, bytes = 4 * width;  // of a vector's step
   vf acc[2][vectors];
   BITTERN_UNROLL
   for (int v = 0; v < vectors; ++v) acc[0][v] = acc[1][v] = zero();
   const Table table = load_entries(args.table);
   const unsigned char* w = args.w;
-  const auto input = [&](std::int64_t i, vf* sums) {
-    const vf x = set1(args.x[i]);
-    BITTERN_UNROLL
-    for (int pair = 0; pair < vectors / 2; ++pair) {
-      vf low, high;
-      look_up(table, w + (i * 2 + pair) * width, low, high);
-      sums[pair * 2] = fma(x, low, sums[pair * 2]);
-      sums[pair * 2 + 1] = fma(x, high, sums[pair * 2 + 1]);
-    }
-  };
   std::int64_t i = 0;
-  for (; i + 2 <= args.k; i += 2) {
-    __builtin_prefetch(w + i * 2 * width + 2048);
-    input(i, acc[0]);
-    input(i + 1, acc[1]);
+  for (; i + 8 <= args.k; i += 8, w += vectors * bytes) {
+    BITTERN_UNROLL
+    for (int line = 0; line < vectors * bytes; line += 64) __builtin_prefetch(w + 4096 + line);
+    BITTERN_UNROLL
+    for (int pair = 0; pair < 4; ++pair) {
+      const vf even = set1(args.x[i + pair * 2]), odd = set1(args.x[i + pair * 2 + 1]);
+      BITTERN_UNROLL
+      for (int v = 0; v < vectors; ++v) {
+        const vi codes = load_codes(w + v * bytes + pair);
+        acc[0][v] = fma(even, entries_of(table, codes), acc[0][v]);
+        acc[1][v] = fma(odd, entries_of(table, shifted(codes, 4)), acc[1][v]);
+      }
+    }
   }
-  if (i < args.k) input(i, acc[0]);
+  for (std::int64_t j = 0; i + j < args.k; ++j) {
+    const vf x = set1(args.x[i + j]);
+    BITTERN_UNROLL
+    for (int v = 0; v < vectors; ++v) {
+      acc[0][v] = fma(x, entries_of(table, shifted(load_codes(w + v * bytes), static_cast<int>(j) * 4)), acc[0][v]);
+    }
+  }
   const vf lo = set1(args.lo), hi = set1(args.hi);
   BITTERN_UNROLL
   for (int v = 0; v < vectors; ++v) {

@@ -24,6 +24,22 @@ struct CodeDepthwiseRow {
   std::int64_t count = 0;
 };
 
+// The same for square kernels of 3 or 5 taps a side and stride 1 or 2, weights of 8 bits, and several output rows. Four weights
+// of a column of the kernel, one below the other, are one number: row 0 lowest, rows beyond the kernel 0.
+struct CodeDepthwiseLines {
+  const std::uint8_t* x = nullptr;       // the window of the first pixel
+  std::int64_t readable = 0;             // codes from there to the end of the map
+  std::int64_t x_row = 0;                // codes between rows of x
+  std::int64_t kernel = 0, stride = 0;
+  const std::int32_t* quads = nullptr;   // [four rows][kernel column][16]
+  const std::int32_t* offset = nullptr;  // 16
+  IntStore store;                        // the residual is that of the first line
+  IntOut out = IntOut::bytes;            // or floats
+  void* y = nullptr;
+  std::int64_t y_row = 0, residual_row = 0;  // elements between lines
+  std::int64_t lines = 0, count = 0;         // output rows, pixels of each
+};
+
 // Maximum over windows of one output row, 16 channels. Taps outside the input do not exist: vertically left out by the caller.
 struct CodeMaxRow {
   const std::uint8_t* x = nullptr;      // column 0 of the first existing window row
@@ -76,6 +92,7 @@ struct CodeKernels {
   Isa isa;
   void (*depthwise_bytes)(const CodeDepthwiseRow&);
   void (*depthwise_floats)(const CodeDepthwiseRow&);
+  void (*depthwise_lines)(const CodeDepthwiseLines&);  // null where it is no faster
   void (*max)(const CodeMaxRow&);
   void (*mean)(const CodeMean&);
   void (*add)(const CodeAddRow&);

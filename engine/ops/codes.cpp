@@ -6,15 +6,22 @@
 namespace bittern::engine {
 namespace {
 
-// row(n, block, y) for all rows of a map, several to a task.
-template <class Row>
-void for_rows(const Map& map, Team& team, const Row& row) {
-  const std::int64_t chunk = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, map.w * map.block));
+// lines(n, block, first, last) for all rows of a map, an even number to a task.
+template <class Lines>
+void for_lines(const Map& map, Team& team, const Lines& lines) {
+  const std::int64_t chunk = std::max<std::int64_t>(1, 8192 / std::max<std::int64_t>(1, map.w * map.block)) * 2;
   const std::int64_t chunks = (map.h + chunk - 1) / chunk, blocks = map.blocks();
   team.run(static_cast<std::size_t>(map.n * blocks * chunks), [&](std::size_t task) {
     const auto t = static_cast<std::int64_t>(task);
-    const std::int64_t b = t / chunks % blocks, n = t / chunks / blocks, end = std::min(map.h, (t % chunks + 1) * chunk);
-    for (std::int64_t y = t % chunks * chunk; y < end; ++y) row(n, b, y);
+    lines(t / chunks / blocks, t / chunks % blocks, t % chunks * chunk, std::min(map.h, (t % chunks + 1) * chunk));
+  });
+}
+
+// row(n, block, y) for all rows of a map.
+template <class Row>
+void for_rows(const Map& map, Team& team, const Row& row) {
+  for_lines(map, team, [&](std::int64_t n, std::int64_t b, std::int64_t first, std::int64_t last) {
+    for (std::int64_t y = first; y < last; ++y) row(n, b, y);
   });
 }
 
@@ -22,6 +29,11 @@ std::int64_t at(const Map& map, std::int64_t n, std::int64_t b, std::int64_t y) 
 
 // The taps of a window that lie inside: first and last (exclusive) of `kernel` taps from `start`.
 void inside(std::int64_t start, std::int64_t kernel, std::int64_t dilation, std::int64_t size, std::int64_t& first, std::int64_t& last) {
+  if (start >= 0 && start + (kernel - 1) * dilation < size) {  // most do: no divisions
+    first = 0;
+    last = kernel;
+    return;
+  }
   first = start < 0 ? (-start + dilation - 1) / dilation : 0;
   last = start >= size ? 0 : std::min(kernel, (size - 1 - start) / dilation + 1);
   first = std::min(first, last);
@@ -32,19 +44,71 @@ constexpr std::int64_t strip = 256;  // pixels interleaved at a time
 }  // namespace
 
 CodeDepthwise::CodeDepthwise(const CodeKernels& kernels, const ConvShape& shape, const Map& in, const Map& out, const Map& residual)
-    : kernels_(&kernels), shape_(shape), in_(in), out_(out), residual_(residual), blocks_((shape.oc + 15) / 16), taps_count_(shape.kh * shape.kw) {
+    : kernels_(&kernels),
+      shape_(shape),
+      in_(in),
+      out_(out),
+      residual_(residual),
+      blocks_((shape.oc + 15) / 16),
+      taps_count_(shape.kh * shape.kw),
+      quads_count_((shape.kh + 3) / 4 * shape.kw) {
   for (std::int64_t y = 0; y < shape.kh; ++y)
     for (std::int64_t x = 0; x < shape.kw; ++x) taps_.push_back(y * shape.dilation_h * in.row + x * shape.dilation_w * 16);
 }
 
 void CodeDepthwise::pack(const std::int16_t* weights, std::int32_t* packed) const {
   std::fill(packed, packed + packed_elements(), 0);
-  for (std::int64_t c = 0; c < shape_.oc; ++c)
-    for (std::int64_t t = 0; t < taps_count_; ++t) packed[(c / 16 * taps_count_ + t) * 16 + c % 16] = weights[c * taps_count_ + t];
+  std::int32_t* quads = packed + blocks_ * taps_count_ * 16;
+  bool bytes = true;
+  for (std::int64_t c = 0; c < shape_.oc; ++c) {
+    for (std::int64_t t = 0; t < taps_count_; ++t) {
+      const std::int32_t w = weights[c * taps_count_ + t];
+      packed[(c / 16 * taps_count_ + t) * 16 + c % 16] = w;
+      bytes = bytes && w >= -128 && w <= 127;
+      const std::int64_t y = t / shape_.kw, x = t % shape_.kw;
+      std::int32_t& quad = quads[(c / 16 * quads_count_ + y / 4 * shape_.kw + x) * 16 + c % 16];
+      quad = static_cast<std::int32_t>(static_cast<std::uint32_t>(quad) | (static_cast<std::uint32_t>(w) & 255u) << (8 * (y % 4)));
+    }
+  }
+  packed[packed_elements() - 1] = bytes;
+}
+
+void CodeDepthwise::run_lines(const std::uint8_t* in, const std::int32_t* packed, const IntEpilogue& epilogue, IntOut type, void* out,
+                              Team& team) const {
+  const ConvShape& s = shape_;
+  const std::int64_t element = type == IntOut::bytes ? 1 : 4;
+  const std::int64_t readable = at(in_, in_.n - 1, in_.blocks() - 1, in_.h + in_.bottom - 1) + (in_.w + in_.right) * 16;
+  for_lines(out_, team, [&](std::int64_t n, std::int64_t b, std::int64_t y, std::int64_t last) {
+    CodeDepthwiseLines task;
+    const std::int64_t first = at(in_, n, b, y * s.stride_h - s.pad_top) - s.pad_left * 16;
+    task.x = in + first;
+    task.readable = readable - first;
+    task.x_row = in_.row;
+    task.kernel = s.kh;
+    task.stride = s.stride_h;
+    task.quads = packed + (blocks_ * taps_count_ + b * quads_count_) * 16;
+    task.offset = epilogue.offset + b * 16;
+    task.store = epilogue.store;
+    task.store.scale += b * 16;
+    if (task.store.bias != nullptr) task.store.bias += b * 16;
+    if (task.store.residual != nullptr) task.store.residual += at(residual_, n, b, y);
+    task.out = type;
+    task.y = static_cast<std::byte*>(out) + at(out_, n, b, y) * element;
+    task.y_row = out_.row;
+    task.residual_row = residual_.row;
+    task.lines = last - y;
+    task.count = s.ow;
+    kernels_->depthwise_lines(task);
+  });
 }
 
 void CodeDepthwise::run(const std::uint8_t* in, const std::int32_t* packed, const IntEpilogue& epilogue, IntOut type, void* out, Team& team) const {
   const ConvShape& s = shape_;
+  const bool square = s.kh == s.kw && (s.kh == 3 || s.kh == 5) && s.stride_h == s.stride_w && (s.stride_h == 1 || s.stride_h == 2);
+  if (kernels_->depthwise_lines != nullptr && square && s.dilation_h == 1 && s.dilation_w == 1 && packed[packed_elements() - 1] != 0) {
+    run_lines(in, packed, epilogue, type, out, team);
+    return;
+  }
   const std::uint8_t* first = in - s.pad_top * in_.row - s.pad_left * 16;
   const std::int64_t element = type == IntOut::bytes ? 1 : 4;
   for_rows(out_, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
@@ -92,6 +156,8 @@ void code_average_pool(const CodeKernels& kernels, const PoolShape& s, const Qua
     const std::int64_t top = y * s.stride_h - s.pad_top;
     std::int64_t first_row = 0, last_row = 0;
     inside(top, s.kh, s.dilation_h, in.h, first_row, last_row);
+    std::int64_t counted = -1;
+    float scale = 0;
     for (std::int64_t p = 0; p < out.w; ++p) {
       const std::int64_t left = p * s.stride_w - s.pad_left;
       std::int64_t first = 0, last = 0;
@@ -104,7 +170,11 @@ void code_average_pool(const CodeKernels& kernels, const PoolShape& s, const Qua
       window.column_step = s.dilation_w * 16;
       const std::int64_t taps = window.rows * window.columns;
       window.offset = static_cast<std::int32_t>(-taps * from.zero);
-      window.scale = from.scale / (static_cast<float>(s.include_pad ? s.kh * s.kw : taps) * to.scale);
+      if (taps != counted) {
+        counted = taps;
+        scale = from.scale / (static_cast<float>(s.include_pad ? s.kh * s.kw : taps) * to.scale);
+      }
+      window.scale = scale;
       window.lo = to.lowest();
       window.hi = to.highest();
       window.zero = to.zero;

@@ -22,9 +22,10 @@ class CodeDepthwise {
  public:
   CodeDepthwise(const CodeKernels& kernels, const ConvShape& shape, const Map& in, const Map& out, const Map& residual);
 
-  std::int64_t packed_elements() const noexcept { return blocks_ * taps_count_ * 16; }
+  std::int64_t packed_elements() const noexcept { return blocks_ * (taps_count_ + quads_count_) * 16 + 1; }
   std::int64_t padded_channels() const noexcept { return blocks_ * 16; }
-  // `weights` in C, 1, H, W order, within 16 bits.
+  // `weights` in C, 1, H, W order, within 16 bits. What is packed depends on nothing but them: each alone, then four rows of
+  // each column of the kernel together (CodeDepthwiseLines), then whether that was possible.
   void pack(const std::int16_t* weights, std::int32_t* packed) const;
   // `out` holds codes or floats, as `type` says.
   void run(const std::uint8_t* in, const std::int32_t* packed, const IntEpilogue& epilogue, IntOut type, void* out, Team& team) const;
@@ -33,7 +34,9 @@ class CodeDepthwise {
   const CodeKernels* kernels_;
   ConvShape shape_;
   Map in_, out_, residual_;
-  std::int64_t blocks_, taps_count_;
+  void run_lines(const std::uint8_t* in, const std::int32_t* packed, const IntEpilogue& epilogue, IntOut type, void* out, Team& team) const;
+
+  std::int64_t blocks_, taps_count_, quads_count_;
   std::vector<std::int64_t> taps_;
 };
 

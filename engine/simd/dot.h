@@ -3,6 +3,8 @@
 // `vi` has as many lanes as `vf`. The same sums on every level, exact: no intermediate result saturates.
 #pragma once
 
+#include <cstdint>
+
 #include "simd/vec.h"
 
 #if BITTERN_VEC != 0
@@ -138,12 +140,11 @@ struct quad {
 struct quads {
   __m256i even, odd;
 };
-static inline quad load_quad(const unsigned char* p) {
-  const __m256i x = broadcast_quad(p);
-  return {_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srli_epi16(x, 8)};
-}
-static inline quads spread(raw a) { return {_mm256_srai_epi16(_mm256_slli_epi16(a.v, 8), 8), _mm256_srai_epi16(a.v, 8)}; }
-static inline quads load_quads(const signed char* p) { return spread({load_vector(p)}); }
+static inline quad split_quad(__m256i x) { return {_mm256_and_si256(x, _mm256_set1_epi16(255)), _mm256_srli_epi16(x, 8)}; }
+static inline quads split_quads(__m256i w) { return {_mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8), _mm256_srai_epi16(w, 8)}; }
+static inline quad load_quad(const unsigned char* p) { return split_quad(broadcast_quad(p)); }
+static inline quads load_quads(const signed char* p) { return split_quads(load_vector(p)); }
+static inline quads spread(raw a) { return split_quads(a.v); }
 static inline vi dot(vi acc, const quad& x, const quads& w) {
   return {_mm256_add_epi32(_mm256_add_epi32(acc.v, _mm256_madd_epi16(x.even, w.even)), _mm256_madd_epi16(x.odd, w.odd))};
 }
@@ -162,6 +163,65 @@ static inline void store_bytes(unsigned char* p, vi a) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
 }
 static inline vf load_bytes(const unsigned char* p) { return to_float(widen(p)); }
+
+// Neighbouring pixels of 16 bytes, one in each lane of 128 bits.
+inline constexpr int lane_pixels = 2;
+struct pixels {
+  __m256i v;
+};
+static inline pixels no_pixels() { return {_mm256_setzero_si256()}; }
+static inline pixels load_pixels(const unsigned char* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+// The first n pixels.
+static inline void store_pixels(unsigned char* p, pixels a, std::int64_t n) {
+  if (n >= lane_pixels) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.v);
+  } else {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(a.v));
+  }
+}
+static inline pixels max(pixels a, pixels b) { return {_mm256_max_epu8(a.v, b.v)}; }
+// Every second pixel of the row a, b: the first, third ... and the second, fourth ...
+static inline void part_pixels(pixels a, pixels b, pixels& even, pixels& odd) {
+  even = {_mm256_permute2x128_si256(a.v, b.v, 0x20)};
+  odd = {_mm256_permute2x128_si256(a.v, b.v, 0x31)};
+}
+// The pixels of the row a, b from pixel n on.
+static inline pixels shift_pixels(pixels a, pixels b, int n) { return n == 0 ? a : pixels{_mm256_permute2x128_si256(a.v, b.v, 0x21)}; }
+// Bytes of four rows into quads: vector g gets channels 4 g .. 4 g + 3 of every pixel.
+static inline void interleave(const pixels (&rows)[4], pixels (&to)[4]) {
+  const __m256i a = _mm256_unpacklo_epi8(rows[0].v, rows[1].v), b = _mm256_unpacklo_epi8(rows[2].v, rows[3].v);
+  const __m256i c = _mm256_unpackhi_epi8(rows[0].v, rows[1].v), d = _mm256_unpackhi_epi8(rows[2].v, rows[3].v);
+  to[0] = {_mm256_unpacklo_epi16(a, b)};
+  to[1] = {_mm256_unpackhi_epi16(a, b)};
+  to[2] = {_mm256_unpacklo_epi16(c, d)};
+  to[3] = {_mm256_unpackhi_epi16(c, d)};
+}
+// The other way round, from 32 bits: channels of every pixel side by side, plus `zero`, in `lo` .. 255.
+static inline pixels narrow(const vi (&quarters)[4], int zero, int lo) {
+  const __m256i z = _mm256_set1_epi16(static_cast<short>(zero));
+  const __m256i a = _mm256_adds_epi16(_mm256_packs_epi32(quarters[0].v, quarters[1].v), z);
+  const __m256i b = _mm256_adds_epi16(_mm256_packs_epi32(quarters[2].v, quarters[3].v), z);
+  return {_mm256_max_epu8(_mm256_packus_epi16(a, b), _mm256_set1_epi8(static_cast<char>(lo)))};
+}
+// From quarters of every pixel to whole pixels, one after the other.
+static inline void gather_pixels(vi (&a)[4]) {
+  const __m256i first = _mm256_permute2x128_si256(a[0].v, a[1].v, 0x20), second = _mm256_permute2x128_si256(a[2].v, a[3].v, 0x20);
+  const __m256i third = _mm256_permute2x128_si256(a[0].v, a[1].v, 0x31), fourth = _mm256_permute2x128_si256(a[2].v, a[3].v, 0x31);
+  a[0] = {first}, a[1] = {second}, a[2] = {third}, a[3] = {fourth};
+}
+// Four numbers in every lane.
+static inline vi repeat_int(const int* p) { return {_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+static inline vf repeat(const float* p) { return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p))}; }
+static inline vi shift_left(vi a, int bits) { return {_mm256_slli_epi32(a.v, bits)}; }
+static inline vi shift_right(vi a, int bits) { return {_mm256_srli_epi32(a.v, bits)}; }
+static inline vi either(vi a, vi b) { return {_mm256_or_si256(a.v, b.v)}; }
+#if BITTERN_VEC == 2
+static inline quad to_quad(pixels a) { return {a.v}; }
+static inline quads to_quads(vi a) { return {a.v}; }
+#else
+static inline quad to_quad(pixels a) { return split_quad(a.v); }
+static inline quads to_quads(vi a) { return split_quads(a.v); }
+#endif
 
 #else
 
@@ -210,12 +270,11 @@ struct quad {
 struct quads {
   __m512i even, odd;
 };
-static inline quad load_quad(const unsigned char* p) {
-  const __m512i x = broadcast_quad(p);
-  return {_mm512_and_si512(x, _mm512_set1_epi16(255)), _mm512_srli_epi16(x, 8)};
-}
-static inline quads spread(raw a) { return {_mm512_srai_epi16(_mm512_slli_epi16(a.v, 8), 8), _mm512_srai_epi16(a.v, 8)}; }
-static inline quads load_quads(const signed char* p) { return spread({_mm512_loadu_si512(p)}); }
+static inline quad split_quad(__m512i x) { return {_mm512_and_si512(x, _mm512_set1_epi16(255)), _mm512_srli_epi16(x, 8)}; }
+static inline quads split_quads(__m512i w) { return {_mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8), _mm512_srai_epi16(w, 8)}; }
+static inline quad load_quad(const unsigned char* p) { return split_quad(broadcast_quad(p)); }
+static inline quads load_quads(const signed char* p) { return split_quads(_mm512_loadu_si512(p)); }
+static inline quads spread(raw a) { return split_quads(a.v); }
 static inline vi dot(vi acc, const quad& x, const quads& w) {
   return {_mm512_add_epi32(_mm512_add_epi32(acc.v, _mm512_madd_epi16(x.even, w.even)), _mm512_madd_epi16(x.odd, w.odd))};
 }
@@ -234,6 +293,70 @@ static inline void store_bytes(unsigned char* p, vi a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(0xffff, a.v));
 }
 static inline vf load_bytes(const unsigned char* p) { return to_float(widen(p)); }
+
+// As with 256 bits.
+inline constexpr int lane_pixels = 4;
+struct pixels {
+  __m512i v;
+};
+static inline pixels no_pixels() { return {_mm512_setzero_si512()}; }
+static inline pixels load_pixels(const unsigned char* p) { return {_mm512_loadu_si512(p)}; }
+static inline void store_pixels(unsigned char* p, pixels a, std::int64_t n) {
+  if (n >= lane_pixels) {
+    _mm512_storeu_si512(p, a.v);
+  } else {
+    _mm512_mask_storeu_epi32(p, static_cast<__mmask16>((1u << (4 * n)) - 1u), a.v);
+  }
+}
+static inline pixels max(pixels a, pixels b) { return {_mm512_max_epu8(a.v, b.v)}; }
+static inline void part_pixels(pixels a, pixels b, pixels& even, pixels& odd) {
+  even = {_mm512_maskz_shuffle_i64x2(0xff, a.v, b.v, 0x88)};
+  odd = {_mm512_maskz_shuffle_i64x2(0xff, a.v, b.v, 0xdd)};
+}
+static inline pixels shift_pixels(pixels a, pixels b, int n) {
+  switch (n) {
+    case 0: return a;
+    case 1: return {_mm512_maskz_alignr_epi64(0xff, b.v, a.v, 2)};
+    case 2: return {_mm512_maskz_alignr_epi64(0xff, b.v, a.v, 4)};
+    default: return {_mm512_maskz_alignr_epi64(0xff, b.v, a.v, 6)};
+  }
+}
+static inline void interleave(const pixels (&rows)[4], pixels (&to)[4]) {
+  const __m512i a = _mm512_unpacklo_epi8(rows[0].v, rows[1].v), b = _mm512_unpacklo_epi8(rows[2].v, rows[3].v);
+  const __m512i c = _mm512_unpackhi_epi8(rows[0].v, rows[1].v), d = _mm512_unpackhi_epi8(rows[2].v, rows[3].v);
+  to[0] = {_mm512_unpacklo_epi16(a, b)};
+  to[1] = {_mm512_unpackhi_epi16(a, b)};
+  to[2] = {_mm512_unpacklo_epi16(c, d)};
+  to[3] = {_mm512_unpackhi_epi16(c, d)};
+}
+static inline pixels narrow(const vi (&quarters)[4], int zero, int lo) {
+  const __m512i z = _mm512_set1_epi16(static_cast<short>(zero));
+  const __m512i a = _mm512_adds_epi16(_mm512_packs_epi32(quarters[0].v, quarters[1].v), z);
+  const __m512i b = _mm512_adds_epi16(_mm512_packs_epi32(quarters[2].v, quarters[3].v), z);
+  return {_mm512_max_epu8(_mm512_packus_epi16(a, b), _mm512_set1_epi8(static_cast<char>(lo)))};
+}
+static inline void gather_pixels(vi (&a)[4]) {
+  const __m512i b = _mm512_maskz_shuffle_i64x2(0xff, a[0].v, a[1].v, 0x44), c = _mm512_maskz_shuffle_i64x2(0xff, a[2].v, a[3].v, 0x44);
+  const __m512i d = _mm512_maskz_shuffle_i64x2(0xff, a[0].v, a[1].v, 0xee), e = _mm512_maskz_shuffle_i64x2(0xff, a[2].v, a[3].v, 0xee);
+  a[0] = {_mm512_maskz_shuffle_i64x2(0xff, b, c, 0x88)};
+  a[1] = {_mm512_maskz_shuffle_i64x2(0xff, b, c, 0xdd)};
+  a[2] = {_mm512_maskz_shuffle_i64x2(0xff, d, e, 0x88)};
+  a[3] = {_mm512_maskz_shuffle_i64x2(0xff, d, e, 0xdd)};
+}
+static inline vi repeat_int(const int* p) {
+  return {_mm512_maskz_broadcast_i32x4(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+static inline vf repeat(const float* p) { return {_mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(p))}; }
+static inline vi shift_left(vi a, int bits) { return {_mm512_maskz_slli_epi32(0xffff, a.v, static_cast<unsigned>(bits))}; }
+static inline vi shift_right(vi a, int bits) { return {_mm512_maskz_srli_epi32(0xffff, a.v, static_cast<unsigned>(bits))}; }
+static inline vi either(vi a, vi b) { return {_mm512_or_si512(a.v, b.v)}; }
+#if BITTERN_VEC >= 4
+static inline quad to_quad(pixels a) { return {a.v}; }
+static inline quads to_quads(vi a) { return {a.v}; }
+#else
+static inline quad to_quad(pixels a) { return split_quad(a.v); }
+static inline quads to_quads(vi a) { return split_quads(a.v); }
+#endif
 
 #endif
 
