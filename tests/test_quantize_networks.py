@@ -261,6 +261,27 @@ def test_a_weight_that_is_not_finite_is_named(rng: np.random.Generator) -> None:
             compress(net, **dict[str, Any](options))
 
 
+def test_values_that_are_not_finite_inside(rng: np.random.Generator) -> None:
+    """A layer whose inputs overflow is rounded without them; the others are not hurt."""
+    net = Network("overflow")
+    net.add_input("x", ["N", 4])
+    for name in ("w", "v", "u"):
+        net.add_constant(name, rng.standard_normal((4, 4)).astype(np.float32))
+    net.add_constant("big", np.array(3e38, np.float32))
+    net.add_node("MatMul", ["x", "w"], ["y"])
+    net.add_node("Mul", ["y", "big"], ["huge"])
+    net.add_node("MatMul", ["huge", "v"], ["lost"])
+    net.add_node("Gemm", ["y", "u"], ["kept"])
+    net.set_outputs(["lost", "kept"])
+    x = 10 * rng.standard_normal((8, 4)).astype(np.float32)
+    for options in ({"recipe": "int8"}, {"recipe": "int4"}):
+        made = compress(net, calibration=x, **dict[str, Any](options))
+        assert all(np.isfinite(tree.decode()).all() for tree in made.constants.values())
+        assert decibels([run_all(net, x, "kept")], [run_all(made, x, "kept")]) > (
+            25 if options["recipe"] == "int8" else 10
+        )
+
+
 def test_calibration_data_in_its_forms(rng: np.random.Generator, tmp_path: Path) -> None:
     net, x = residual(rng), rng.standard_normal((3, 3, 12, 12)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x)

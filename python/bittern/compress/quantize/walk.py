@@ -61,14 +61,21 @@ class Statistics:
     hessians: tuple[Floats, Floats]
     crosses: tuple[Floats, Floats]
 
+    @property
+    def finite(self) -> bool:
+        return all(bool(np.isfinite(sums).all()) for sums in (*self.hessians, *self.crosses))
+
 
 def decibels(reference: Any, found: Any) -> float:
-    """10 log10 of the power of the signal over that of the error; infinite for equal arrays."""
+    """10 log10 of the power of the signal over that of the error: infinite for equal arrays, NaN if not all is finite."""
     signal = noise = 0.0
     for exact, rough in zip(reference, found, strict=True):
         wide = np.asarray(exact, np.float64)
         signal += float(np.sum(np.square(wide)))
-        noise += float(np.sum(np.square(np.asarray(rough, np.float64) - wide)))
+        with np.errstate(invalid="ignore"):
+            noise += float(np.sum(np.square(np.asarray(rough, np.float64) - wide)))
+    if not np.isfinite(signal) or not np.isfinite(noise):
+        return float("nan")
     if noise == 0:
         return float("inf")
     return 10 * float(np.log10(signal / noise)) if signal else -float("inf")
@@ -84,7 +91,7 @@ def round_weight(
     rows = layout.rows(weight).astype(np.float64)
     if not np.isfinite(rows).all():
         raise InputError("weight", "holds values that are not finite", "train it again, or leave this layer out")
-    if statistics is None:
+    if statistics is None or not statistics.finite:
         grid = method.fit(rows, layout)
         codes = grid.nearest(rows)
     else:
@@ -132,7 +139,8 @@ def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walk
         if weight_of is not None:
             if plan.correct_bias and node.op in LAYERS and node.op != "MatMul":
                 _correct(node, network, exact, rough, made)
-            made.weights[weight_of].output_db = decibels(exact[node.outputs[0]], rough[node.outputs[0]])
+            quality = decibels(exact[node.outputs[0]], rough[node.outputs[0]])
+            made.weights[weight_of].output_db = None if np.isnan(quality) or quality == -np.inf else quality
         _quantise_values(rough, node.outputs, plan)
         exact.done(node)
         rough.done(node)
@@ -159,8 +167,9 @@ def _statistics(node: Node, network: Network, exact: Values, rough: Values, plan
     for index, (x, original) in enumerate(zip(rough[data], exact[data], strict=True)):
         vectors = input_vectors(node, shape, x, len(rough[data]))
         before = vectors if x is original else input_vectors(node, shape, original, len(rough[data]))
-        hessians[index % 2] = hessians[index % 2] + (vectors.transpose(0, 2, 1) @ vectors).astype(np.float64)
-        crosses[index % 2] = crosses[index % 2] + (before.transpose(0, 2, 1) @ vectors).astype(np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):  # what overflows is not used
+            hessians[index % 2] = hessians[index % 2] + (vectors.transpose(0, 2, 1) @ vectors).astype(np.float64)
+            crosses[index % 2] = crosses[index % 2] + (before.transpose(0, 2, 1) @ vectors).astype(np.float64)
     nothing = np.zeros_like(hessians[0])
     halves = [(pair[0], nothing if len(rough[data]) == 1 else pair[1]) for pair in (hessians, crosses)]
     return Statistics(*halves)
@@ -172,8 +181,11 @@ def _correct(node: Node, network: Network, exact: Values, rough: Values, made: W
     axis = 1 if node.op == "Conv" else -1
     means = []
     for before, after in zip(exact[name], rough[name], strict=True):
-        difference = np.moveaxis(before.astype(np.float64) - after, axis, 0)
+        with np.errstate(invalid="ignore"):
+            difference = np.moveaxis(before.astype(np.float64) - after, axis, 0)
         means.append(difference.reshape(difference.shape[0], -1).mean(axis=1))
+    if not np.isfinite(means).all():
+        return
     shift = _agreed(np.array(means))
     given = node.inputs[2] if len(node.inputs) > 2 else ""
     if given and (given not in network.constants or network.constants[given].size != shift.size):
