@@ -162,6 +162,29 @@ def test_preparing_changes_nothing(rng: np.random.Generator) -> None:
     assert decibels([run_all(gemm, small, "z")], [run_all(folded, small, "z")]) > 110
 
 
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "Gemm", "MatMul"])
+@pytest.mark.parametrize("constant", ["channel", "single", "width"])
+def test_constants_of_channels_become_part_of_the_layer(op: str, constant: str, rng: np.random.Generator) -> None:
+    """Sums and products with one number per channel, or one for all, vanish; those along another dimension stay."""
+    image = op.startswith("Conv")
+    net = Network("fold")
+    net.add_input("x", ["N", 3, 6, 6] if image else ["N", 4])
+    net.add_constant("w", rng.standard_normal((3, 3, 1, 1) if image else (4, 3)).astype(np.float32))
+    shapes = {"channel": (3, 1, 1) if image else (3,), "single": (), "width": (1, 1, 6) if image else (2, 1, 3)}
+    for name in ("shift", "factor"):
+        net.add_constant(name, (0.5 + rng.random(shapes[constant])).astype(np.float32))
+    net.add_node(op, ["x", "w"], ["a"])
+    net.add_node("Add", ["a", "shift"], ["b"])
+    net.add_node("Mul", ["factor", "b"], ["c"])
+    net.set_outputs(["c"])
+    prepared = prepare(net)
+    assert prepared.problems() == []
+    count = ops(prepared)
+    assert count["Add"] + count["Mul"] == (2 if constant == "width" else 0)
+    x = rng.standard_normal((5, 3, 6, 6) if image else (5, 4)).astype(np.float32)
+    assert decibels([run_all(net, x, "c")], [run_all(prepared, x, "c")]) > 110
+
+
 @pytest.mark.parametrize(
     ("recipe", "kind"),
     [("int4", Affine), ("codebook4", Codebook), ("ternary", Ternary), ("shift", Pow2), ("quantize", Affine)],

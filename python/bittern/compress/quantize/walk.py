@@ -67,7 +67,7 @@ class Statistics:
 
 
 def decibels(reference: Any, found: Any) -> float:
-    """10 log10 of the power of the signal over that of the error: infinite for equal arrays, NaN if not all is finite."""
+    """10 log10 of the power of the signal over that of the error: infinite for equal arrays, NaN if not finite."""
     signal = noise = 0.0
     for exact, rough in zip(reference, found, strict=True):
         wide = np.asarray(exact, np.float64)
@@ -188,7 +188,9 @@ def _correct(node: Node, network: Network, exact: Values, rough: Values, made: W
         return
     shift = _agreed(np.array(means))
     given = node.inputs[2] if len(node.inputs) > 2 else ""
-    if given and (given not in network.constants or network.constants[given].size != shift.size):
+    if given and (given not in network.constants or network.constants[given].shape[-1:] != shift.shape):
+        return
+    if given and network.constants[given].size != shift.size:
         return
     bias = network.constants[given].decode().reshape(-1).astype(np.float64) if given else 0.0
     made.biases[name] = bias + shift
