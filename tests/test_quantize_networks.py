@@ -234,6 +234,27 @@ def test_recurrent_layers_are_quantised_in_their_weights(rng: np.random.Generato
         assert decibels([exact], [run_all(made, x, "out")]) > (15 if options["recipe"] == "int4" else 30)
 
 
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("layout", [0, 1])
+def test_recurrent_layers_are_reconstructed(direction: str, layout: int, rng: np.random.Generator) -> None:
+    """Nearer to the float states than plain rounding, for inputs that hang together."""
+    directions = 1 + (direction == "bidirectional")
+    net = Network("recurrent")
+    net.add_input("x", ["N", 12, 8] if layout else [12, "N", 8])
+    net.add_constant("W", 0.5 * rng.standard_normal((directions, 64, 8)).astype(np.float32))
+    net.add_constant("R", 0.2 * rng.standard_normal((directions, 64, 16)).astype(np.float32))
+    attributes: dict[str, Any] = {"hidden_size": 16, "direction": direction, "layout": layout}
+    net.add_node("LSTM", ["x", "W", "R"], ["y"], **attributes)
+    net.set_outputs(["y"])
+    mixing = rng.standard_normal((8, 8)) * 0.5 ** np.arange(8)
+    x = (rng.standard_normal((40, 12, 8)) @ mixing).astype(np.float32)
+    x = x if layout else np.ascontiguousarray(x.transpose(1, 0, 2))
+    samples = [{"x": part} for part in np.split(x, 4, axis=0 if layout else 1)]
+    made = {way: compress(net, recipe="int4", calibration=samples, reconstruct=way) for way in (True, False)}
+    exact = run_all(net, x, "y")
+    assert decibels([exact], [run_all(made[True], x, "y")]) > decibels([exact], [run_all(made[False], x, "y")]) + 1
+
+
 def test_left_out_layers(rng: np.random.Generator) -> None:
     net, x = residual(rng), rng.standard_normal((4, 3, 12, 12)).astype(np.float32)
 

@@ -53,7 +53,8 @@ def compress(
     arrays) for a network with preprocessing. None: ranges come from random inputs, which the summary says. The other
     recipes do not look at it.
     ``progress(done, total, name)`` is called after each weight. The result's ``summary()`` has the error of each.
-    The same input and options give the same file. Raises InputError for a wrong option, and what ``convert`` raises.
+    The same input and options give the same file (with ``reconstruct``, on the same machine). Raises InputError for a
+    wrong option, and what ``convert`` raises.
     """
     # Importing the package for a run alone should not cost what compressing needs.
     from bittern.compress.recipes import RECIPES

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bittern.compress.quantize.executor import Feeds, Values, run_node
 from bittern.compress.quantize.grid import Codes, Floats, Grid, Layout, WeightMethod
-from bittern.compress.quantize.inputs import input_vectors
+from bittern.compress.quantize.inputs import input_vectors, recurrent_vectors
 from bittern.compress.quantize.placement import Placement
 from bittern.compress.quantize.prepare import LAYERS
 from bittern.compress.quantize.ranges import Quantiser
@@ -21,6 +21,7 @@ from bittern.errors import InputError
 from bittern.graph import Node
 from bittern.network import Network
 
+RECURRENT = ("LSTM", "GRU", "RNN")
 Step = Callable[[str], None]
 
 
@@ -122,9 +123,10 @@ def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walk
     _quantise_values(rough, [info.name for info in network.inputs], plan)
     constants: dict[str, Encoding | NDArray[Any]] = dict(network.constants)
     for node in network.nodes:
+        run_node(node, network.constants, exact)
         for name in node.inputs:
             if name in plan.placement.weights and name not in made.weights:
-                statistics = _statistics(node, network, exact, rough, plan)
+                statistics = _statistics(name, node, network, exact, rough, plan)
                 try:
                     weight = network.constants[name].decode()
                     layout = plan.placement.weights[name]
@@ -133,7 +135,6 @@ def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walk
                     raise InputError(f"weight {name!r}", error.problem, error.remedy) from None
                 constants[name] = made.weights[name].decoded()
                 step(name)
-        run_node(node, network.constants, exact)
         run_node(node, constants, rough)
         weight_of = next((name for name in node.inputs if name in made.weights), None)
         if weight_of is not None:
@@ -155,24 +156,42 @@ def _quantise_values(values: Values, names: list[str], plan: Plan) -> None:
             values[name] = [plan.quantisers[name].round(array) for array in values[name]]
 
 
-def _statistics(node: Node, network: Network, exact: Values, rough: Values, plan: Plan) -> Statistics | None:
-    """Those of the layer's inputs; None where there is no reconstruction."""
-    data = node.inputs[0]
-    shape = network.constants[node.inputs[1]].shape if node.inputs[1] in network.constants else ()
-    plain = node.op == "Conv" or (len(shape) == 2 and not node.attributes.get("transA", 0))
-    if not plan.reconstruct or node.op not in LAYERS or not plain or data in network.constants:
+def _statistics(name: str, node: Node, network: Network, exact: Values, rough: Values, plan: Plan) -> Statistics | None:
+    """Those of what the weight ``name`` meets; None where there is no reconstruction."""
+    source = _meets(name, node, network)
+    if not plan.reconstruct or not source:
         return None
+    # The states that a recurrent weight meets are known from the original alone.
+    arrays = exact[source] if source in node.outputs else rough[source]
+    index, shape = node.inputs.index(name), network.constants[name].shape
+
+    def vectors_of(array: NDArray[Any]) -> NDArray[np.float32]:
+        if node.op in RECURRENT:
+            return recurrent_vectors(index, node, array, len(arrays))
+        return input_vectors(node, shape, array, len(arrays))
+
     hessians: list[Any] = [0.0, 0.0]
     crosses: list[Any] = [0.0, 0.0]
-    for index, (x, original) in enumerate(zip(rough[data], exact[data], strict=True)):
-        vectors = input_vectors(node, shape, x, len(rough[data]))
-        before = vectors if x is original else input_vectors(node, shape, original, len(rough[data]))
+    for number, (x, original) in enumerate(zip(arrays, exact[source], strict=True)):
+        vectors = vectors_of(x)
+        before = vectors if x is original else vectors_of(original)
         with np.errstate(invalid="ignore", over="ignore"):  # what overflows is not used
-            hessians[index % 2] = hessians[index % 2] + (vectors.transpose(0, 2, 1) @ vectors).astype(np.float64)
-            crosses[index % 2] = crosses[index % 2] + (before.transpose(0, 2, 1) @ vectors).astype(np.float64)
+            hessians[number % 2] = hessians[number % 2] + (vectors.transpose(0, 2, 1) @ vectors).astype(np.float64)
+            crosses[number % 2] = crosses[number % 2] + (before.transpose(0, 2, 1) @ vectors).astype(np.float64)
     nothing = np.zeros_like(hessians[0])
-    halves = [(pair[0], nothing if len(rough[data]) == 1 else pair[1]) for pair in (hessians, crosses)]
+    halves = [(pair[0], nothing if len(arrays) == 1 else pair[1]) for pair in (hessians, crosses)]
     return Statistics(*halves)
+
+
+def _meets(name: str, node: Node, network: Network) -> str:
+    """The value whose elements the weight is multiplied with; empty if that is not one."""
+    if node.op in RECURRENT:
+        value = node.inputs[0] if node.inputs[1] == name else node.outputs[0]
+    else:
+        rank = len(network.constants[name].shape)
+        plain = node.op == "Conv" or (rank == 2 and not node.attributes.get("transA", 0))
+        value = node.inputs[0] if node.op in LAYERS and plain else ""
+    return "" if value in network.constants else value
 
 
 def _correct(node: Node, network: Network, exact: Values, rough: Values, made: Walked) -> None:
