@@ -163,7 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for threads in map(int, options.threads.split(",")):
         with Progress() as progress:
             rows = measure(options.size, threads, options.rounds, progress)
-        print(f"{options.size} x {options.size}, batch 1, {threads} threads, {options.rounds} rounds\n{report(rows)}\n", flush=True)
+        print(
+            f"{options.size} x {options.size}, batch 1, {threads} threads, {options.rounds} rounds\n{report(rows)}\n",
+            flush=True,
+        )
         document[str(threads)] = rows
     print(f"""Every layer reads weights of its own, {COLD} times the last-level cache together: weights come from memory. The
 dense layer is this engine's; it runs at the memory's limit (bittern kernels). Not shown: layers whose weights stay in

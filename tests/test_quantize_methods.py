@@ -128,6 +128,9 @@ def test_ternary_split_is_the_best() -> None:
     """The golden case of Learning-Compression, and every split of small rows."""
     value, limit = best_split(np.array([[0.9, 0.8, 0.7, 0.2, 0.1, 0.05]]))
     assert value[0, 0] == pytest.approx(0.8) and limit[0, 0] == pytest.approx(0.4)
+    u = np.array([[0.9, -0.8, 0.7, 0.2, -0.1, 0.05]])
+    grid = method_of["ternary"](rule="symmetric").fit(u, Layout((1, 6), 0, 1))
+    assert grid.round(u)[0] == pytest.approx([0.8, -0.8, 0.8, 0, 0, 0])
     rng = np.random.default_rng(3)
     for _ in range(200):
         x, h = rng.standard_normal(7), rng.random(7) + 0.1

@@ -48,11 +48,13 @@ def compress(
     two look at (default 32); ``exclude``: names of weights or nodes left alone; ``first_layer`` and ``last_layer``:
     False leaves it alone.
 
-    ``calibration``: arrays by input name, the first dimension counting samples; an .npz file of such; an array for an
-    only input; a list of dicts; images (files, or uint8 arrays) for a network with preprocessing. None: ranges come
-    from random inputs, which the summary says. The other recipes do not look at it.
+    ``calibration``: arrays by input name, the first dimension counting samples (for recurrent layers it may be time: an
+    array is one sample); an .npz file of such; an array for an only input; a list of dicts; images (files, or uint8
+    arrays) for a network with preprocessing. None: ranges come from random inputs, which the summary says. The other
+    recipes do not look at it.
     ``progress(done, total, name)`` is called after each weight. The result's ``summary()`` has the error of each.
-    The same input and options give the same file. Raises InputError for a wrong option, and what ``convert`` raises.
+    The same input and options give the same file (with ``reconstruct``, on the same machine). Raises InputError for a
+    wrong option, and what ``convert`` raises.
     """
     # Importing the package for a run alone should not cost what compressing needs.
     from bittern.compression.recipes import RECIPES

@@ -15,6 +15,7 @@ from bittern.preprocess import Preprocess
 from bittern.values import NUMPY_TYPES, ValueInfo
 
 Feeds = dict[str, NDArray[Any]]
+RECURRENT = ("LSTM", "GRU", "RNN")
 SYNTHETIC = 16  # samples made up where none are given
 REMEDY = "give a dict of arrays by input name, an .npz file of such, or images for a network with preprocessing"
 
@@ -24,7 +25,8 @@ def samples_of(network: Network, data: Any, seed: int = 0) -> list[Feeds]:
 
     Accepted: arrays by input name (the first dimension counts samples), an .npz or .npy file of such, an array for the
     only input, a sequence of dicts, or, where the network has preprocessing, a sequence of images (files or uint8
-    arrays). Raises InputError for anything else, and for arrays that do not fit.
+    arrays). Where layers are recurrent, a free first dimension may be time, so that an array is one sample: give
+    several in a sequence of dicts. Raises InputError for anything else, and for arrays that do not fit.
     """
     if data is None:
         return _synthetic(network, seed)
@@ -79,7 +81,8 @@ def _split(network: Network, data: Mapping[str, Any]) -> list[Feeds]:
     if sorted(map(str, data)) != sorted(names):
         found = ", ".join(sorted(map(repr, data))) or "nothing"
         raise InputError("calibration", f"has {found}, the network's inputs are {', '.join(names)}", REMEDY)
-    parts = {info.name: _parts(info, np.asarray(data[info.name])) for info in network.inputs}
+    whole = any(node.op in RECURRENT for node in network.nodes)
+    parts = {info.name: _parts(info, np.asarray(data[info.name]), whole) for info in network.inputs}
     counts = {len(part) for part in parts.values()}
     if len(counts) > 1:
         listed = ", ".join(f"{len(part)} of {name}" for name, part in parts.items())
@@ -87,7 +90,7 @@ def _split(network: Network, data: Mapping[str, Any]) -> list[Feeds]:
     return [{name: part[index] for name, part in parts.items()} for index in range(counts.pop() if counts else 0)]
 
 
-def _parts(info: ValueInfo, array: NDArray[Any]) -> list[NDArray[Any]]:
+def _parts(info: ValueInfo, array: NDArray[Any], whole: bool) -> list[NDArray[Any]]:
     place = f"calibration of {info.name!r}"
     wanted = NUMPY_TYPES.get(info.dtype, "float32")
     if array.dtype.kind not in "biuf":
@@ -96,12 +99,12 @@ def _parts(info: ValueInfo, array: NDArray[Any]) -> list[NDArray[Any]]:
         raise InputError(place, "holds values that are not finite", "leave those samples out")
     array = np.ascontiguousarray(array.astype(wanted, copy=False))
     shape = info.shape or ()
-    step = shape[0] if shape and isinstance(shape[0], int) else 1
+    step = shape[0] if shape and isinstance(shape[0], int) else array.shape[0] if whole and array.ndim else 1
     fits = array.ndim == len(shape) and all(
         not isinstance(size, int) or size == found for size, found in zip(shape[1:], array.shape[1:], strict=True)
     )
     if array.ndim == len(shape) + 1:
-        return [part for item in array for part in _parts(info, item)]
+        return [part for item in array for part in _parts(info, item, whole)]
     if not fits or (array.ndim and array.shape[0] % max(step, 1)):
         raise InputError(place, f"has shape {list(array.shape)}", f"its shape is {list(shape)}, the first for samples")
     if not array.ndim:

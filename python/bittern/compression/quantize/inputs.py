@@ -28,6 +28,29 @@ def input_vectors(node: Node, weight_shape: tuple[int, ...], x: NDArray[Any], sa
     return _thin(flat, most)[np.newaxis].astype(np.float32)
 
 
+def recurrent_vectors(weight_index: int, node: Node, arrays: NDArray[Any], samples: int = 1) -> NDArray[np.float32]:
+    """``[1, vectors, n]`` for a weight of an LSTM, GRU or RNN: ``arrays`` is its input X for W (input 1), its output Y
+    for R (input 2), whose states are what R meets one step later.
+
+    The columns of the directions follow each other; what one direction meets is zero in those of the others.
+    """
+    directions = 2 if node.attributes.get("direction") == "bidirectional" else 1
+    if weight_index == 1:
+        parts = [arrays.reshape(-1, arrays.shape[-1])] * directions
+    else:
+        axis = 2 if node.attributes.get("layout", 0) else 1
+        parts = [arrays.take(d, axis=axis).reshape(-1, arrays.shape[-1]) for d in range(directions)]
+    width = parts[0].shape[1]
+    most = -(-max(MOST_VECTORS, 8 * width) // samples)
+    thinned = [_thin(part, most) for part in parts]
+    found = np.zeros((1, sum(part.shape[0] for part in thinned), width * directions), dtype=np.float32)
+    row = 0
+    for d, part in enumerate(thinned):
+        found[0, row : row + part.shape[0], d * width : (d + 1) * width] = part
+        row += part.shape[0]
+    return found
+
+
 def _thin(vectors: NDArray[Any], most: int) -> NDArray[Any]:
     step = -(-vectors.shape[0] // most)
     return vectors[::step] if step > 1 else vectors

@@ -1,4 +1,4 @@
-"""A network made ready: batch normalisation and constant factors folded into the layers before them."""
+"""A network made ready: normalisation, factors and offsets of channels folded into the layers before them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from bittern.encodings import Dense
 from bittern.graph import Node
 from bittern.network import Network, unique
+from bittern.shapes import infer_shapes
 
+FOLDED = ("BatchNormalization", "Add", "Mul")
 LAYERS = ("Conv", "Gemm", "MatMul")  # those whose inputs can be quantised
 
 
@@ -31,7 +33,10 @@ def rebuilt(network: Network, nodes: list[Node], constants: dict[str, Any]) -> N
 
 
 def prepare(network: Network) -> Network:
-    """A copy in which no BatchNormalization follows a layer directly, and Gemm has neither alpha nor beta."""
+    """A copy in which neither BatchNormalization nor a sum or product with a constant for each channel follows a layer
+    directly, and Gemm has neither alpha nor beta. A MatMul of matrices that gets a bias becomes a Gemm.
+    """
+    shapes = infer_shapes(network)
     constants: dict[str, Any] = dict(network.constants)
     nodes = [
         Node(node.name, node.op, list(node.inputs), list(node.outputs), dict(node.attributes)) for node in network.nodes
@@ -44,11 +49,16 @@ def prepare(network: Network) -> Network:
     for node in nodes:
         if node.op == "Gemm":
             _fold_factors(node, constants, uses, taken)
-        layer = producers.get(node.inputs[0]) if node.op == "BatchNormalization" else None
-        if layer is not None and uses[layer.outputs[0]] == 1 and _fold_norm(node, layer, constants, uses, taken):
-            layer.outputs[0] = node.outputs[0]
-            producers[node.outputs[0]] = layer
-            continue
+        layer = next((producers[name] for name in node.inputs if name in producers), None)
+        if layer is not None and node.op in FOLDED and uses[layer.outputs[0]] == 1:
+            change = _change(node, layer, constants)
+            shape = shapes[layer.inputs[0]].shape
+            if change is not None and _fold(
+                layer, *change, constants, uses, taken, shape is not None and len(shape) == 2
+            ):
+                layer.outputs[0] = node.outputs[0]
+                producers[node.outputs[0]] = layer
+                continue
         kept.append(node)
     return rebuilt(network, kept, constants)
 
@@ -85,24 +95,72 @@ def _fold_factors(node: Node, constants: dict[str, Any], uses: Counter[str], tak
             del node.attributes[key]
 
 
-def _fold_norm(norm: Node, layer: Node, constants: dict[str, Any], uses: Counter[str], taken: set[str]) -> bool:
-    """Whether the normalisation is now part of the layer's weight and bias."""
+Change = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def _change(node: Node, layer: Node, constants: dict[str, Any]) -> Change | None:
+    """Factor and offset of each channel that the node gives the layer's output; None if it does something else."""
     weight = _numbers(constants, layer.inputs[1])
-    gamma, beta, mean, variance = (_numbers(constants, name) for name in norm.inputs[1:5])
-    has_bias = len(layer.inputs) > 2 and layer.inputs[2] != ""
-    bias = _numbers(constants, layer.inputs[2]) if has_bias else None
+    if weight is None:
+        return None
+    channels = weight.shape[_channel_axis(layer, weight.ndim)] * _groups_of_transposed(layer)
+    if node.op == "BatchNormalization":
+        gamma, beta, mean, variance = (_numbers(constants, name) for name in node.inputs[1:5])
+        if node.inputs[0] != layer.outputs[0] or gamma is None or beta is None or mean is None or variance is None:
+            return None
+        epsilon = node.attributes.get("epsilon", 1e-5)
+        factor = gamma / np.sqrt(variance + (float(epsilon) if isinstance(epsilon, (int, float)) else 1e-5))
+        return factor, beta - mean * factor
+    value = next((_numbers(constants, name) for name in node.inputs if name != layer.outputs[0]), None)
+    rank = weight.ndim if layer.op in ("Conv", "ConvTranspose") else 1
+    position = rank - 2 if rank > 1 else 0  # counted from the last dimension
+    if value is None or value.ndim > max(rank, 2) or value.size not in (1, channels):
+        return None
+    if value.size != 1 and (value.ndim <= position or value.shape[value.ndim - 1 - position] != channels):
+        return None
+    spread = np.broadcast_to(value.reshape(-1), channels)
+    return (np.ones(channels), spread) if node.op == "Add" else (spread, np.zeros(channels))
+
+
+def _channel_axis(layer: Node, rank: int) -> int:
+    if layer.op == "Conv" or (layer.op == "Gemm" and layer.attributes.get("transB", 0)):
+        return 0
+    return 1 if layer.op == "ConvTranspose" else rank - 1
+
+
+def _groups_of_transposed(layer: Node) -> int:
     group = layer.attributes.get("group", 1)
-    if weight is None or gamma is None or beta is None or mean is None or variance is None:
-        return False
-    if (has_bias and bias is None) or layer.op == "MatMul" or (layer.op == "ConvTranspose" and group != 1):
+    return group if layer.op == "ConvTranspose" and isinstance(group, int) else 1
+
+
+def _fold(
+    layer: Node,
+    factor: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    constants: dict[str, Any],
+    uses: Counter[str],
+    taken: set[str],
+    is_matrix: bool,
+) -> bool:
+    """Whether factor and offset are now part of the layer's weight and bias."""
+    weight = _numbers(constants, layer.inputs[1])
+    has_bias = len(layer.inputs) > 2 and layer.inputs[2] != ""
+    bias = _numbers(constants, layer.inputs[2]) if has_bias else np.zeros(())
+    if weight is None or bias is None or _groups_of_transposed(layer) != 1:
         return False
     if layer.op == "Gemm" and (layer.attributes.get("alpha", 1) != 1 or layer.attributes.get("beta", 1) != 1):
         return False
-    epsilon = norm.attributes.get("epsilon", 1e-5)
-    factor = gamma / np.sqrt(variance + (float(epsilon) if isinstance(epsilon, (int, float)) else 1e-5))
-    axis = 0 if layer.op == "Conv" or (layer.op == "Gemm" and layer.attributes.get("transB", 0)) else 1
-    along = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    offset = beta - mean * factor
-    _replace(layer, 1, weight * factor.reshape(along), constants, uses, taken)
-    _replace(layer, 2, offset if bias is None else bias * factor + offset, constants, uses, taken)
+    if has_bias and (bias.size not in (1, factor.size) or bias.shape[-1:] not in ((), (bias.size,))):
+        return False
+    needs_bias = has_bias or bool(offset.any())
+    if layer.op == "MatMul" and needs_bias:
+        if not is_matrix or weight.ndim != 2:
+            return False
+        layer.op = "Gemm"
+    if (factor != 1).any():
+        axis = _channel_axis(layer, weight.ndim)
+        along = [-1 if i == axis else 1 for i in range(weight.ndim)]
+        _replace(layer, 1, weight * factor.reshape(along), constants, uses, taken)
+    if needs_bias:
+        _replace(layer, 2, bias.reshape(-1) * factor + offset, constants, uses, taken)
     return True

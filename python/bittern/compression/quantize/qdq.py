@@ -112,6 +112,8 @@ class Builder:
         given = self._network.constants.get(name)
         if not corrected and given is None:
             return
+        if given is not None and given.shape[-1:] != (given.size,):
+            return  # not one number per channel
         bias = biases[layer.outputs[0]] if given is None or corrected else given.decode().astype(np.float64)
         encoding = self._integer_bias(layer, found, bias.reshape(-1))
         if encoding is None and not corrected:

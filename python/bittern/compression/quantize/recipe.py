@@ -219,11 +219,13 @@ def _report(result: Network, source: Network, walked: Walked, kept: Mapping[str,
 
 
 def _relative(value: float) -> float:
-    """The relative root mean square error that so many decibels are."""
-    return float(10 ** (-value / 20))
+    """The relative root mean square error that so many decibels are; 0 for what has no size to compare with."""
+    return float(10 ** (-value / 20)) if abs(value) < float("inf") else 0.0
 
 
 def _db(value: float) -> str:
+    if value != value:
+        return "not finite"
     return "exact" if value == float("inf") else f"{value:.1f} dB"
 
 

@@ -54,7 +54,9 @@ class TernaryGrid(Grid):
 
 @dataclass(frozen=True)
 class TernaryMethod(WeightMethod):
-    """``rule``: "optimal" splits each sign where the square error is least, "threshold" at ``threshold * max|w|``."""
+    """``rule``: "optimal" splits each sign where the square error is least; "symmetric" does so for one value of both
+    signs (Carreira-Perpinan and Idelbayev, arXiv 1707.04319); "threshold" splits at ``threshold * max|w|``.
+    """
 
     name: ClassVar[str] = "ternary"
     rule: str = "optimal"
@@ -62,7 +64,7 @@ class TernaryMethod(WeightMethod):
     per_channel: bool = False
 
     def __post_init__(self) -> None:
-        one_of("rule", self.rule, ("optimal", "threshold"))
+        one_of("rule", self.rule, ("optimal", "symmetric", "threshold"))
         number_in("threshold", self.threshold, 0, 1)
         one_of("per_channel", self.per_channel, (True, False))
 
@@ -73,6 +75,9 @@ class TernaryMethod(WeightMethod):
         if self.rule == "threshold":
             limit = self.threshold * np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
             return TernaryGrid(_mean_above(rows, limit), _mean_above(-rows, limit), limit, limit)
+        if self.rule == "symmetric":
+            value, limit = best_split(np.abs(rows), weights)
+            return TernaryGrid(value.astype(np.float32), value.astype(np.float32), limit, limit)
         positive, above = best_split(rows, weights)
         negative, below = best_split(-rows, weights)
         return TernaryGrid(positive.astype(np.float32), negative.astype(np.float32), above, below)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bittern.compression.quantize.executor import Feeds, Values, run_node
 from bittern.compression.quantize.grid import Codes, Floats, Grid, Layout, WeightMethod
-from bittern.compression.quantize.inputs import input_vectors
+from bittern.compression.quantize.inputs import input_vectors, recurrent_vectors
 from bittern.compression.quantize.placement import Placement
 from bittern.compression.quantize.prepare import LAYERS
 from bittern.compression.quantize.ranges import Quantiser
@@ -21,6 +21,7 @@ from bittern.errors import InputError
 from bittern.graph import Node
 from bittern.network import Network
 
+RECURRENT = ("LSTM", "GRU", "RNN")
 Step = Callable[[str], None]
 
 
@@ -61,14 +62,21 @@ class Statistics:
     hessians: tuple[Floats, Floats]
     crosses: tuple[Floats, Floats]
 
+    @property
+    def finite(self) -> bool:
+        return all(bool(np.isfinite(sums).all()) for sums in (*self.hessians, *self.crosses))
+
 
 def decibels(reference: Any, found: Any) -> float:
-    """10 log10 of the power of the signal over that of the error; infinite for equal arrays."""
+    """10 log10 of the power of the signal over that of the error: infinite for equal arrays, NaN if not finite."""
     signal = noise = 0.0
     for exact, rough in zip(reference, found, strict=True):
         wide = np.asarray(exact, np.float64)
         signal += float(np.sum(np.square(wide)))
-        noise += float(np.sum(np.square(np.asarray(rough, np.float64) - wide)))
+        with np.errstate(invalid="ignore"):
+            noise += float(np.sum(np.square(np.asarray(rough, np.float64) - wide)))
+    if not np.isfinite(signal) or not np.isfinite(noise):
+        return float("nan")
     if noise == 0:
         return float("inf")
     return 10 * float(np.log10(signal / noise)) if signal else -float("inf")
@@ -84,7 +92,7 @@ def round_weight(
     rows = layout.rows(weight).astype(np.float64)
     if not np.isfinite(rows).all():
         raise InputError("weight", "holds values that are not finite", "train it again, or leave this layer out")
-    if statistics is None:
+    if statistics is None or not statistics.finite:
         grid = method.fit(rows, layout)
         codes = grid.nearest(rows)
     else:
@@ -115,9 +123,10 @@ def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walk
     _quantise_values(rough, [info.name for info in network.inputs], plan)
     constants: dict[str, Encoding | NDArray[Any]] = dict(network.constants)
     for node in network.nodes:
+        run_node(node, network.constants, exact)
         for name in node.inputs:
             if name in plan.placement.weights and name not in made.weights:
-                statistics = _statistics(node, network, exact, rough, plan)
+                statistics = _statistics(name, node, network, exact, rough, plan)
                 try:
                     weight = network.constants[name].decode()
                     layout = plan.placement.weights[name]
@@ -126,13 +135,13 @@ def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walk
                     raise InputError(f"weight {name!r}", error.problem, error.remedy) from None
                 constants[name] = made.weights[name].decoded()
                 step(name)
-        run_node(node, network.constants, exact)
         run_node(node, constants, rough)
         weight_of = next((name for name in node.inputs if name in made.weights), None)
         if weight_of is not None:
             if plan.correct_bias and node.op in LAYERS and node.op != "MatMul":
                 _correct(node, network, exact, rough, made)
-            made.weights[weight_of].output_db = decibels(exact[node.outputs[0]], rough[node.outputs[0]])
+            quality = decibels(exact[node.outputs[0]], rough[node.outputs[0]])
+            made.weights[weight_of].output_db = None if np.isnan(quality) or quality == -np.inf else quality
         _quantise_values(rough, node.outputs, plan)
         exact.done(node)
         rough.done(node)
@@ -147,23 +156,42 @@ def _quantise_values(values: Values, names: list[str], plan: Plan) -> None:
             values[name] = [plan.quantisers[name].round(array) for array in values[name]]
 
 
-def _statistics(node: Node, network: Network, exact: Values, rough: Values, plan: Plan) -> Statistics | None:
-    """Those of the layer's inputs; None where there is no reconstruction."""
-    data = node.inputs[0]
-    shape = network.constants[node.inputs[1]].shape if node.inputs[1] in network.constants else ()
-    plain = node.op == "Conv" or (len(shape) == 2 and not node.attributes.get("transA", 0))
-    if not plan.reconstruct or node.op not in LAYERS or not plain or data in network.constants:
+def _statistics(name: str, node: Node, network: Network, exact: Values, rough: Values, plan: Plan) -> Statistics | None:
+    """Those of what the weight ``name`` meets; None where there is no reconstruction."""
+    source = _meets(name, node, network)
+    if not plan.reconstruct or not source:
         return None
+    # The states that a recurrent weight meets are known from the original alone.
+    arrays = exact[source] if source in node.outputs else rough[source]
+    index, shape = node.inputs.index(name), network.constants[name].shape
+
+    def vectors_of(array: NDArray[Any]) -> NDArray[np.float32]:
+        if node.op in RECURRENT:
+            return recurrent_vectors(index, node, array, len(arrays))
+        return input_vectors(node, shape, array, len(arrays))
+
     hessians: list[Any] = [0.0, 0.0]
     crosses: list[Any] = [0.0, 0.0]
-    for index, (x, original) in enumerate(zip(rough[data], exact[data], strict=True)):
-        vectors = input_vectors(node, shape, x, len(rough[data]))
-        before = vectors if x is original else input_vectors(node, shape, original, len(rough[data]))
-        hessians[index % 2] = hessians[index % 2] + (vectors.transpose(0, 2, 1) @ vectors).astype(np.float64)
-        crosses[index % 2] = crosses[index % 2] + (before.transpose(0, 2, 1) @ vectors).astype(np.float64)
+    for number, (x, original) in enumerate(zip(arrays, exact[source], strict=True)):
+        vectors = vectors_of(x)
+        before = vectors if x is original else vectors_of(original)
+        with np.errstate(invalid="ignore", over="ignore"):  # what overflows is not used
+            hessians[number % 2] = hessians[number % 2] + (vectors.transpose(0, 2, 1) @ vectors).astype(np.float64)
+            crosses[number % 2] = crosses[number % 2] + (before.transpose(0, 2, 1) @ vectors).astype(np.float64)
     nothing = np.zeros_like(hessians[0])
-    halves = [(pair[0], nothing if len(rough[data]) == 1 else pair[1]) for pair in (hessians, crosses)]
+    halves = [(pair[0], nothing if len(arrays) == 1 else pair[1]) for pair in (hessians, crosses)]
     return Statistics(*halves)
+
+
+def _meets(name: str, node: Node, network: Network) -> str:
+    """The value whose elements the weight is multiplied with; empty if that is not one."""
+    if node.op in RECURRENT:
+        value = node.inputs[0] if node.inputs[1] == name else node.outputs[0]
+    else:
+        rank = len(network.constants[name].shape)
+        plain = node.op == "Conv" or (rank == 2 and not node.attributes.get("transA", 0))
+        value = node.inputs[0] if node.op in LAYERS and plain else ""
+    return "" if value in network.constants else value
 
 
 def _correct(node: Node, network: Network, exact: Values, rough: Values, made: Walked) -> None:
@@ -172,11 +200,16 @@ def _correct(node: Node, network: Network, exact: Values, rough: Values, made: W
     axis = 1 if node.op == "Conv" else -1
     means = []
     for before, after in zip(exact[name], rough[name], strict=True):
-        difference = np.moveaxis(before.astype(np.float64) - after, axis, 0)
+        with np.errstate(invalid="ignore"):
+            difference = np.moveaxis(before.astype(np.float64) - after, axis, 0)
         means.append(difference.reshape(difference.shape[0], -1).mean(axis=1))
+    if not np.isfinite(means).all():
+        return
     shift = _agreed(np.array(means))
     given = node.inputs[2] if len(node.inputs) > 2 else ""
-    if given and (given not in network.constants or network.constants[given].size != shift.size):
+    if given and (given not in network.constants or network.constants[given].shape[-1:] != shift.shape):
+        return
+    if given and network.constants[given].size != shift.size:
         return
     bias = network.constants[given].decode().reshape(-1).astype(np.float64) if given else 0.0
     made.biases[name] = bias + shift
