@@ -9,6 +9,7 @@ import numpy as np
 
 from tests.builders import NodeSpec, floats, network, small_integers
 from tests.conftest import seed_of
+from tests.reference import load_file, run
 from tests.reference.arrays import Array
 
 RANDOM_CASES = 40
@@ -33,6 +34,11 @@ class Case:
         """The network, whose only output is called y."""
         shapes = {name: value.shape for name, value in self.inputs.items()}
         return network(shapes, self.constants, self.nodes, ["y"])
+
+    def expected(self, file: bytes) -> tuple[Array, Array | float]:
+        """The output by the reference, and the largest allowed error."""
+        found = run(load_file(file), self.inputs)["y"]
+        return found, self.bound({**self.constants, **self.inputs}, found)
 
 
 def exact(values: Mapping[str, Array], expected: Array) -> float:

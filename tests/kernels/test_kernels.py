@@ -7,11 +7,10 @@ from functools import cache
 import bittern
 import pytest
 
-from tests.builders import reference
 from tests.compare import differences
-from tests.kernels import convolution, glue
+from tests.conftest import INTEGER_LEVELS
+from tests.kernels import codes, convolution, glue
 from tests.kernels.cases import Case
-from tests.reference import run
 from tests.reference.arrays import Array
 
 Generator = Callable[[str], Iterator[Case]]
@@ -48,6 +47,15 @@ GENERATORS: dict[str, Generator] = {
     "channel_shuffle": glue.shuffle_cases,
     "reorder": glue.move_cases,
     "strided_copy": glue.move_cases,
+    "gemm_u8": codes.gemm_cases,
+    "depthwise_u8": codes.depthwise_cases,
+    "maxpool_u8": codes.max_pool_cases,
+    "avgpool_u8": codes.average_pool_cases,
+    "add_u8": codes.add_cases,
+    "quantize_f32": codes.quantise_cases,
+    "dequantize_u8": codes.dequantise_cases,
+    "table_u8": codes.table_cases,
+    "reorder_codes": codes.reorder_cases,
 }
 """Which cases exercise which loop (Kernel.loop)."""
 
@@ -57,11 +65,8 @@ def prepared(loop: str) -> list[tuple[Case, bytes, Array, Array | float]]:
     """A loop's cases with file, expected output and bound: computed once for all its kernels."""
     result = []
     for case in GENERATORS[loop](loop):
-        net = case.network()
-        network = reference(net)
-        expected = run(network, case.inputs)["y"]
-        bound = case.bound({**case.constants, **case.inputs}, expected)
-        result.append((case, net.to_bytes(), expected, bound))
+        file = case.network().to_bytes()
+        result.append((case, file, *case.expected(file)))
     return result
 
 
@@ -107,9 +112,11 @@ def test_names_are_unique_and_follow_the_scheme() -> None:
 
 
 def test_every_usable_level_has_a_gemm_kernel() -> None:
-    """No level without the main loop."""
-    levels = {kernel.isa for kernel in kernels() if kernel.loop == "gemm"}
-    assert set(bittern.cpu().isa_levels_usable) <= levels
+    """No level without the main loop on codes; those with more than integer instructions have one on real numbers."""
+    levels = {loop: {kernel.isa for kernel in kernels() if kernel.loop == loop} for loop in ("gemm", "gemm_u8")}
+    built = set(bittern.cpu().isa_levels_built)
+    assert levels["gemm_u8"] == built
+    assert levels["gemm"] == built - set(INTEGER_LEVELS)
 
 
 def test_unknown_kernel_name_is_an_error() -> None:
