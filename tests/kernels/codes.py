@@ -1,6 +1,6 @@
 """Cases of the loops on 8-bit codes: each must give exactly what tests/reference/codes.py says."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,26 @@ FORMS = (
 )
 
 
+def code_network(
+    inputs: Mapping[str, Array],
+    constants: Mapping[str, Array | Encoding],
+    nodes: Sequence[NodeSpec],
+    outputs: Sequence[str],
+    batch: int | str = 0,
+) -> bittern.Network:
+    """A network whose inputs have their arrays' types and shapes, or another ``batch``; nodes are named after outputs."""
+    names = {"uint8": "u8", "int8": "i8", "float32": "f32"}
+    net = bittern.Network("test")
+    for name, value in inputs.items():
+        net.add_input(name, (batch or value.shape[0], *value.shape[1:]), names[str(value.dtype)])
+    for name, constant in constants.items():
+        net.add_constant(name, constant)
+    for op, sources, target, attributes in nodes:
+        net.add_node(op, list(sources), [target], name=f"{target}_node", **attributes)
+    net.set_outputs(list(outputs))
+    return net
+
+
 @dataclass(frozen=True)
 class CodeCase(Case):
     """A network of quantised layers: constants may be encoding trees, inputs have their arrays' types."""
@@ -77,16 +97,7 @@ class CodeCase(Case):
 
     def network(self) -> bittern.Network:
         """The network, whose only output is called y."""
-        names = {"uint8": "u8", "int8": "i8", "float32": "f32"}
-        net = bittern.Network("test")
-        for name, value in self.inputs.items():
-            net.add_input(name, value.shape, names[str(value.dtype)])
-        for name, constant in {**self.constants, **self.trees}.items():
-            net.add_constant(name, constant)
-        for op, sources, target, attributes in self.nodes:
-            net.add_node(op, list(sources), [target], name=f"{target}_node", **attributes)
-        net.set_outputs(["y"])
-        return net
+        return code_network(self.inputs, {**self.constants, **self.trees}, self.nodes, ["y"])
 
     def expected(self, file: bytes) -> tuple[Array, float]:
         """In whole numbers, and no error allowed."""
@@ -136,6 +147,10 @@ class Wiring:
     def again(self, value: str, form: Form) -> str:
         """Codes of a real value, as real numbers."""
         return self.dequantise(self.quantise(value, form), form)
+
+    def network(self, outputs: Sequence[str], batch: int | str = 0) -> bittern.Network:
+        """The network as it is, with these outputs."""
+        return code_network(self.inputs, {**self.constants, **self.trees}, self.nodes, outputs, batch)
 
     def case(self, name: str, threads: int = 1) -> CodeCase:
         """The finished network; its last node must give y."""
