@@ -50,7 +50,8 @@ void depthwise(const CodeDepthwiseRow& row) {
 void max_row(const CodeMaxRow& row) {
   for (std::int64_t p = 0; p < row.count; ++p) {
     const std::int64_t start = p * row.stride - row.pad;
-    unsigned char best[16] = {};  // the lowest code there is
+    unsigned char best[16];
+    for (int i = 0; i < 16; ++i) best[i] = row.lowest;
     for (std::int64_t k = 0; k < row.kernel; ++k) {
       const std::int64_t column = start + k * row.dilation;
       if (column < 0 || column >= row.width) continue;

@@ -47,7 +47,7 @@ void lower_pool(Builder& builder, const Item& item) {
     if (average) {
       engine::code_average_pool(*k, s, from, in.map, source, to, out.map, target, *run.team);
     } else {
-      engine::code_max_pool(*k, s, in.map, source, out.map, target, *run.team);
+      engine::code_max_pool(*k, s, static_cast<std::uint8_t>(to.lo), in.map, source, out.map, target, *run.team);
     }
   }, {in.place, out.place});
 }
