@@ -654,3 +654,17 @@ def reorder_cases(loop: str) -> Iterator[Case]:
     """Plain tensors of codes into blocks and back."""
     yield from max_pool_cases(loop)
     yield from table_cases(loop)
+
+
+GENERATORS: dict[str, Callable[[str], Iterator[Case]]] = {
+    "gemm_u8": gemm_cases,
+    "depthwise_u8": depthwise_cases,
+    "maxpool_u8": max_pool_cases,
+    "avgpool_u8": average_pool_cases,
+    "add_u8": add_cases,
+    "quantize_f32": quantise_cases,
+    "dequantize_u8": dequantise_cases,
+    "table_u8": table_cases,
+    "reorder_codes": reorder_cases,
+}
+"""The loops on 8-bit codes."""

@@ -47,15 +47,7 @@ GENERATORS: dict[str, Generator] = {
     "channel_shuffle": glue.shuffle_cases,
     "reorder": glue.move_cases,
     "strided_copy": glue.move_cases,
-    "gemm_u8": codes.gemm_cases,
-    "depthwise_u8": codes.depthwise_cases,
-    "maxpool_u8": codes.max_pool_cases,
-    "avgpool_u8": codes.average_pool_cases,
-    "add_u8": codes.add_cases,
-    "quantize_f32": codes.quantise_cases,
-    "dequantize_u8": codes.dequantise_cases,
-    "table_u8": codes.table_cases,
-    "reorder_codes": codes.reorder_cases,
+    **codes.GENERATORS,
 }
 """Which cases exercise which loop (Kernel.loop)."""
 
