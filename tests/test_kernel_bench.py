@@ -130,7 +130,7 @@ def test_the_better_of_two_measurements() -> None:
 
 
 def test_every_kernel_is_measured(known_limits: None) -> None:
-    """No usable kernel on real numbers without a kind of shape that it is measured on; the planner's pick is one of the candidates."""
+    """No usable kernel on real numbers without a kind of shape to measure it on; the planner's pick is a candidate."""
     results = KernelBench(runs=1).measure([shapes(*SMALL)])[0].results
     measured = {candidate.kernel for result in results for candidate in result.candidates}
     usable = {kernel.name for kernel in bittern.kernels() if kernel.usable and kernel.loop not in ON_CODES}

@@ -1,7 +1,6 @@
-"""What plans do with quantised graphs: which layers run on codes, what is fused, and that results stay what they mean."""
+"""What plans do with quantised graphs: which layers run on codes, what is fused, and that results stay right."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -14,7 +13,8 @@ from tests import tolerances
 from tests.builders import floats, reference
 from tests.compare import assert_equal, assert_same_bits, assert_within
 from tests.conftest import seed_of
-from tests.kernels.codes import F32, FORMS, Form, Wiring, bias, fitted, weights
+from tests.quantized_graphs import F32, FORMS, Form, Wiring, conv, fitted, weights
+from tests.quantized_random import random_case
 from tests.reference import codes, run
 from tests.reference.arrays import Array
 
@@ -45,167 +45,6 @@ def layer_of(model: bittern.Model, op: str) -> Any:
     return found
 
 
-def conv(wiring: Wiring, source: str, form: Form, channels: int, filters: int, **options: Any) -> tuple[str, Form]:
-    """A 3x3 or 1x1 convolution with a bias in units of its sums; its result and a quantiser that fits."""
-    size, groups = options.pop("size", 3), options.pop("groups", 1)
-    name = f"w{len(wiring.trees)}"
-    to = options.pop("to", I8)
-    wiring.trees[name] = weights("i8", wiring.rng, (filters, channels // groups, size, size), 0)
-    wiring.trees[f"b{name}"] = bias("whole", wiring.rng, form, wiring.trees[name], filters)
-    value = wiring.add("Conv", [source, name, f"b{name}"], pads=[size // 2] * 4, group=groups, **options)
-    return value, fitted(to, wiring.trees[name], form)
-
-
-# Random graphs.
-
-
-@dataclass
-class Maker(Wiring):
-    """A random graph of quantised operators, all of which have a meaning in whole numbers."""
-
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of decoded values
-    forms: dict[str, Form] = field(default_factory=dict)
-    tappable: list[str] = field(default_factory=list)  # each once
-
-    def pick(self, values: Sequence[Any]) -> Any:
-        return values[int(self.rng.integers(len(values)))]
-
-    def done(self, value: str, shape: tuple[int, ...], form: Form, tap: bool = True) -> None:
-        """Quantise a real value and read it again."""
-        quantised = self.quantise(value, form)
-        decoded = self.dequantise(quantised, form)
-        self.shapes[decoded], self.forms[decoded] = shape, form
-        self.tappable += [quantised, decoded, *([value] if tap else [])]
-
-    def start(self, name: str, shape: tuple[int, ...]) -> None:
-        """An input of codes, or of real numbers that are quantised."""
-        form = self.pick(FORMS)
-        if self.rng.integers(2):
-            low, high = form.limits
-            numbers = self.rng.uniform(low - 9 - form.zero, high + 9 - form.zero, shape) * form.scale
-            self.inputs[name] = numbers.astype(F32)
-            self.done(name, shape, form, tap=False)
-        else:
-            decoded = self.decoded(name, form, *shape)
-            self.shapes[decoded], self.forms[decoded] = shape, form
-
-    def activation(self, value: str, form: Form) -> str:
-        kind = int(self.rng.integers(4))
-        if kind == 0:
-            return self.add("Relu", [value])
-        if kind == 1:
-            names = [f"lo{len(self.nodes)}", f"hi{len(self.nodes)}"]
-            self.constants[names[0]] = np.array(-21.3 * form.scale, F32)
-            self.constants[names[1]] = np.array(35.1 * form.scale, F32)
-            return self.add("Clip", [value, *names])
-        return value
-
-    def near(self, form: Form, factor: float) -> Form:
-        """Another quantiser of about the same reach, or the same one."""
-        to = self.pick([form, *FORMS])
-        if to is form:
-            return form
-        scale = F32(form.scale * factor * self.rng.uniform(0.6, 1.2) * 2.0 ** (form.bits - to.bits))
-        return Form(to.dtype, float(scale), to.zero, to.bits, to.narrow)
-
-    def layer(self, source: str) -> None:
-        form, (n, c, h, w) = self.forms[source], self.shapes[source]
-        groups = self.pick([1, 1, 1, c, 2 if c % 2 == 0 else 1])
-        filters = c if groups == c else groups * self.pick([1, 3, 5, 16, 17, 33][: 6 if groups == 1 else 3])
-        size, stride = self.pick([1, 3]) if min(h, w) >= 3 else 1, self.pick([1, 1, 1, 2])
-        pad = self.pick([0, size // 2, size // 2])
-        name = f"w{len(self.trees)}"
-        kind = self.pick(["i8", "u8", "9 bits", "4 bits", "ternary", "codebook"])
-        self.trees[name] = weights(kind, self.rng, (filters, c // groups, size, size), 0)
-        sources = [source, name]
-        if self.rng.integers(2):
-            self.trees[f"b{name}"] = bias(
-                self.pick(["whole", "real", "other"]), self.rng, form, self.trees[name], filters
-            )
-            sources.append(f"b{name}")
-        value = self.add("Conv", sources, pads=[pad] * 4, strides=[stride] * 2, group=groups)
-        to = fitted(self.pick(FORMS), self.trees[name], form)
-        shape = (n, filters, (h + 2 * pad - size) // stride + 1, (w + 2 * pad - size) // stride + 1)
-        self.done(self.activation(value, to), shape, to)
-
-    def pair(self, source: str) -> None:
-        shape, form = self.shapes[source], self.forms[source]
-        other = self.pick([name for name, found in self.shapes.items() if found == shape])
-        sides = [source, other] if self.rng.integers(2) else [other, source]
-        to = self.near(form, 1.5)
-        self.done(self.activation(self.add("Add", sides), to), shape, to)
-
-    def residual(self, source: str) -> None:
-        """A convolution that keeps the shape, and its sum with another value."""
-        form, (_, c, _, _) = self.forms[source], self.shapes[source]
-        value, to = conv(self, source, form, c, c)
-        self.done(self.activation(value, to), self.shapes[source], to)
-        self.pair(list(self.shapes)[-1])
-
-    def concat(self, source: str) -> None:
-        n, _, h, w = self.shapes[source]
-        fitting = [name for name, (_, _, oh, ow) in self.shapes.items() if (h, w) == (oh, ow)]
-        parts = [source, *(str(self.pick(fitting)) for _ in range(int(self.rng.integers(0, 3))))]
-        parts.sort(key=lambda name: self.shapes[name][1] % 16 != 0)
-        total = sum(self.shapes[part][1] for part in parts)
-        if total > 70:
-            parts, total = [source], self.shapes[source][1]
-        form = self.pick([self.forms[part] for part in parts])
-        to = self.near(form, 1.0)
-        self.done(self.add("Concat", parts, axis=1), (n, total, h, w), to)
-
-    def step(self, source: str) -> None:
-        shape, form = self.shapes[source], self.forms[source]
-        n, c, h, w = shape
-        kind = self.pick(["layer"] * 4 + ["residual"] * 3 + ["pair", "concat", "concat", "max", "mean", "table", "again"])
-        if kind == "max" and min(h, w) >= 2:
-            self.done(self.add("MaxPool", [source], kernel_shape=[2, 2]), (n, c, h - 1, w - 1), form)
-        elif kind == "mean" and min(h, w) >= 2 and c > 4:
-            pooled = self.add("AveragePool", [source], kernel_shape=[2, 2])
-            self.done(pooled, (n, c, h - 1, w - 1), self.near(form, 0.7), tap=False)
-        elif kind == "table":
-            op, attributes = self.pick([("Relu", {}), ("LeakyRelu", {"alpha": 0.2}), ("Abs", {})][:2])
-            self.done(self.add(op, [source], **attributes), shape, self.near(form, 1.0))
-        elif kind == "again":
-            self.done(source, shape, self.near(form, 1.0), tap=False)
-        elif kind in ("residual", "pair", "concat"):
-            {"residual": self.residual, "pair": self.pair, "concat": self.concat}[kind](source)
-        else:
-            self.layer(source)
-
-    def head(self, source: str) -> None:
-        """Means of whole maps, and a product."""
-        form, (n, c, h, w) = self.forms[source], self.shapes[source]
-        if c > 4 and self.rng.integers(2):
-            to = self.near(form, 0.5)
-            self.done(self.add("GlobalAveragePool", [source]), (n, c, 1, 1), to, tap=False)
-            source, form, h, w = list(self.shapes)[-1], to, 1, 1
-        flat = self.again(self.add("Flatten", [source]), form)
-        name = f"w{len(self.trees)}"
-        self.trees[name] = weights("i8", self.rng, (10, c * h * w), 0)
-        value = self.add("Gemm", [flat, name], transB=1)
-        if self.rng.integers(2):
-            value = self.quantise(value, fitted(self.pick(FORMS), self.trees[name], form))
-        self.tappable.append(value)
-
-
-def random_case(seed: int) -> tuple[Maker, bittern.Network]:
-    """A network of quantised operators with a free batch size."""
-    rng = np.random.default_rng(seed)
-    maker = Maker(rng)
-    for name in ("x", "z")[: int(rng.integers(1, 3))]:
-        shape = (2, int(rng.choice([1, 3, 5, 16, 17, 32])), int(rng.integers(3, 8)), int(rng.integers(3, 8)))
-        maker.start(name, shape)
-    for _ in range(int(rng.integers(3, 10))):
-        maker.step(str(maker.pick(list(maker.shapes)[-4:])))
-    maker.head(list(maker.shapes)[-1])
-    used = {name for _, sources, _, _ in maker.nodes for name in sources}
-    values = [target for _, _, target, _ in maker.nodes]
-    outputs = [name for name in values if name not in used]
-    outputs += [name for name in maker.tappable if name in used and rng.random() < 0.1]
-    return maker, maker.network(dict.fromkeys(outputs), "N")
-
-
 Run = tuple[dict[str, Array], list[str], dict[str, Array]]
 """Inputs, taps, and what is expected of them."""
 
@@ -217,7 +56,8 @@ def random_runs(seed: int) -> tuple[bytes, list[Run]]:
     file, feeds = net.to_bytes(), dict(maker.inputs)
     some = [name for name in maker.tappable if maker.rng.random() < 0.25]
     first = {name: value[:1] for name, value in feeds.items()}
-    choices = ((feeds, []), (first, some), (feeds, maker.tappable), (first, []), (feeds, some))
+    nothing: list[str] = []
+    choices = ((feeds, nothing), (first, some), (feeds, maker.tappable), (first, nothing), (feeds, some))
     return file, [(batch, taps, codes.run(file, batch, taps)) for batch, taps in choices]
 
 
@@ -262,7 +102,7 @@ def test_a_network_on_codes(isa: str, rng: np.random.Generator) -> None:
     net = wiring.network(small_network(wiring))
     model = check(net, wiring.inputs, isa=isa)
     operators = [layer.op for layer in model.plan.layers if layer.op != "Reorder"]
-    assert operators == "QuantizeLinear Conv Conv Conv MaxPool GlobalAveragePool Flatten Gemm".split()
+    assert operators == ["QuantizeLinear", "Conv", "Conv", "Conv", "MaxPool", "GlobalAveragePool", "Flatten", "Gemm"]
     loops = ["quantize_f32", "gemm_u8", "depthwise_u8", "gemm_u8", "maxpool_u8", "avgpool_u8", "", "gemm_u8"]
     assert kernels_of(model, *operators) == loops
     assert kernels_of(model, "Reorder") == []
@@ -272,7 +112,9 @@ def test_a_network_on_codes(isa: str, rng: np.random.Generator) -> None:
     last = [layer for layer in model.plan.layers if layer.op == "Conv"][-1]
     assert "sum_node" in last.fused, "the residual is fused"
     assert len(last.fused) == 4  # two quantisers, sum, activation
-    assert all(layer.macs > 0 and layer.encoded_bytes > 0 for layer in model.plan.layers if layer.op in ("Conv", "Gemm"))
+    assert all(
+        layer.macs > 0 and layer.encoded_bytes > 0 for layer in model.plan.layers if layer.op in ("Conv", "Gemm")
+    )
 
 
 def test_taps_inside_fused_layers(isa: str, rng: np.random.Generator) -> None:
@@ -358,7 +200,7 @@ def test_a_part_of_a_concatenation_read_by_others(reader: str, isa: str, rng: np
             other = wiring.decoded("z", to, 2, channels, size, size)
             last = wiring.quantise(wiring.add("Add", [right, other]), to)
         elif reader in ("Relu", "MaxPool"):
-            attributes = {} if reader == "Relu" else {"kernel_shape": [2, 2]}
+            attributes: dict[str, Any] = {} if reader == "Relu" else {"kernel_shape": [2, 2]}
             last = wiring.quantise(wiring.add(reader, [right], **attributes), to)
         elif reader == "Requantize":
             last = wiring.quantise(right, to.scaled(1.5))
@@ -411,9 +253,7 @@ def test_sums_of_codes_with_themselves(isa: str, rng: np.random.Generator) -> No
 # What stays in real numbers.
 
 
-def close_to_real(
-    wiring: Wiring, outputs: Sequence[str], bound: Array | None = None, **options: Any
-) -> bittern.Model:
+def close_to_real(wiring: Wiring, outputs: Sequence[str], bound: Array | None = None, **options: Any) -> bittern.Model:
     """A model whose codes are at most one off what real numbers give."""
     net = wiring.network(outputs)
     expected = run(reference(net), wiring.inputs)
@@ -529,16 +369,16 @@ def test_one_dimension(isa: str, rng: np.random.Generator) -> None:
     results = []
     for line in (True, False):
         wiring = Wiring(np.random.default_rng(5))
-        shape = (2, 17, 12) if line else (2, 17, 1, 12)
+        shape: tuple[int, ...] = (2, 17, 12) if line else (2, 17, 1, 12)
         x = wiring.decoded("x", U8, *shape)
         window = (33, 17, 3) if line else (33, 17, 1, 3)
         wiring.trees["w"] = weights("i8", wiring.rng, window, 0)
         form = fitted(I8, wiring.trees["w"], U8)
         pads = [1, 1] if line else [0, 1, 0, 1]
         x = wiring.again(wiring.add("Relu", [wiring.add("Conv", [x, "w"], pads=pads)]), form)
-        shape = [2] if line else [1, 2]
-        x = wiring.again(wiring.add("MaxPool", [x], kernel_shape=shape), form)
-        x = wiring.again(wiring.add("AveragePool", [x], kernel_shape=shape), form.scaled(0.7))
+        pooled = [2] if line else [1, 2]
+        x = wiring.again(wiring.add("MaxPool", [x], kernel_shape=pooled), form)
+        x = wiring.again(wiring.add("AveragePool", [x], kernel_shape=pooled), form.scaled(0.7))
         x = wiring.again(wiring.add("Add", [x, x]), form)
         last = wiring.quantise(wiring.add("GlobalAveragePool", [x]), form)
         model = bittern.load(wiring.network([last]), isa=isa)
@@ -555,10 +395,24 @@ def test_weights_in_another_order(isa: str, rng: np.random.Generator) -> None:
     for order in ("OIHW", "OHWI"):
         stored = values if order == "OIHW" else np.ascontiguousarray(values.transpose(0, 2, 3, 1))
         wiring = Wiring(np.random.default_rng(3))
-        wiring.trees["w"] = Affine(Dense(stored), scale, axis=0, **({} if order == "OIHW" else {"order": order}))
+        wiring.trees["w"] = Affine(Dense(stored), scale, axis=0, order="" if order == "OIHW" else order)
         value = wiring.add("Conv", [wiring.decoded("x", U8, 1, 5, 6, 7), "w"])
         last = wiring.quantise(value, Form("i8", 1.0, 0))
         model = check(wiring.network([last]), wiring.inputs, isa=isa)
         assert kernels_of(model, "Conv") == ["gemm_u8"]
         results.append(model.run(wiring.inputs)[last])
     assert_equal(results[0], results[1])
+
+
+def test_folded_scales(isa: str, rng: np.random.Generator) -> None:
+    """Numbers per channel behind a layer are part of its scale and bias."""
+    for source in (FORMS[0], FORMS[5]):
+        wiring = Wiring(rng)
+        value, form = conv(wiring, wiring.decoded("x", source, 2, 5, 6, 7), source, 5, 17)
+        value = wiring.add("Mul", [value, wiring.constant("m", rng.uniform(0.5, 2, (17, 1, 1)).astype(F32))])
+        value = wiring.add("Add", [wiring.constant("p", rng.uniform(-9, 9, (1, 17, 1, 1)).astype(F32)), value])
+        value = wiring.add("Div", [value, wiring.constant("d", rng.uniform(0.5, 2, (17, 1, 1)).astype(F32))])
+        value = wiring.add("Sub", [value, wiring.constant("s", np.array(0.3, F32))])
+        last = wiring.quantise(wiring.add("Relu", [value]), form)
+        model = check(wiring.network([last]), wiring.inputs, isa=isa)
+        assert kernels_of(model, "Conv") == ["gemm_u8"] and len(layer_of(model, "Conv").fused) == 6

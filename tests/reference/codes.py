@@ -1,14 +1,15 @@
-"""What a network of quantised layers means in whole numbers, as src/plan/quantised.h and engine/gemm/int_store.h say it.
+"""What a network of quantised layers means in whole numbers.
 
-A layer whose input comes from DequantizeLinear sums whole numbers exactly, with an int32 bias if its scale is that of the
-sums, rounds the sum to float32, multiplies by ((x scale * weight scale) * folded scale) / y scale and adds a real bias /
-y scale; each step is rounded to float32. Codes are rounded half to even and saturate. All other operators are computed on
-real numbers as tests/reference has them. Values are not shifted here: signed codes stay signed.
+As src/plan/quantised.h and engine/gemm/int_store.h say it. A layer whose input comes from DequantizeLinear sums whole
+numbers exactly, with an int32 bias if its scale is that of the sums, rounds the sum to float32, multiplies by ((x scale
+* weight scale) * folded scale) / y scale and adds a real bias / y scale; each step is rounded to float32. Codes are
+rounded half to even and saturate. Codes of other scales are (code - zero) * (their scale / the result's). All other
+operators are computed on real numbers as tests/reference has them. Signed codes stay signed here.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,19 @@ from tests.reference.windows import axes
 F32 = np.float32
 LAYERS = ("Conv", "Gemm", "MatMul")
 FOLDED = ("BatchNormalization", "Add", "Sub", "Mul", "Div")
+FUNCTIONS: dict[str, Callable[[Array], Array]] = {
+    "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "HardSigmoid": lambda x: np.clip(float(F32(0.2)) * x + 0.5, 0, 1),
+    "Elu": lambda x: np.where(x < 0, np.expm1(x), x),
+    "Softplus": lambda x: np.logaddexp(0, x),
+    "Abs": np.abs,
+    "Neg": np.negative,
+    "Exp": np.exp,
+    "Log": np.log,
+    "Sqrt": np.sqrt,
+}
+"""Functions of one element that tests/reference has not, with the attributes that ONNX defaults to."""
+
 LARGEST_WEIGHTS = (-256, 254)
 
 
@@ -41,7 +55,8 @@ class Quantiser:
         """Codes of numbers that are in units of the scale already; a NaN becomes the lowest code."""
         numbers = np.where(np.isnan(numbers), F32(self.low - self.zero), numbers)
         bounded = np.clip(numbers, F32(self.low - self.zero), F32(self.high - self.zero))
-        return (np.rint(bounded).astype(np.int64) + self.zero).astype(self.dtype)
+        result: Array = (np.rint(bounded).astype(np.int64) + self.zero).astype(self.dtype)
+        return result
 
     def codes(self, x: Array) -> Array:
         """Codes of real numbers."""
@@ -108,7 +123,9 @@ def add_bias(numbers: Array, like: str) -> Array:
 def exact_mean(codes: Array, attributes: Attributes, everywhere: bool, source: Quantiser, to: Quantiser) -> Array:
     """Sums of (code - zero) over windows, times x scale / (taps * y scale)."""
     units = wide(source.units(codes))
-    rows, columns = axes(codes.shape[2:], codes.shape[2:] if everywhere else tuple(attributes["kernel_shape"]), attributes)
+    rows, columns = axes(
+        codes.shape[2:], codes.shape[2:] if everywhere else tuple(attributes["kernel_shape"]), attributes
+    )
     result = np.zeros((*codes.shape[:2], rows.out, columns.out), to.dtype)
     for i in range(rows.out):
         for j in range(columns.out):
@@ -129,9 +146,17 @@ class CodesNetwork:
         self.network = executor.load_file(data)
         self.trees: dict[str, Any] = graph.get("constants", {})
         self.kept = {*self.network.outputs, *taps}
-        self.producer = {output: node for node in self.network.nodes for output in node.outputs}
-        self.readers: dict[str, list[Node]] = {}
+        nodes: list[Node] = []
+        same: dict[str, str] = {}  # what passes a value on computes nothing
         for node in self.network.nodes:
+            inputs = tuple(same.get(name, name) for name in node.inputs)
+            if node.op == "Identity" and node.outputs[0] not in self.kept:
+                same[node.outputs[0]] = inputs[0]
+            else:
+                nodes.append(replace(node, inputs=inputs))
+        self.producer = {output: node for node in nodes for output in node.outputs}
+        self.readers: dict[str, list[Node]] = {}
+        for node in nodes:
             for name in node.inputs:
                 self.readers.setdefault(name, []).append(node)
         self.values: dict[str, Array] = {}
@@ -162,6 +187,10 @@ class CodesNetwork:
         if node.op == "DequantizeLinear" and quantiser is not None:
             return quantiser.real(self.value(node.inputs[0]))
         inputs = [self.value(name) if name else None for name in node.inputs]
+        if node.op in FUNCTIONS:
+            assert inputs[0] is not None and not node.attributes
+            with np.errstate(all="ignore"):
+                return narrow(FUNCTIONS[node.op](wide(inputs[0])))
         return executor.apply(node.op, inputs, node.attributes)
 
     # What the graph says.
@@ -189,7 +218,7 @@ class CodesNetwork:
         if dtype not in ("uint8", "int8"):
             return None
         low, high = code_range(dtype, node.attributes.get("bits", 8), node.attributes.get("narrow", 0))
-        return Quantiser(dtype, scale.reshape(())[()], 0 if zero is None else int(zero.reshape(())), low, high)
+        return Quantiser(dtype, F32(scale.reshape(())), 0 if zero is None else int(zero.reshape(())), low, high)
 
     def decoded(self, name: str) -> tuple[str, Quantiser] | None:
         """The codes behind a real value, unless they are read with several meanings."""
@@ -285,7 +314,9 @@ class CodesNetwork:
             scaled = part[1].units(value) * F32(part[1].scale / to.scale)
             total = scaled if total is None else total + scaled
         assert total is not None
-        if total.ndim not in (3, 4) or any(part is not None and self.value(part[0]).shape != total.shape for part in parts):
+        if total.ndim not in (3, 4) or any(
+            part is not None and self.value(part[0]).shape != total.shape for part in parts
+        ):
             return None
         return to.saturate(np.clip(total, F32(low) / to.scale, F32(high) / to.scale))
 
@@ -322,7 +353,7 @@ class CodesNetwork:
         if bias is not None:
             y = y + add_bias(bias, node.op)
         if to is None:
-            return np.clip(y, F32(low), F32(high))
+            return np.asarray(np.clip(y, F32(low), F32(high)))
         return to.saturate(np.clip(y, F32(low) / to.scale, F32(high) / to.scale))
 
     def affine_of(self, node: Node, side: str, channels: int) -> tuple[Array, Array]:
@@ -353,7 +384,9 @@ class CodesNetwork:
         by_rows = node.op == "Conv" or bool(node.attributes.get("transB", 0))
         if weights.axis not in (None, 0 if by_rows else 1):
             return None
-        if node.op == "Gemm" and {key: node.attributes.get(key, fine) for key, fine in (("alpha", 1), ("beta", 1), ("transA", 0))} != {
+        if node.op == "Gemm" and {
+            key: node.attributes.get(key, fine) for key, fine in (("alpha", 1), ("beta", 1), ("transA", 0))
+        } != {
             "alpha": 1,
             "beta": 1,
             "transA": 0,

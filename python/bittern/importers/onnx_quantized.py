@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bittern.encodings import Packed
-from bittern.values import NUMPY_TYPES
 from bittern.importers.onnx_codes import CODE_TYPES, affine, limits, packed, quantized, transposed
 from bittern.importers.onnx_steps import Context, Step, Unsupported
+from bittern.values import NUMPY_TYPES
 
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 
