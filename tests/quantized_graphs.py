@@ -8,7 +8,7 @@ import bittern
 import numpy as np
 from bittern.encodings import Affine, Codebook, Dense, Encoding, Packed, Signs, Ternary
 
-from tests.builders import NodeSpec
+from tests.builders import NodeSpec, floats
 from tests.reference.arrays import Array
 
 F32 = np.float32
@@ -243,3 +243,24 @@ def conv(wiring: Wiring, source: str, form: Form, channels: int, filters: int, *
     wiring.trees[f"b{name}"] = bias("whole", wiring.rng, form, wiring.trees[name], filters)
     value = wiring.add("Conv", [source, name, f"b{name}"], pads=[size // 2] * 4, group=groups, **options)
     return value, fitted(to, wiring.trees[name], form)
+
+
+def small_network(wiring: Wiring) -> list[str]:
+    """An image through a first layer, a depthwise one, a residual block, pooling and a product: outputs' names."""
+    wiring.inputs["image"] = floats(wiring.rng, 2, 3, 11, 9)
+    source = Form("u8", 0.03, 114)
+    x = wiring.again("image", source)
+    value, form = conv(wiring, x, source, 3, 16, strides=[2, 2])
+    first = wiring.again(wiring.add("Relu", [value], "first"), form)
+    value, deep = conv(wiring, first, form, 16, 16, groups=16)
+    second = wiring.again(value, deep)
+    value, third = conv(wiring, second, deep, 16, 16, size=1)
+    wiring.add("Add", [wiring.again(value, third), first], "sum")
+    total = form.scaled(1.7)
+    x = wiring.again(wiring.add("Relu", ["sum"]), total)
+    x = wiring.again(wiring.add("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]), total)
+    x = wiring.again(wiring.add("GlobalAveragePool", [x]), total.scaled(0.5))
+    x = wiring.again(wiring.add("Flatten", [x]), total.scaled(0.5))
+    wiring.trees["last"] = weights("4 bits", wiring.rng, (10, 16), 0)
+    wiring.add("Gemm", [x, "last"], "scores", transB=1)
+    return ["scores"]

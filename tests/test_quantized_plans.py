@@ -13,7 +13,7 @@ from tests import tolerances
 from tests.builders import floats, reference
 from tests.compare import assert_equal, assert_same_bits, assert_within
 from tests.conftest import seed_of
-from tests.quantized_graphs import F32, FORMS, Form, Wiring, conv, fitted, weights
+from tests.quantized_graphs import F32, FORMS, Form, Wiring, conv, fitted, small_network, weights
 from tests.quantized_random import random_case
 from tests.reference import codes, run
 from tests.reference.arrays import Array
@@ -73,27 +73,6 @@ def test_random_plan(index: int, isa: str) -> None:
 
 
 # What plans say.
-
-
-def small_network(wiring: Wiring) -> list[str]:
-    """An image through a first layer, a depthwise one, a residual block, pooling and a product: outputs' names."""
-    wiring.inputs["image"] = floats(wiring.rng, 2, 3, 11, 9)
-    source = Form("u8", 0.03, 114)
-    x = wiring.again("image", source)
-    value, form = conv(wiring, x, source, 3, 16, strides=[2, 2])
-    first = wiring.again(wiring.add("Relu", [value], "first"), form)
-    value, deep = conv(wiring, first, form, 16, 16, groups=16)
-    second = wiring.again(value, deep)
-    value, third = conv(wiring, second, deep, 16, 16, size=1)
-    wiring.add("Add", [wiring.again(value, third), first], "sum")
-    total = form.scaled(1.7)
-    x = wiring.again(wiring.add("Relu", ["sum"]), total)
-    x = wiring.again(wiring.add("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]), total)
-    x = wiring.again(wiring.add("GlobalAveragePool", [x]), total.scaled(0.5))
-    x = wiring.again(wiring.add("Flatten", [x]), total.scaled(0.5))
-    wiring.trees["last"] = weights("4 bits", wiring.rng, (10, 16), 0)
-    wiring.add("Gemm", [x, "last"], "scores", transB=1)
-    return ["scores"]
 
 
 def test_a_network_on_codes(isa: str, rng: np.random.Generator) -> None:
