@@ -105,7 +105,7 @@ void finish_epilogue(const Item& item, engine::IntStore& store) {
   store.residual_scale = form.residual.scale / to.scale;
   store.residual_zero = static_cast<float>(form.residual.zero);
   // A quantiser rises: what is clamped before it may be clamped behind it.
-  const auto bound = [&](float value) { return static_cast<float>(std::nearbyint(std::min(std::max(value / to.scale, to.lowest()), to.highest()))); };
+  const auto bound = [&](float value) { return static_cast<float>(std::nearbyint(std::min(std::max(to.lowest(), value / to.scale), to.highest()))); };
   store.lo = bound(item.lo);
   store.hi = bound(item.hi);
   store.zero = to.zero;
