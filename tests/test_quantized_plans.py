@@ -395,3 +395,23 @@ def test_folded_scales(isa: str, rng: np.random.Generator) -> None:
         last = wiring.quantise(wiring.add("Relu", [value]), form)
         model = check(wiring.network([last]), wiring.inputs, isa=isa)
         assert kernels_of(model, "Conv") == ["gemm_u8"] and len(layer_of(model, "Conv").fused) == 6
+
+
+@pytest.mark.parametrize("scale", [3e38, 1e30, 1e-30, 1e-45])
+def test_scales_at_the_ends(scale: float, isa: str, rng: np.random.Generator) -> None:
+    """Ratios of scales that leave float32: no number is the lowest code, infinities saturate."""
+    source = Form("u8", float(F32(scale)), 100)
+    for to in (Form("i8", 1e-3, 3), Form("u8", 1e30, 200)):
+        wiring = Wiring(rng)
+        x = wiring.decoded("x", source, 1, 17, 4, 5)
+        outputs = [wiring.quantise(x, to), wiring.quantise(wiring.add("Add", [x, x]), to)]
+        outputs.append(wiring.quantise(wiring.add("AveragePool", [x], kernel_shape=[2, 2]), to))
+        outputs.append(wiring.quantise(wiring.add("Sigmoid", [x]), to))
+        wiring.trees["w"] = weights("i8", rng, (5, 17, 3, 3), 0)
+        value = wiring.add("Conv", [x, "w"])
+        outputs += [value, wiring.quantise(wiring.add("Conv", [x, "w"]), to)]
+        if scale > 1e-38:
+            check(wiring.network(outputs), wiring.inputs, isa=isa)
+        else:  # numbers below the normal ones are flushed to zero
+            found = bittern.load(wiring.network(outputs), isa=isa).run(wiring.inputs)
+            assert all(np.isfinite(value).all() for value in found.values())

@@ -165,7 +165,8 @@ class CodesNetwork:
         """All outputs and taps."""
         assert set(feeds) == set(self.network.inputs)
         self.values = {**self.network.constants, **feeds}
-        return {name: self.value(name) for name in sorted(self.kept)}
+        with np.errstate(all="ignore"):
+            return {name: self.value(name) for name in sorted(self.kept)}
 
     def value(self, name: str) -> Array:
         """A value of the graph, computed when it is first asked for."""
