@@ -7,7 +7,7 @@ from typing import Any
 import bittern
 import numpy as np
 import pytest
-from bittern.encodings import Affine, Dense
+from bittern.encodings import Affine, Bitmap, Codebook, Dense, Encoding, Huffman, Packed, Signs, Sparse, Ternary
 
 from tests import tolerances
 from tests.builders import floats, reference
@@ -415,3 +415,42 @@ def test_scales_at_the_ends(scale: float, isa: str, rng: np.random.Generator) ->
         else:  # numbers below the normal ones are flushed to zero
             found = bittern.load(wiring.network(outputs), isa=isa).run(wiring.inputs)
             assert all(np.isfinite(value).all() for value in found.values())
+
+
+def encoded_weights(rng: np.random.Generator) -> dict[str, tuple[Encoding, bool]]:
+    """Weights of 9x5x3x3 in one encoding over another, and whether they are whole numbers times a scale."""
+    shape = (9, 5, 3, 3)
+    scale, scales = Dense(np.array(0.01, F32)), Dense(rng.uniform(0.01, 0.02, 9).astype(F32))
+    small = rng.integers(0, 16, shape)
+    mask = rng.random(shape) < 0.3
+    kept = rng.integers(-128, 128, int(mask.sum())).astype(np.int8)
+    threes = Packed.pack(rng.integers(0, 3, shape), 2)
+    tables = Dense(rng.standard_normal((9, 16)).astype(F32))
+    return {
+        "huffman": (Affine(Huffman.code(small), scales, Dense(np.full(9, 7, np.uint8)), axis=0), True),
+        "sparse codes": (Affine(Sparse(Bitmap.of(mask.reshape(-1)), Dense(kept), shape), scales, axis=0), True),
+        "32 bits": (Affine(Packed.pack(small - 8, 32, signed=True), scale), True),
+        "nested scale": (Affine(Dense(small.astype(np.uint8)), Affine(Dense(np.array(3, np.uint8)), scale)), True),
+        "booleans": (Signs(Dense(rng.random(shape) < 0.5), scales, axis=0), True),
+        "other axis": (Affine(Dense(small.astype(np.uint8)), Dense(np.full(5, 0.01, F32)), axis=1), False),
+        "groups": (
+            Affine(Dense(small.astype(np.uint8)), Dense(np.full((5, 5, 3, 3), 0.01, F32)), axis=0, group=2),
+            False,
+        ),
+        "unequal": (Ternary(threes, scale, Dense(np.array(0.02, F32))), False),
+        "tables": (Codebook(Packed.pack(small, 4), tables, axis=0), False),
+    }
+
+
+def test_encodings_of_weights(isa: str, rng: np.random.Generator) -> None:
+    """What is whole numbers times scales per output channel runs on codes, however the numbers are written."""
+    for kind, (tree, whole) in encoded_weights(rng).items():
+        wiring = Wiring(rng)
+        wiring.trees["w"] = tree
+        value = wiring.add("Conv", [wiring.decoded("x", U8, 1, 5, 6, 7), "w"])
+        last = wiring.quantise(value, fitted(I8, tree, U8))
+        if whole:
+            model = check(wiring.network([last]), wiring.inputs, what=kind, isa=isa)
+        else:
+            model = close_to_real(wiring, [last], isa=isa)
+        assert ("gemm_u8" in kernels_of(model, "Conv")) == whole, kind
