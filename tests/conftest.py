@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ISA_LEVELS = ("scalar", "avx2", "avx512")
+ISA_LEVELS = ("scalar", "avx2", "avx2vnni", "avx512", "avx512vnni")
+INTEGER_LEVELS = {"avx2vnni": "avx2", "avx512vnni": "avx512"}
+"""Levels that only add instructions on integers, and whose loops on real numbers they run."""
 
 _kernel_notes: Counter[str] = Counter()
 _seed = pytest.StashKey[int]()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tests import tolerances
-from tests.compare import assert_within
+from tests.compare import assert_same_bits, assert_within
 from tests.programs import call, configure, json_headers, tool
+from tests.quantized_graphs import Wiring, small_network
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,18 @@ def test_resnet8_in_the_emulator(run_model: tuple[str, ...], shared_data: Path, 
     assert_within(output, expected["onnx_output"], tolerances.RESNET8)
     largest = float(np.abs(expected["onnx_logits"]).max())
     assert_within(logits, expected["onnx_logits"], tolerances.RESNET8 * max(1.0, largest))
+
+
+def test_codes_in_the_emulator(run_model: tuple[str, ...], rng: np.random.Generator, tmp_path: Path) -> None:
+    """Layers on 8-bit codes give the same bits on every machine."""
+    wiring = Wiring(rng)
+    (name,) = small_network(wiring)
+    network, source, target = tmp_path / "codes.bittern", tmp_path / "input.f32", tmp_path / "output.f32"
+    wiring.network([name], "N").save(network)
+    source.write_bytes(wiring.inputs["image"].astype("<f4").tobytes())
+    call(*run_model, network, source, target, "--batch", "2")
+    actual = np.frombuffer(target.read_bytes(), "<f4").reshape(2, 10)
+    assert_same_bits(actual, bittern.load(network).run(wiring.inputs)[name])
 
 
 def test_x86_levels_are_not_there(run_model: tuple[str, ...], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.builders import NodeSpec, digits_like, floats, network, output
 from tests.compare import assert_same_bits
+from tests.conftest import INTEGER_LEVELS, ISA_LEVELS
 from tests.reference.arrays import Array
 
 
@@ -81,13 +82,14 @@ def test_wrong_thread_count() -> None:
 def test_isa_is_really_forced(isa: str) -> None:
     """Every loop that has a kernel of the level runs it; the portable operators have one kernel for all levels."""
     loops = {kernel.name: kernel.loop for kernel in bittern.kernels()}
-    at_level = {kernel.loop for kernel in bittern.kernels() if kernel.isa == isa}
+    level = INTEGER_LEVELS.get(isa, isa)  # of loops on real numbers
+    at_level = {kernel.loop for kernel in bittern.kernels() if kernel.isa == level}
     assert "gemm" in at_level
     layers = [layer for layer in bittern.load(digits_like(), isa=isa).plan.layers if layer.kernel]
     assert sum(loops[layer.kernel] in ("gemm", "winograd") for layer in layers) == 3
     for layer in layers:
         assert layer.kernel.endswith(f"__{layer.isa}")
-        assert layer.isa == (isa if loops[layer.kernel] in at_level else "scalar"), layer.kernel
+        assert layer.isa == (level if loops[layer.kernel] in at_level else "scalar"), layer.kernel
 
 
 def test_unknown_isa() -> None:
@@ -98,7 +100,7 @@ def test_unknown_isa() -> None:
 
 def test_absent_isa_is_an_error() -> None:
     cpu = bittern.cpu()
-    absent = [level for level in ("avx2", "avx512", "neon") if level not in cpu.isa_levels_usable]
+    absent = [level for level in (*ISA_LEVELS, "neon") if level not in cpu.isa_levels_usable]
     if not absent:
         pytest.skip("every known instruction set is usable here")
     for level in absent:
@@ -132,7 +134,7 @@ def test_isa_from_the_environment(isa: str, tmp_path: Path) -> None:
     digits_like().save(path)
     done = child(SHOW_PLAN, str(path), BITTERN_ISA=isa)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [isa, isa]
+    assert json.loads(done.stdout) == [INTEGER_LEVELS.get(isa, isa)] * 2
 
 
 @pytest.mark.parametrize("wrong", ["sse9", "AVX2", "avx2,avx512"])

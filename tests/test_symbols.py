@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
-LEVELS = ("scalar", "avx2", "avx512")
+from tests.conftest import INTEGER_LEVELS
+
+LEVELS = ("scalar", "avx2", "avx2vnni", "avx512", "avx512vnni")
 SHARED_KINDS = frozenset("TWVuBDRGSC")
 """Kinds of nm that another object could bind to; lower-case ones are local, U is a reference."""
 
 WIDE = re.compile(r"%[yz]mm\d+")
+BEYOND_AVX2 = re.compile(r"%zmm\d+|%k[0-7]\b|%[xy]mm(?:1[6-9]|2\d|3[01])\b")
+DOT_PRODUCTS = re.compile(r"\bvpdp[a-z]+\b")
+"""What the levels of integer instructions add, and no CPU of the level before has."""
 
 
 def tool(name: str) -> str:
@@ -79,18 +84,23 @@ def test_name_rule() -> None:
     assert belongs("_ZZN7bittern6engine4avx21fEvE1x", "avx2")
     assert not belongs("_ZN7bittern6engine6avx51212gemm_kernelsERi", "avx2")
     assert not belongs("_ZN7bittern6engine4MapsERi", "avx2")
+    assert belongs("_ZN7bittern6engine10avx512vnni16int_gemm_kernelsERi", "avx512vnni")
+    assert not belongs("_ZN7bittern6engine8avx2vnni12code_kernelsEv", "avx2")
+    assert not belongs("_ZN7bittern6engine4avx212code_kernelsEv", "avx2vnni")
     assert not belongs("_ZSt4sortIPN7bittern6engine4avx21XEEvT_S5_", "avx2")
     assert not belongs("_ZNSt6vectorIfSaIfEE9push_backEOf", "avx2")
     assert not belongs("gemm", "avx2")
     assert level_of(Path("CMakeFiles/bittern_avx512.dir/engine/gemm/tile.cpp.o")) == "avx512"
     assert level_of(Path("CMakeFiles/engine-avx2.dir/engine/gemm/tile.cpp.o")) == "avx2"
+    assert level_of(Path("CMakeFiles/bittern_avx512vnni.dir/engine/gemm/int_tile_level.cpp.o")) == "avx512vnni"
+    assert level_of(Path("CMakeFiles/bittern_avx2vnni.dir/engine/ops/code_rows_level.cpp.o")) == "avx2vnni"
     assert level_of(Path("CMakeFiles/bittern.dir/src/plan/plan.cpp.o")) is None
 
 
 def test_every_shared_symbol_of_a_level_is_in_its_namespace(build_dir: Path) -> None:
     levels = {path: level_of(path) for path in objects(build_dir)}
     seen = {level for level in levels.values() if level is not None}
-    assert {"avx2", "avx512"} <= seen or seen == {"scalar"}, f"found object files of the levels {sorted(seen)} alone"
+    assert seen in (set(LEVELS), {"scalar"}), f"found object files of the levels {sorted(seen)} alone"
     problems, functions = [], 0
     for path, level in levels.items():
         if level is not None:
@@ -121,16 +131,19 @@ def test_baseline_code_uses_no_wide_registers(build_dir: Path) -> None:
 def test_wide_objects_are_really_wide(build_dir: Path) -> None:
     """The levels were compiled with their flags: their tiles use the registers they are named for."""
     objdump = tool("objdump")
-    found = {"avx2": 0, "avx512": 0}
+    found, products = dict.fromkeys(LEVELS[1:], 0), dict.fromkeys(LEVELS[1:], 0)
     for path in objects(build_dir):
         level = level_of(path)
         if level in found:
             command = [objdump, "-d", "--no-show-raw-insn", str(build_dir / path)]
             code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            found[level] += code.count("%ymm" if level == "avx2" else "%zmm")
+            assert level.startswith("avx512") or not BEYOND_AVX2.search(code), f"{path} uses registers of AVX-512"
+            found[level] += code.count("%zmm" if level.startswith("avx512") else "%ymm")
+            products[level] += len(DOT_PRODUCTS.findall(code))
     if not any(level_of(path) in found for path in objects(build_dir)):
         pytest.skip("a build without x86 levels")
     assert all(count > 100 for count in found.values()), found
+    assert all(count > 100 if level in INTEGER_LEVELS else count == 0 for level, count in products.items()), products
 
 
 def test_extension_exports_only_what_it_promises() -> None:

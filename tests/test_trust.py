@@ -20,6 +20,8 @@ from bittern.operators import OPERATORS
 from tests import hostile_costs, operator_samples
 from tests.builders import NodeSpec, digits_like, floats, network, output
 from tests.compare import assert_same_bits
+from tests.quantized_graphs import Wiring, small_network
+from tests.quantized_random import random_case
 
 Tool = Callable[[str], Path]
 
@@ -58,12 +60,16 @@ def tool(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Tool:
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A file of a small network for every operator, odd sizes all over."""
+    """A file of a small network for every operator, odd sizes all over; graphs of quantised layers."""
     folder = tmp_path_factory.mktemp("networks")
     paths = []
     for name, net in operator_samples.networks():
         paths.append(folder / f"{name}.bittern")
         net.save(paths[-1])
+    for seed in range(20):
+        maker, net = random_case(seed)
+        paths.append(folder / f"quantised.{seed}.bittern")
+        maker.network([info.name for info in net.outputs]).save(paths[-1])
     return paths
 
 
@@ -75,7 +81,7 @@ def call(*command: object, timeout: float = 300) -> subprocess.CompletedProcess[
 
 
 def test_every_operator_has_a_sample(networks: list[Path]) -> None:
-    covered = {path.name.split(".")[0] for path in networks}
+    covered = {path.name.split(".")[0] for path in networks} - {"quantised"}
     missing = sorted(set(OPERATORS) - covered)
     assert not missing, f"add to SAMPLES in tests/operator_samples.py: {missing}"
 
@@ -116,8 +122,9 @@ def test_memory_limit_holds(encoded: bool, tool: Tool, rng: np.random.Generator,
     assert ends[0] == "refused" and ends[-1] == "ok" and ends == sorted(ends, reverse=True)
 
 
+@pytest.mark.parametrize("quantised", [False, True], ids=["real", "codes"])
 @pytest.mark.parametrize(("cpu", "level"), [("Nehalem", "scalar"), ("Haswell", "avx2")])
-def test_old_cpu(cpu: str, level: str, tool: Tool, tmp_path: Path) -> None:
+def test_old_cpu(cpu: str, level: str, quantised: bool, tool: Tool, tmp_path: Path) -> None:
     """On an emulated CPU that stops at any wider instruction, the best level it has gives the bits of this machine."""
     emulator = shutil.which("qemu-x86_64")
     if emulator is None or "avx2" not in bittern.cpu().isa_levels_built:
@@ -126,8 +133,12 @@ def test_old_cpu(cpu: str, level: str, tool: Tool, tmp_path: Path) -> None:
         pytest.skip(f"this CPU has no {level} to compare with")
     program = tool("run_model")
     paths = {name: tmp_path / name for name in ("net.bittern", "x.f32", "native.f32", "emulated.f32")}
-    digits_like().save(paths["net.bittern"])
-    paths["x.f32"].write_bytes(np.linspace(-1, 1, 3 * 64, dtype="<f4").tobytes())
+    net, pixels = digits_like(), 64
+    if quantised:
+        wiring = Wiring(np.random.default_rng(1))
+        net, pixels = wiring.network(small_network(wiring), "N"), wiring.inputs["image"][0].size
+    net.save(paths["net.bittern"])
+    paths["x.f32"].write_bytes(np.linspace(-1, 1, 3 * pixels, dtype="<f4").tobytes())
     emulate = [
         emulator,
         "-cpu",

@@ -48,6 +48,7 @@ struct CodeMaxRow {
   std::int64_t kernel = 0, stride = 0, pad = 0, dilation = 0;  // horizontally
   std::uint8_t* y = nullptr;
   std::int64_t count = 0;
+  std::uint8_t lowest = 0;              // of a window without elements
 };
 
 // Mean of one window of rows x columns pixels, 16 channels: code = round(clamp(float(sum - taps * x_zero) * scale)) + zero.

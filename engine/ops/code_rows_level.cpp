@@ -277,15 +277,16 @@ void max_row(const CodeMaxRow& given) {
   for (std::int64_t p = 0; p < row.count;) {
     const std::int64_t start = p * row.stride - row.pad;
     const unsigned char* x = row.x + start * 16;
-    if (start >= 0 && row.stride == 1 && p + lane_pixels <= row.count && start + lane_pixels - 1 + reach < row.width) {
+    const bool whole = start >= 0 && row.rows > 0;
+    if (whole && row.stride == 1 && p + lane_pixels <= row.count && start + lane_pixels - 1 + reach < row.width) {
       max_inside<pixels>(row, x, row.y + p * 16);
       p += lane_pixels;
       continue;
     }
-    if (start >= 0 && start + reach < row.width) {
+    if (whole && start + reach < row.width) {
       max_inside<one_pixel>(row, x, row.y + p * 16);
     } else {
-      one_pixel best = {};
+      one_pixel best = {pixel{} + row.lowest};
       for (std::int64_t k = 0; k < row.kernel; ++k) {
         const std::int64_t column = start + k * row.dilation;
         if (column < 0 || column >= row.width) continue;

@@ -129,8 +129,8 @@ void CodeDepthwise::run(const std::uint8_t* in, const std::int32_t* packed, cons
   });
 }
 
-void code_max_pool(const CodeKernels& kernels, const PoolShape& s, const Map& in, const std::uint8_t* source, const Map& out, std::uint8_t* target,
-                   Team& team) {
+void code_max_pool(const CodeKernels& kernels, const PoolShape& s, std::uint8_t lowest, const Map& in, const std::uint8_t* source, const Map& out,
+                   std::uint8_t* target, Team& team) {
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
     const std::int64_t start = y * s.stride_h - s.pad_top;
     std::int64_t first = 0, last = 0;
@@ -146,16 +146,22 @@ void code_max_pool(const CodeKernels& kernels, const PoolShape& s, const Map& in
     row.dilation = s.dilation_w;
     row.y = target + at(out, n, b, y);
     row.count = out.w;
+    row.lowest = lowest;
     kernels.max(row);
   });
 }
 
 void code_average_pool(const CodeKernels& kernels, const PoolShape& s, const Quantiser& from, const Map& in, const std::uint8_t* source,
                        const Quantiser& to, const Map& out, std::uint8_t* target, Team& team) {
+  // Taps inside the input and its declared padding: those beyond, which ceil_mode can reach, never count.
+  const auto padded = [](std::int64_t start, std::int64_t kernel, std::int64_t dilation, std::int64_t size) {
+    return std::min(kernel, (size - 1 - start) / dilation + 1);
+  };
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
     const std::int64_t top = y * s.stride_h - s.pad_top;
     std::int64_t first_row = 0, last_row = 0;
     inside(top, s.kh, s.dilation_h, in.h, first_row, last_row);
+    const std::int64_t rows = padded(top, s.kh, s.dilation_h, in.h + s.pad_bottom);
     std::int64_t counted = -1;
     float scale = 0;
     for (std::int64_t p = 0; p < out.w; ++p) {
@@ -170,9 +176,11 @@ void code_average_pool(const CodeKernels& kernels, const PoolShape& s, const Qua
       window.column_step = s.dilation_w * 16;
       const std::int64_t taps = window.rows * window.columns;
       window.offset = static_cast<std::int32_t>(-taps * from.zero);
-      if (taps != counted) {
-        counted = taps;
-        scale = from.scale / (static_cast<float>(s.include_pad ? s.kh * s.kw : taps) * to.scale);
+      // Divided once for neighbours that count the same.
+      const std::int64_t count = s.include_pad ? rows * padded(left, s.kw, s.dilation_w, in.w + s.pad_right) : taps;
+      if (count != counted) {
+        counted = count;
+        scale = from.scale / (static_cast<float>(count) * to.scale);
       }
       window.scale = scale;
       window.lo = to.lowest();
@@ -199,14 +207,21 @@ void code_add(const CodeKernels& kernels, const Quantiser& a_from, const Map& a_
     row.lo = lo;
     row.hi = hi;
     row.zero = to.zero;
-    kernels.add(row);
+    if (a_map.block == y_map.block && b_map.block == y_map.block) return kernels.add(row);
+    // A few channels in a block of 4 here, in one of 16 there.
+    row.count = y_map.lanes(block);
+    for (std::int64_t p = 0; p < y_map.w; ++p, row.a += a_map.block, row.b += b_map.block, row.y += y_map.block) kernels.add(row);
   });
 }
 
 void code_table(const CodeKernels& kernels, const std::uint8_t* table, const Map& in, const std::uint8_t* source, const Map& out, std::uint8_t* target,
                 Team& team) {
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
-    kernels.table({source + at(in, n, b, y), table, target + at(out, n, b, y), out.w * out.block});
+    const std::uint8_t* x = source + at(in, n, b, y);
+    std::uint8_t* to = target + at(out, n, b, y);
+    if (in.block == out.block) return kernels.table({x, table, to, out.w * out.block});
+    // A few channels in a block of 4 on one side, in one of 16 on the other.
+    for (std::int64_t p = 0; p < out.w; ++p) kernels.table({x + p * in.block, table, to + p * out.block, in.lanes(b)});
   });
 }
 

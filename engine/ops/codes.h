@@ -40,7 +40,8 @@ class CodeDepthwise {
   std::vector<std::int64_t> taps_;
 };
 
-void code_max_pool(const CodeKernels& kernels, const PoolShape& shape, const Map& in, const std::uint8_t* source, const Map& out,
+// `lowest` is the code of a window without elements.
+void code_max_pool(const CodeKernels& kernels, const PoolShape& shape, std::uint8_t lowest, const Map& in, const std::uint8_t* source, const Map& out,
                    std::uint8_t* target, Team& team);
 void code_average_pool(const CodeKernels& kernels, const PoolShape& shape, const Quantiser& from, const Map& in, const std::uint8_t* source,
                        const Quantiser& to, const Map& out, std::uint8_t* target, Team& team);

@@ -262,7 +262,7 @@ void Builder::separate(const std::string& value) {
 }
 
 bool Builder::view_codes(const std::string& value, const std::string& of) {
-  if (!has_codes(of)) return false;
+  if (!has_codes(of) || in_place_.count(of) != 0) return false;  // images of a part stand apart
   const Shape &from = shape(of), &to = shape(value);
   const bool pixels = from.size() == 4 && from[2] * from[3] == 1 && from[1] > 4;
   if (!(pixels && to.size() == 2 && to[0] == from[0] && !values_[of].codes->map.has_halo())) return false;

@@ -116,7 +116,7 @@ void finish_epilogue(const Item& item, engine::IntStore& store) {
   store.residual_scale = form.residual.scale / to.scale;
   store.residual_zero = static_cast<float>(form.residual.zero);
   // A quantiser rises: what is clamped before it may be clamped behind it.
-  const auto bound = [&](float value) { return static_cast<float>(std::nearbyint(std::min(std::max(value / to.scale, to.lowest()), to.highest()))); };
+  const auto bound = [&](float value) { return static_cast<float>(std::nearbyint(std::min(std::max(to.lowest(), value / to.scale), to.highest()))); };
   store.lo = bound(item.lo);
   store.hi = bound(item.hi);
   store.zero = to.zero;
@@ -232,7 +232,7 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
   info.macs = s.macs();
   const auto& list = *builder.source().preferred;
   const bool force_gemm = std::any_of(list.begin(), list.end(), [](const std::string& name) { return name.rfind("gemm_u8", 0) == 0; });
-  if (s.groups == s.c && s.oc == s.c && in.map.block == 16 && out.map.block == 16 && !force_gemm) {
+  if (s.groups == s.c && s.oc == s.c && in.map.block == 16 && out.map.block == 16 && (item.residual.empty() || residual.map.block == 16) && !force_gemm) {
     const engine::CodeKernels& kernels = builder.code_kernels();
     const CodeDepthwise layer(kernels, s, in.map, out.map, residual.map);
     info.kernel = engine::code_kernel_name("depthwise_u8", kernels.isa);

@@ -47,7 +47,7 @@ void lower_pool(Builder& builder, const Item& item) {
     if (average) {
       engine::code_average_pool(*k, s, from, in.map, source, to, out.map, target, *run.team);
     } else {
-      engine::code_max_pool(*k, s, in.map, source, out.map, target, *run.team);
+      engine::code_max_pool(*k, s, static_cast<std::uint8_t>(to.lo), in.map, source, out.map, target, *run.team);
     }
   }, {in.place, out.place});
 }
@@ -58,7 +58,7 @@ void lower_add(Builder& builder, const Item& item) {
   builder.layer(item);
   const Storage out = builder.make_codes(item.output, to.zero);
   say(builder, "add_u8", "codes are added as real numbers, in registers", between(a, out));
-  const auto bound = [&](float value) { return static_cast<float>(std::nearbyint(std::min(std::max(value / to.scale, to.lowest()), to.highest()))); };
+  const auto bound = [&](float value) { return static_cast<float>(std::nearbyint(std::min(std::max(to.lowest(), value / to.scale), to.highest()))); };
   const float lo = bound(item.lo), hi = bound(item.hi);
   builder.emit([=, k = &builder.code_kernels()](const RunContext& run) {
     engine::code_add(*k, a_from, a.map, run.read<std::uint8_t>(a.place), b_from, b.map, run.read<std::uint8_t>(b.place), to, lo, hi, out.map,
@@ -81,7 +81,8 @@ std::vector<std::byte> requantise_table(const Quantiser& from, const Quantiser& 
   std::vector<std::byte> table(256);
   const float ratio = from.scale / to.scale;
   for (int code = 0; code < 256; ++code) {
-    const float y = std::min(std::max(static_cast<float>(code - from.zero) * ratio, to.lowest()), to.highest());
+    // In this order what is no number, as zero times infinity, becomes the lowest code.
+    const float y = std::min(std::max(to.lowest(), static_cast<float>(code - from.zero) * ratio), to.highest());
     table[static_cast<std::size_t>(code)] = static_cast<std::byte>(static_cast<std::int32_t>(std::nearbyint(y)) + to.zero);
   }
   return table;

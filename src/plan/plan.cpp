@@ -29,9 +29,10 @@ void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set
     if (axis != 1 && axis != -3) continue;
     // All or nothing: a concatenation that is planar in part would be converted as a whole.
     std::int64_t channel = 0;
-    // Codes of another quantiser have to be mapped on the way.
+    // Codes of another quantiser have to be mapped on the way, codes beyond the result's saturated.
     if (item.codes && std::any_of(item.codes->inputs.begin(), item.codes->inputs.end(), [&](const engine::Quantiser& q) {
-          return q.scale != item.codes->output->scale || q.zero != item.codes->output->zero;
+          const engine::Quantiser& to = *item.codes->output;
+          return q.scale != to.scale || q.zero != to.zero || q.lo < to.lo || q.hi > to.hi;
         })) {
       continue;
     }

@@ -376,11 +376,11 @@ class CodeUser {
     dead_[i] = true;
   }
 
-  // The output's quantiser with the bounds of a clamp, which becomes an inner one.
+  // The output's quantiser with the bounds of a clamp, which becomes an inner one. A bound that is no number is the lowest.
   static Quantiser bounded(const Item& item) {
     Quantiser q = *item.codes->output;
     const auto code = [&](float bound) {
-      return static_cast<std::int32_t>(std::nearbyint(std::min(std::max(bound / q.scale, q.lowest()), q.highest()))) + q.zero;
+      return static_cast<std::int32_t>(std::nearbyint(std::min(std::max(q.lowest(), bound / q.scale), q.highest()))) + q.zero;
     };
     if (item.clamped) {
       const std::int32_t lo = code(item.lo), hi = code(item.hi);

@@ -1,14 +1,17 @@
 """What a kernel case is, and the cases of every loop."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import bittern
 import numpy as np
+from bittern.encodings import Encoding
 
 from tests.builders import NodeSpec, floats, network, small_integers
 from tests.conftest import seed_of
+from tests.quantized_graphs import Wiring, code_network
+from tests.reference import codes, load_file, run
 from tests.reference.arrays import Array
 
 RANDOM_CASES = 40
@@ -34,6 +37,11 @@ class Case:
         shapes = {name: value.shape for name, value in self.inputs.items()}
         return network(shapes, self.constants, self.nodes, ["y"])
 
+    def expected(self, file: bytes) -> tuple[Array, Array | float]:
+        """The output by the reference, and the largest allowed error."""
+        found = run(load_file(file), self.inputs)["y"]
+        return found, self.bound({**self.constants, **self.inputs}, found)
+
 
 def exact(values: Mapping[str, Array], expected: Array) -> float:
     """No error allowed."""
@@ -58,3 +66,23 @@ def activation(kind: str, source: str, target: str) -> tuple[NodeSpec, dict[str,
         limits: dict[str, Any] = {"low": np.array(-3, np.float32), "high": np.array(5, np.float32)}
         return ("Clip", [source, "low", "high"], target, {}), limits
     return ("Relu", [source], target, {}), {}
+
+
+@dataclass(frozen=True)
+class CodeCase(Case):
+    """A network of quantised layers: constants may be encoding trees, inputs have their arrays' types."""
+
+    trees: Mapping[str, Encoding] = field(default_factory=dict)
+
+    def network(self) -> bittern.Network:
+        """The network, whose only output is called y."""
+        return code_network(self.inputs, {**self.constants, **self.trees}, self.nodes, ["y"])
+
+    def expected(self, file: bytes) -> tuple[Array, float]:
+        """In whole numbers, and no error allowed."""
+        return codes.run(file, self.inputs)["y"], 0.0
+
+
+def code_case(wiring: Wiring, name: str, threads: int = 1) -> CodeCase:
+    """A finished network of quantised layers; its last node must give y."""
+    return CodeCase(name, wiring.inputs, wiring.constants, tuple(wiring.nodes), exact, threads, wiring.trees)

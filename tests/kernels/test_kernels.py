@@ -5,14 +5,16 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 import bittern
+import numpy as np
 import pytest
 
-from tests.builders import reference
 from tests.compare import differences
-from tests.kernels import convolution, glue
-from tests.kernels.cases import Case
-from tests.reference import run
+from tests.conftest import INTEGER_LEVELS
+from tests.kernels import codes, convolution, glue
+from tests.kernels.cases import Case, CodeCase
+from tests.reference import load_file, run
 from tests.reference.arrays import Array
+from tests.reference.codes import FUNCTIONS
 
 Generator = Callable[[str], Iterator[Case]]
 
@@ -48,6 +50,7 @@ GENERATORS: dict[str, Generator] = {
     "channel_shuffle": glue.shuffle_cases,
     "reorder": glue.move_cases,
     "strided_copy": glue.move_cases,
+    **codes.GENERATORS,
 }
 """Which cases exercise which loop (Kernel.loop)."""
 
@@ -57,11 +60,8 @@ def prepared(loop: str) -> list[tuple[Case, bytes, Array, Array | float]]:
     """A loop's cases with file, expected output and bound: computed once for all its kernels."""
     result = []
     for case in GENERATORS[loop](loop):
-        net = case.network()
-        network = reference(net)
-        expected = run(network, case.inputs)["y"]
-        bound = case.bound({**case.constants, **case.inputs}, expected)
-        result.append((case, net.to_bytes(), expected, bound))
+        file = case.network().to_bytes()
+        result.append((case, file, *case.expected(file)))
     return result
 
 
@@ -107,9 +107,11 @@ def test_names_are_unique_and_follow_the_scheme() -> None:
 
 
 def test_every_usable_level_has_a_gemm_kernel() -> None:
-    """No level without the main loop."""
-    levels = {kernel.isa for kernel in kernels() if kernel.loop == "gemm"}
-    assert set(bittern.cpu().isa_levels_usable) <= levels
+    """No level without the main loop on codes; those with more than integer instructions have one on real numbers."""
+    levels = {loop: {kernel.isa for kernel in kernels() if kernel.loop == loop} for loop in ("gemm", "gemm_u8")}
+    built = set(bittern.cpu().isa_levels_built)
+    assert levels["gemm_u8"] == built
+    assert levels["gemm"] == built - set(INTEGER_LEVELS)
 
 
 def test_unknown_kernel_name_is_an_error() -> None:
@@ -117,3 +119,25 @@ def test_unknown_kernel_name_is_an_error() -> None:
     _, file, _, _ = prepared("softmax")[0]
     with pytest.raises(bittern.InputError, match="no_such_kernel"):
         bittern.load(file, kernels=["no_such_kernel"])
+
+
+@pytest.mark.parametrize("loop", codes.GENERATORS)
+def test_whole_numbers_mean_real_ones(loop: str) -> None:
+    """What is expected of loops on codes is at most a code away from what the operators say of real numbers."""
+    compared = 0
+    for case, file, expected, _ in prepared(loop)[::4]:
+        assert isinstance(case, CodeCase)
+        network = load_file(file)
+        if any(node.op in FUNCTIONS for node in network.nodes):
+            continue  # tests/reference has no such operator
+        real = run(network, case.inputs)["y"]
+        compared += 1
+        if real.dtype == np.float32:
+            largest = float(np.abs(real[np.isfinite(real)]).max(initial=0.0))
+            problem = differences(expected, real, 1e-5 * largest)
+        else:
+            # A sum's first part may be a code off before it is scaled and rounded again.
+            steps = 1 if "residual" not in case.inputs else 3
+            problem = differences(expected.astype(np.int64), real.astype(np.int64), steps)
+        assert problem is None, f"{case.name}: {problem}"
+    assert compared > 5

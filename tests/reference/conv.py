@@ -10,7 +10,11 @@ def conv(inputs: list[Array | None], attributes: Attributes) -> Array:
     """2-D convolution of N,C,H,W with O,C/group,kh,kw."""
     x, w = inputs[0], inputs[1]
     assert x is not None and w is not None
-    bias = inputs[2] if len(inputs) > 2 else None
+    return narrow(sums(x, w, inputs[2] if len(inputs) > 2 else None, attributes))
+
+
+def sums(x: Array, w: Array, bias: Array | None, attributes: Attributes) -> Array:
+    """The same in float64: exact where all numbers are whole and no sum reaches 2**53."""
     groups = attributes.get("group", 1)
     batch, channels, height, width = x.shape
     filters, per_group, kernel_h, kernel_w = w.shape
@@ -22,7 +26,7 @@ def conv(inputs: list[Array | None], attributes: Attributes) -> Array:
     padded[:, :, rows.begin : rows.begin + height, columns.begin : columns.begin + width] = wide(x)
     result = np.zeros((batch, filters, rows.out, columns.out))
     if result.size == 0:
-        return narrow(result)
+        return result
     weights = wide(w)
     share = filters // groups
     for group in range(groups):
@@ -41,4 +45,4 @@ def conv(inputs: list[Array | None], attributes: Attributes) -> Array:
                 result[:, target] += product.transpose(1, 0, 2, 3)
     if bias is not None:
         result += wide(bias).reshape(1, filters, 1, 1)
-    return narrow(result)
+    return result
