@@ -496,6 +496,5 @@ def test_the_published_squeezenet_file_needs_no_options(run: Run, shared_data: P
     sample = np.load(shared_data / "imagenet_sample" / "images.npz")
     path = tmp_path / "photo.png"
     image.fromarray(sample["images"][0]).save(path)
-    document = parsed(run("run", model, "--input", path, "--json"))
-    top = [item["index"] for item in document["results"][0]["outputs"][0]["top"][0]]
-    assert int(sample["labels"][0]) in top
+    result = parsed(run("run", model, "--input", path, "--json"))["results"][0]
+    assert int(sample["labels"][0]) in [item["index"] for item in result["outputs"][0]["top"][0]]

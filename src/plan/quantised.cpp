@@ -332,12 +332,16 @@ class CodeUser {
     };
     const bool narrow = weights.least >= -128 && weights.greatest <= 127;
     if (narrow && fits()) return true;
-    if (weights.least < -32768 || weights.greatest > 32767) return false;
-    const auto values = constants_.integer_values(name);
-    if (values.empty()) return false;
-    const auto [least, greatest] = std::minmax_element(values.begin(), values.end());
-    weights.least = *least;
-    weights.greatest = *greatest;
+    const auto narrow_to = [&](const auto& values) {
+      const auto [least, greatest] = std::minmax_element(values.begin(), values.end());
+      weights.least = least == values.end() ? 0 : *least;
+      weights.greatest = least == values.end() ? 0 : *greatest;
+    };
+    if (weights.least < -32768 || weights.greatest > 32767) {
+      narrow_to(constants_.wide_integer_values(name));
+    } else {
+      narrow_to(constants_.integer_values(name));
+    }
     return fits();
   }
 
