@@ -93,6 +93,7 @@ struct CodeKernels {
   Isa isa;
   void (*depthwise_bytes)(const CodeDepthwiseRow&);
   void (*depthwise_floats)(const CodeDepthwiseRow&);
+  void (*depthwise_sums)(const CodeDepthwiseRow&);
   void (*depthwise_lines)(const CodeDepthwiseLines&);  // null where it is no faster
   void (*max)(const CodeMaxRow&);
   void (*mean)(const CodeMean&);

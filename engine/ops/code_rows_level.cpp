@@ -360,8 +360,8 @@ void table(const CodeTableRow& row) {
   for (std::int64_t i = 0; i < row.count; ++i) row.y[i] = row.table[row.x[i]];
 }
 
-constexpr CodeKernels kernels{Isa::BITTERN_LEVEL, &depthwise<IntOut::bytes>, &depthwise<IntOut::floats>, lines_kernel, &max_row, &mean, &add_codes,
-                              &quantise, &dequantise, &table};
+constexpr CodeKernels kernels{Isa::BITTERN_LEVEL, &depthwise<IntOut::bytes>, &depthwise<IntOut::floats>, &depthwise<IntOut::sums>, lines_kernel,
+                              &max_row, &mean, &add_codes, &quantise, &dequantise, &table};
 
 }  // namespace
 

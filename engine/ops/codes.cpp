@@ -105,7 +105,7 @@ void CodeDepthwise::run_lines(const std::uint8_t* in, const std::int32_t* packed
 void CodeDepthwise::run(const std::uint8_t* in, const std::int32_t* packed, const IntEpilogue& epilogue, IntOut type, void* out, Team& team) const {
   const ConvShape& s = shape_;
   const bool square = s.kh == s.kw && (s.kh == 3 || s.kh == 5) && s.stride_h == s.stride_w && (s.stride_h == 1 || s.stride_h == 2);
-  if (kernels_->depthwise_lines != nullptr && square && s.dilation_h == 1 && s.dilation_w == 1 && packed[packed_elements() - 1] != 0) {
+  if (type != IntOut::sums && kernels_->depthwise_lines != nullptr && square && s.dilation_h == 1 && s.dilation_w == 1 && packed[packed_elements() - 1] != 0) {
     run_lines(in, packed, epilogue, type, out, team);
     return;
   }
@@ -125,7 +125,7 @@ void CodeDepthwise::run(const std::uint8_t* in, const std::int32_t* packed, cons
     row.y = static_cast<std::byte*>(out) + at(out_, n, b, y) * element;
     row.step = s.stride_w * 16;
     row.count = s.ow;
-    (type == IntOut::bytes ? kernels_->depthwise_bytes : kernels_->depthwise_floats)(row);
+    (type == IntOut::bytes ? kernels_->depthwise_bytes : type == IntOut::floats ? kernels_->depthwise_floats : kernels_->depthwise_sums)(row);
   });
 }
 

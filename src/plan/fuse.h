@@ -26,6 +26,7 @@ struct CodesForm {
   std::optional<engine::Quantiser> output;       // none: it gives real numbers
   std::optional<engine::Quantiser> inner;        // of the layer's own result, before the residual or another quantiser
   engine::Quantiser residual;
+  bool fixed_point = false;                      // codes come by TensorFlow Lite's arithmetic (ops/fixed_point.h)
   std::optional<format::IntegerForm> weights;    // of a layer
   bool two_terms = false;                        // some of them leave 8 bits
   std::shared_ptr<const std::vector<std::int32_t>> bias;     // in units of the sums, or null

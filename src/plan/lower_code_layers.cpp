@@ -5,6 +5,7 @@
 #include "gemm/few_bits.h"
 #include "gemm/int_conv.h"
 #include "ops/codes.h"
+#include "ops/fixed_point.h"
 #include "plan/layer_parts.h"
 #include "registry.h"
 
@@ -225,6 +226,47 @@ void lower_few_bits(Builder& builder, const Item& item, const IntConv& layer, in
   emit_layer<std::int8_t>(builder, item, layer, expanded, packed.epilogue, in, out, residual);
 }
 
+// TensorFlow Lite's arithmetic: the exact sums first, then codes of them.
+struct FixedPoint {
+  Storage sums;
+  std::vector<engine::FixedScale> scales;  // one per channel
+  std::int32_t zero = 0, lo = 0, hi = 255;
+};
+
+FixedPoint fixed_point_of(Builder& builder, const Item& item, const Map& out) {
+  const CodesForm& form = *item.codes;
+  const Quantiser& to = *form.output;
+  FixedPoint fixed;
+  fixed.sums.map = engine::make_map(out.n, out.c, out.h, out.w, out.block);
+  fixed.sums.place = builder.scratch(fixed.sums.map.elements() + 16);
+  const std::vector<float>& w_scale = form.weights->scale;
+  for (std::int64_t c = 0; c < out.blocks() * out.block; ++c) {
+    const float w = w_scale[w_scale.size() == 1 ? 0 : static_cast<std::size_t>(std::min(c, out.c - 1))];
+    // Fully connected layers of one scale multiply it in float32 there.
+    const double product = item.op != "Conv" && w_scale.size() == 1 ? static_cast<double>(form.inputs[0].scale * w)
+                                                                      : static_cast<double>(form.inputs[0].scale) * static_cast<double>(w);
+    fixed.scales.push_back(engine::fixed_scale(product / static_cast<double>(to.scale)));
+  }
+  engine::IntStore bounds;
+  finish_epilogue(item, bounds);
+  fixed.zero = to.zero;
+  fixed.lo = static_cast<std::int32_t>(bounds.lo) + to.zero;
+  fixed.hi = static_cast<std::int32_t>(bounds.hi) + to.zero;
+  builder.current().reason += "; TensorFlow Lite's rounding";
+  return fixed;
+}
+
+// A layer that stores its sums, and the step that makes codes of them.
+template <class Weight, class Layer>
+void emit_fixed_point(Builder& builder, const Layer& layer, const Place& weights, const IntEpilogue& epilogue, const Storage& in, const FixedPoint& fixed,
+                      const Storage& out) {
+  builder.emit([=](const RunContext& run) {
+    layer.run(run.read<std::uint8_t>(in.place), run.read<Weight>(weights), epilogue, IntOut::sums, run.write<std::byte>(fixed.sums.place), *run.team);
+    engine::fixed_requantise(fixed.scales.data(), fixed.zero, fixed.lo, fixed.hi, fixed.sums.map, run.read<std::int32_t>(fixed.sums.place), out.map,
+                             run.write<std::uint8_t>(out.place), *run.team);
+  }, {in.place, out.place, weights, fixed.sums.place});
+}
+
 void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const Storage& in, const Storage& out, const Storage& residual) {
   const CodesForm& form = *item.codes;
   LayerInfo& info = builder.current();
@@ -241,16 +283,31 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
     const Packed packed = pack_layer(builder, item, "code depthwise", layer.packed_elements() * 4, layer.padded_channels(),
                                      [&](const engine::IntWeights& w, std::byte* target) { layer.pack(w.values, reinterpret_cast<std::int32_t*>(target)); });
     info.packed_bytes = packed.bytes;
+    if (form.fixed_point) {
+      const FixedPoint fixed = fixed_point_of(builder, item, out.map);
+      emit_fixed_point<std::int32_t>(builder, CodeDepthwise(kernels, s, in.map, fixed.sums.map, Map{}), constant_place(packed.weights), packed.epilogue, in,
+                                     fixed, out);
+      return;
+    }
     emit_layer<std::int32_t>(builder, item, layer, constant_place(packed.weights), packed.epilogue, in, out, residual);
     return;
   }
-  if (item.op != "Conv" && s.w == 1 && !force_gemm && !form.two_terms) return lower_gemv(builder, item, s.c, s.oc, in, out);
+  if (item.op != "Conv" && s.w == 1 && !force_gemm && !form.two_terms && !form.fixed_point) return lower_gemv(builder, item, s.c, s.oc, in, out);
   const int terms = form.two_terms ? 2 : 1;
   const Choice choice = choose(builder, s, in.map.block, terms);
   const IntConv layer(*choice.kernel, s, in.map, out.map, residual.map, terms);
   info.kernel = choice.kernel->name;
   info.isa = engine::name_of(choice.kernel->isa);
   info.reason = choice.reason + (form.two_terms ? "; weights beyond 8 bits are sums of two" : "");
+  if (form.fixed_point) {
+    const FixedPoint fixed = fixed_point_of(builder, item, out.map);
+    const IntConv summing(*choice.kernel, s, in.map, fixed.sums.map, Map{}, terms);
+    const Packed packed = pack_layer(builder, item, info.kernel + " block " + std::to_string(in.map.block), summing.packed_bytes(), summing.padded_channels(),
+                                     [&](const engine::IntWeights& w, std::byte* target) { summing.pack(w, reinterpret_cast<std::int8_t*>(target)); });
+    info.packed_bytes = packed.bytes;
+    emit_fixed_point<std::int8_t>(builder, summing, constant_place(packed.weights), packed.epilogue, in, fixed, out);
+    return;
+  }
   const int bits = terms == 2 ? 8 : engine::code_bits(form.weights->alphabet);
   if (bits < 8) return lower_few_bits(builder, item, layer, bits, in, out, residual);
   const Packed packed = pack_layer(builder, item, info.kernel + " block " + std::to_string(in.map.block), layer.packed_bytes(), layer.padded_channels(),

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "ops/codes.h"
+#include "ops/fixed_point.h"
 #include "plan/builder.h"
 #include "registry.h"
 
@@ -41,6 +42,15 @@ void lower_pool(Builder& builder, const Item& item) {
   builder.layer(item);
   const Storage out = builder.make_codes(item.output, to.zero);
   say(builder, average ? "avgpool_u8" : "maxpool_u8", average ? "exact sums of codes" : "the greatest code is the greatest number", between(in, out));
+  const bool dilated = s.dilation_h != 1 || s.dilation_w != 1;
+  if (average && item.codes->fixed_point && from.scale == to.scale && from.zero == to.zero && !dilated && !s.include_pad) {
+    say(builder, "avgpool_u8", "exact means of codes; TensorFlow Lite's rounding", between(in, out));
+    const std::uint8_t flip = builder.type(item.output).dtype == DType::i8 ? 128 : 0;
+    builder.emit([=](const RunContext& run) {
+      engine::fixed_average_pool(s, flip, in.map, run.read<std::uint8_t>(in.place), out.map, run.write<std::uint8_t>(out.place), *run.team);
+    }, {in.place, out.place});
+    return;
+  }
   builder.emit([=, k = &builder.code_kernels()](const RunContext& run) {
     const auto* source = run.read<std::uint8_t>(in.place);
     auto* target = run.write<std::uint8_t>(out.place);
@@ -60,6 +70,17 @@ void lower_add(Builder& builder, const Item& item) {
   say(builder, "add_u8", "codes are added as real numbers, in registers", between(a, out));
   const auto bound = [&](float value) { return static_cast<float>(std::nearbyint(std::min(std::max(to.lowest(), value / to.scale), to.highest()))); };
   const float lo = bound(item.lo), hi = bound(item.hi);
+  if (item.codes->fixed_point) {
+    say(builder, "add_u8", "codes are added on a finer scale; TensorFlow Lite's rounding", between(a, out));
+    engine::FixedAdd how = engine::fixed_add_of(a_from, b_from, to);
+    how.lo = static_cast<std::int32_t>(lo) + to.zero;
+    how.hi = static_cast<std::int32_t>(hi) + to.zero;
+    builder.emit([=](const RunContext& run) {
+      engine::fixed_add(how, a.map, run.read<std::uint8_t>(a.place), b.map, run.read<std::uint8_t>(b.place), out.map, run.write<std::uint8_t>(out.place),
+                        *run.team);
+    }, {a.place, b.place, out.place});
+    return;
+  }
   builder.emit([=, k = &builder.code_kernels()](const RunContext& run) {
     engine::code_add(*k, a_from, a.map, run.read<std::uint8_t>(a.place), b_from, b.map, run.read<std::uint8_t>(b.place), to, lo, hi, out.map,
                      run.write<std::uint8_t>(out.place), *run.team);

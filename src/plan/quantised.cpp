@@ -151,10 +151,13 @@ class CodeUser {
   // The item now gives the codes that QuantizeLinear `q` gave.
   void take_over(std::size_t i, std::size_t q, CodesForm& form) {
     form.output = coded_.at(q);
+    form.fixed_point = is_fixed_point(q);
     items_[i].fused.push_back(items_[q].name);
     items_[i].output = items_[q].output;
     dead_[q] = true;
   }
+
+  bool is_fixed_point(std::size_t q) const { return graph::string_attribute(*items_[q].node, "requantize", "") == "tflite"; }
 
   void convert(std::size_t i) {
     Item& item = items_[i];
@@ -279,9 +282,13 @@ class CodeUser {
     if (biased && !bias_fits(item, channels)) return;
     auto weights = constants_.integer_form(item.inputs[1]);
     if (!weights || (weights->axis >= 0 && weights->axis != channel_axis)) return;
+    const std::ptrdiff_t q = sole_quantiser(item.output);
+    const bool fixed = q >= 0 && is_fixed_point(static_cast<std::size_t>(q));
+    if (fixed && !item.scale.empty()) return;
     CodesForm form;
     form.inputs = {from->quantiser};
-    if (biased) form.bias = bias_of_sums(item.inputs[2], *weights, from->quantiser, channels);
+    if (biased) form.bias = bias_of_sums(item.inputs[2], *weights, from->quantiser, channels, fixed);
+    if (fixed && biased && form.bias == nullptr) return;
     std::int64_t largest_bias = 0;
     if (form.bias != nullptr) {
       for (const std::int32_t b : *form.bias) largest_bias = std::max(largest_bias, std::abs(std::int64_t{b}));
@@ -290,7 +297,6 @@ class CodeUser {
     if (!sums_fit(item.inputs[1], *weights, each, largest_bias, from->quantiser)) return;
     form.two_terms = weights->least < -128 || weights->greatest > 127;
     form.weights = std::move(weights);
-    const std::ptrdiff_t q = sole_quantiser(item.output);
     if (q >= 0) take_over(i, static_cast<std::size_t>(q), form);
     item.inputs[0] = from->codes;
     item.codes = std::move(form);
@@ -304,13 +310,13 @@ class CodeUser {
     return (count == channels && (shape.empty() || shape.back() == channels)) || count == 1;
   }
 
-  // A bias whose scale is that of the sums is added to them exactly; else null.
+  // A bias whose scale is that of the sums is added to them exactly; else null. `always`: whatever its scale.
   std::shared_ptr<const std::vector<std::int32_t>> bias_of_sums(const std::string& name, const format::IntegerForm& weights, const Quantiser& x,
-                                                                std::int64_t channels) const {
+                                                                std::int64_t channels, bool always) const {
     const auto form = constants_.integer_form(name);
     if (!form) return nullptr;
     for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
-      if (form->scale[form->scale.size() == 1 ? 0 : c] != x.scale * weights.scale[weights.scale.size() == 1 ? 0 : c]) return nullptr;
+      if (!always && form->scale[form->scale.size() == 1 ? 0 : c] != x.scale * weights.scale[weights.scale.size() == 1 ? 0 : c]) return nullptr;
     }
     const auto values = constants_.wide_integer_values(name);
     auto bias = std::make_shared<std::vector<std::int32_t>>();
@@ -348,7 +354,7 @@ class CodeUser {
   // The sum of two maps of codes, one of them just computed by a layer: into that layer, the last of the two if both are.
   void fuse_residual(std::size_t i) {
     Item& add = items_[i];
-    if (add.op != "Add" || add.inputs[0] == add.inputs[1]) return;
+    if (add.op != "Add" || add.inputs[0] == add.inputs[1] || add.codes->fixed_point) return;
     std::ptrdiff_t best = -1;
     std::size_t best_side = 0;
     for (const std::size_t side : {std::size_t{0}, std::size_t{1}}) {
@@ -356,7 +362,7 @@ class CodeUser {
       const auto made = producer_.find(value);
       if (made == producer_.end() || uses_[value] != 1 || kept_.count(value) != 0) continue;
       const Item& into = items_[made->second];
-      if (!into.codes || into.op != "Conv" || into.codes->inner || !into.codes->output) continue;
+      if (!into.codes || into.op != "Conv" || into.codes->inner || !into.codes->output || into.codes->fixed_point) continue;
       const auto other_made = producer_.find(other);
       if (other_made != producer_.end() && other_made->second > made->second) continue;
       if (static_cast<std::ptrdiff_t>(made->second) > best) {
@@ -404,7 +410,7 @@ class CodeUser {
       const auto made = producer_.find(value);
       if (from == to || made == producer_.end() || uses_[value] != 1 || kept_.count(value) != 0) continue;
       Item& into = items_[made->second];
-      if (!into.codes || into.op != "Conv" || into.codes->inner || !into.codes->output) continue;
+      if (!into.codes || into.op != "Conv" || into.codes->inner || !into.codes->output || into.codes->fixed_point) continue;
       into.codes->inner = bounded(into);
       into.codes->output = to;
       into.clamped = false;
