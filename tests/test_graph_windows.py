@@ -10,6 +10,7 @@ import pytest
 from tests import tolerances
 from tests.builders import floats, small_integers
 from tests.compare import assert_equal, assert_within
+from tests.conftest import INTEGER_LEVELS
 from tests.rawfile import Node, declared, raw_file
 from tests.reference import maps
 from tests.reference.arrays import Array
@@ -245,7 +246,7 @@ def test_the_plan_says_what_runs(isa: str, rng: np.random.Generator) -> None:
     model = bittern.load(one_node("ConvTranspose", feeds, [y], {}, ["w"]), isa=isa)
     model.run({"x": feeds["x"]})
     (layer,) = model.plan.layers
-    assert layer.kernel.startswith("gemm_") and layer.kernel.endswith(f"__{isa}")
+    assert layer.kernel.startswith("gemm_") and layer.kernel.endswith(f"__{INTEGER_LEVELS.get(isa, isa)}")
     assert layer.encoding == "dense" and layer.encoded_bytes == 8 * 4 * 9 * 4 <= layer.packed_bytes
     assert layer.macs == 8 * 4 * 9 * 5 * 6
 

@@ -274,7 +274,8 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
   info.macs = s.macs();
   const auto& list = *builder.source().preferred;
   const bool force_gemm = std::any_of(list.begin(), list.end(), [](const std::string& name) { return name.rfind("gemm_u8", 0) == 0; });
-  if (s.groups == s.c && s.oc == s.c && in.map.block == 16 && out.map.block == 16 && (item.residual.empty() || residual.map.block == 16) && !force_gemm) {
+  const bool blocks = in.map.block == 16 && out.map.block == 16 && (item.residual.empty() || residual.map.block == 16);
+  if (s.groups == s.c && s.oc == s.c && blocks && !force_gemm) {
     const engine::CodeKernels& kernels = builder.code_kernels();
     const CodeDepthwise layer(kernels, s, in.map, out.map, residual.map);
     info.kernel = engine::code_kernel_name("depthwise_u8", kernels.isa);
