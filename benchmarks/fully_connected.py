@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             flush=True,
         )
         document[str(threads)] = rows
-    print(f"""Every layer reads weights of its own, {COLD} times the last-level cache together: weights come from memory.
+    print(f"""Every layer reads weights of its own, {COLD} times the last-level cache together, so from memory.
 The dense layer is this engine's; it runs at the memory's limit (bittern kernels). Not shown: layers whose weights
 stay in cache, batches, other engines (they have no kernels for most of these weights).""")
     if options.json:
