@@ -1,18 +1,19 @@
 """Cases of products with one row, whose weights are decoded in registers."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import bittern
 import numpy as np
-from bittern.encodings import Codebook, Dense, Packed
+from bittern.encodings import Codebook, Dense, Encoding, Packed
 
 from tests import tolerances
 from tests.builders import reference
 from tests.conftest import seed_of
-from tests.kernels.cases import Case, CodeCase, code_case
+from tests.kernels.cases import Case, code_case
 from tests.kernels.code_layers import finish
-from tests.quantized_graphs import BIASES, F32, FORMS, WEIGHTS, Wiring, bias, fitted, weights
+from tests.quantized_graphs import BIASES, F32, FORMS, WEIGHTS, Wiring, bias, code_network, fitted, weights
 from tests.reference import run
 from tests.reference.arrays import Array
 
@@ -46,8 +47,14 @@ def code_row_cases(loop: str) -> Iterator[Case]:
 
 
 @dataclass(frozen=True)
-class RealRow(CodeCase):
+class RealRow(Case):
     """One row of real numbers times weights from a small table: judged by the rounding bound."""
+
+    trees: Mapping[str, Encoding] = field(default_factory=dict)
+
+    def network(self) -> bittern.Network:
+        """The network, whose only output is called y."""
+        return code_network(self.inputs, {**self.constants, **self.trees}, self.nodes, ["y"])
 
     def expected(self, file: bytes) -> tuple[Array, Array]:
         """In float64, and what the rounding of as many products may amount to."""

@@ -1,6 +1,7 @@
 """Writes the good files that the mutator and the fuzzers start from: write_seeds FOLDER.
 
-A file for each constant of tests/encoding_samples.py, each operator of tests/operator_samples.py, and a few networks.
+A file for each constant of tests/encoding_samples.py, each operator of tests/operator_samples.py, and networks, many of
+them with layers that run on 8-bit codes.
 """
 
 import sys
@@ -12,6 +13,8 @@ import numpy as np
 
 from tests import hostile, operator_samples
 from tests.encoding_samples import all_samples
+from tests.kernels.one_row import code_row_cases, real_row_cases
+from tests.quantized_random import random_case
 from tests.rawfile import assemble, product_graph
 from tests.reference.container import Leaf
 from tests.reference.decoders import decode
@@ -41,9 +44,24 @@ def encodings() -> Iterator[tuple[str, bytes]]:
         yield f"encoding.{name}", assemble(graph, leaves)
 
 
+def quantised() -> Iterator[tuple[str, bytes]]:
+    """Random graphs of quantised layers, some with the rounding of TensorFlow Lite; products with one row."""
+    for seed in range(40):
+        net = random_case(seed)[1]
+        if seed % 2:
+            for node in net.nodes:
+                if node.op == "QuantizeLinear":
+                    node.attributes["requantize"] = "tflite"
+        yield f"quantised.{seed}", net.to_bytes()
+    for loop, cases in (("gemv_u8", code_row_cases), ("gemv_f32", real_row_cases)):
+        for index, case in enumerate(cases(loop)):
+            if index % 7 == 3:
+                yield f"{loop}.{index}", case.network().to_bytes()
+
+
 def seeds() -> Iterator[tuple[str, bytes]]:
     """Every seed that is small enough."""
-    for name, data in encodings():
+    for name, data in (*encodings(), *quantised()):
         if len(data) <= LARGEST:
             yield name, data
     for name, net in operator_samples.networks():
