@@ -30,6 +30,7 @@ struct CodesForm {
   std::optional<format::IntegerForm> weights;    // of a layer
   bool two_terms = false;                        // some of them leave 8 bits
   std::shared_ptr<const std::vector<std::int32_t>> bias;     // in units of the sums, or null
+  std::string dynamic_scale, dynamic_zero;       // values that hold the input's quantiser at run time, or empty
   std::shared_ptr<const std::vector<std::byte>> table;       // of an operation on one input: 256 codes
 };
 

@@ -160,6 +160,40 @@ const engine::GemvKernel& gemv_kernel(const Builder& builder, int bits) {
 
 std::string codes_name(const Map& map) { return "codes " + layout_name(map); }
 
+// An input whose quantiser is known at run time only: offsets and scales are made of it before the layer runs.
+struct RunTimeScales {
+  Storage scale, zero;
+  Place made;  // offsets, then scales, of the padded channels; no arena place if there is nothing to make
+  std::int64_t channels = 0;
+
+  void apply(const RunContext& run, IntEpilogue& epilogue) const {
+    if (channels == 0) return;
+    epilogue.offset = run.read<std::int32_t>(made);
+    epilogue.store.scale = run.read(made) + channels;
+  }
+};
+
+RunTimeScales run_time_scales(Builder& builder, const Item& item, const IntEpilogue& epilogue, std::int64_t padded_channels) {
+  RunTimeScales scales;
+  if (item.codes->dynamic_scale.empty()) return scales;
+  scales.scale = builder.planar(item.codes->dynamic_scale);
+  scales.zero = builder.planar(item.codes->dynamic_zero);
+  scales.channels = padded_channels;
+  scales.made = builder.scratch(2 * padded_channels);
+  builder.current().reason += "; activations are quantised on the fly";
+  builder.emit([=, sums = epilogue.offset, w_scale = epilogue.store.scale](const RunContext& run) {
+    const float x_scale = *run.read(scales.scale.place);
+    const std::int32_t zero = *run.read<std::uint8_t>(scales.zero.place);
+    auto* offset = run.write<std::int32_t>(scales.made);
+    float* scale = run.write(scales.made) + padded_channels;
+    for (std::int64_t c = 0; c < padded_channels; ++c) {
+      offset[c] = -zero * sums[c];
+      scale[c] = x_scale * w_scale[c];
+    }
+  }, {scales.scale.place, scales.zero.place, scales.made});
+  return scales;
+}
+
 // Emits the step of an IntConv or CodeDepthwise, whose weights of type Weight stand at `weights`.
 template <class Weight, class Layer>
 void emit_layer(Builder& builder, const Item& item, Layer layer, const Place& weights, IntEpilogue epilogue, const Storage& in, const Storage& out,
@@ -167,11 +201,13 @@ void emit_layer(Builder& builder, const Item& item, Layer layer, const Place& we
   finish_epilogue(item, epilogue.store);
   const IntOut type = item.codes->output ? IntOut::bytes : IntOut::floats;
   const bool added = !item.residual.empty();
+  const RunTimeScales scales = run_time_scales(builder, item, epilogue, layer.padded_channels());
   builder.emit([=, layer = std::move(layer)](const RunContext& run) {
     IntEpilogue e = epilogue;
+    scales.apply(run, e);
     if (added) e.store.residual = run.read<std::uint8_t>(residual.place);
     layer.run(run.read<std::uint8_t>(in.place), run.read<Weight>(weights), e, type, run.write<std::byte>(out.place), *run.team);
-  }, {in.place, out.place, weights, added ? residual.place : in.place});
+  }, {in.place, out.place, weights, added ? residual.place : in.place, scales.channels != 0 ? scales.made : in.place});
 }
 
 Place constant_place(const std::byte* data) { return {Place::Kind::constant, 0, 0, data}; }
@@ -196,10 +232,13 @@ void lower_gemv(Builder& builder, const Item& item, std::int64_t k, std::int64_t
   IntEpilogue epilogue = packed.epilogue;
   finish_epilogue(item, epilogue.store);
   const IntOut type = form.output ? IntOut::bytes : IntOut::floats;
+  const RunTimeScales scales = run_time_scales(builder, item, epilogue, layer.padded_channels());
   builder.emit([=](const RunContext& run) {
+    IntEpilogue e = epilogue;
+    scales.apply(run, e);
     layer.run(run.read<std::uint8_t>(in.place), reinterpret_cast<const std::uint8_t*>(packed.weights),
-              reinterpret_cast<const std::int8_t*>(packed.weights + table_at), epilogue, type, run.write<std::byte>(out.place), *run.team);
-  }, {in.place, out.place});
+              reinterpret_cast<const std::int8_t*>(packed.weights + table_at), e, type, run.write<std::byte>(out.place), *run.team);
+  }, {in.place, out.place, scales.channels != 0 ? scales.made : in.place});
 }
 
 // Weights of few bits are kept as codes, and expanded into the kernel's form before each use.
@@ -325,6 +364,9 @@ void lower_code_layer(Builder& builder, const Item& item) {
   const Storage in = builder.codes(item.inputs[0], form.inputs[0].zero);
   Storage residual;
   if (!item.residual.empty()) residual = builder.codes(item.residual, form.residual.zero);
+  for (const std::string& value : {form.dynamic_scale, form.dynamic_zero}) {
+    if (!value.empty()) builder.planar(value);
+  }
   builder.layer(item);
   describe_weight(builder, item);
   Storage out;

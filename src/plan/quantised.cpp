@@ -32,7 +32,7 @@ class CodeUser {
 
   std::vector<Item> run() {
     find_quantisers();
-    if (decoded_.empty() && coded_.empty()) return std::move(items_);
+    if (decoded_.empty() && coded_.empty() && dynamic_.empty()) return std::move(items_);
     for (std::size_t i = 0; i < items_.size(); ++i) {
       if (!dead_[i]) convert(i);
     }
@@ -60,6 +60,7 @@ class CodeUser {
   struct Decoded {
     std::string codes;
     Quantiser quantiser;
+    std::string scale, zero;  // of DynamicQuantizeLinear: values at run time
   };
 
   std::optional<float> scalar(const std::string& name) const {
@@ -94,10 +95,19 @@ class CodeUser {
   }
 
   void find_quantisers() {
+    recount();
     for (std::size_t i = 0; i < items_.size(); ++i) {
       const Item& item = items_[i];
       if (item.op == "DequantizeLinear" && !constants_.has(item.inputs[0])) {
-        if (const auto q = quantiser(item, types_.at(item.inputs[0]).dtype)) decoded_[item.output] = {item.inputs[0], *q};
+        if (const auto q = quantiser(item, types_.at(item.inputs[0]).dtype)) decoded_[item.output] = {item.inputs[0], *q, {}, {}};
+        if (const auto made = producer_.find(item.inputs[0]); made != producer_.end() && item.inputs.size() == 3) {
+          const Item& maker = items_[made->second];
+          const bool all = maker.op == "DynamicQuantizeLinear" && maker.more_outputs.size() == 2 && maker.output == item.inputs[0];
+          if (all && maker.more_outputs == std::vector<std::string>(item.inputs.begin() + 1, item.inputs.end())) {
+            // With this zero point the offsets of the sums are the sums of the weights.
+            dynamic_[item.output] = {item.inputs[0], Quantiser{1, -1, 0, 255}, item.inputs[1], item.inputs[2]};
+          }
+        }
       } else if (item.op == "QuantizeLinear") {
         if (const auto q = quantiser(item, types_.at(item.output).dtype)) coded_[i] = *q;
       }
@@ -264,7 +274,10 @@ class CodeUser {
   // Convolution and product with weights of few bits.
   void layer(std::size_t i) {
     Item& item = items_[i];
-    const auto from = decoded(item.inputs[0]);
+    const Decoded* from = decoded(item.inputs[0]);
+    const auto at_run_time = dynamic_.find(item.inputs[0]);
+    const bool dynamic = from == nullptr && item.op != "Conv" && at_run_time != dynamic_.end();
+    if (dynamic) from = &at_run_time->second;
     if (from == nullptr || item.plain || !constants_.has(item.inputs[1])) return;
     if (!item.residual.empty()) return;  // a sum of real numbers
     const Shape& x = types_.at(item.inputs[0]).shape;
@@ -282,19 +295,21 @@ class CodeUser {
     if (biased && !bias_fits(item, channels)) return;
     auto weights = constants_.integer_form(item.inputs[1]);
     if (!weights || (weights->axis >= 0 && weights->axis != channel_axis)) return;
-    const std::ptrdiff_t q = sole_quantiser(item.output);
+    const std::ptrdiff_t q = dynamic ? -1 : sole_quantiser(item.output);
     const bool fixed = q >= 0 && is_fixed_point(static_cast<std::size_t>(q));
     if (fixed && !item.scale.empty()) return;
     CodesForm form;
     form.inputs = {from->quantiser};
-    if (biased) form.bias = bias_of_sums(item.inputs[2], *weights, from->quantiser, channels, fixed);
+    form.dynamic_scale = from->scale;
+    form.dynamic_zero = from->zero;
+    if (biased && !dynamic) form.bias = bias_of_sums(item.inputs[2], *weights, from->quantiser, channels, fixed);
     if (fixed && biased && form.bias == nullptr) return;
     std::int64_t largest_bias = 0;
     if (form.bias != nullptr) {
       for (const std::int32_t b : *form.bias) largest_bias = std::max(largest_bias, std::abs(std::int64_t{b}));
     }
     const std::int64_t each = channels == 0 ? 0 : graph::element_count(w, item.name) / channels;
-    if (!sums_fit(item.inputs[1], *weights, each, largest_bias, from->quantiser)) return;
+    if (!sums_fit(item.inputs[1], *weights, each, largest_bias, dynamic ? 255 : from->quantiser.zero)) return;
     form.two_terms = weights->least < -128 || weights->greatest > 127;
     form.weights = std::move(weights);
     if (q >= 0) take_over(i, static_cast<std::size_t>(q), form);
@@ -330,8 +345,8 @@ class CodeUser {
 
   // True if weights are within two bytes' reach, and all sums, and the codes of zero times the weights, within 32 bits.
   // Where what the encoding allows would not fit, the weights themselves decide, and narrow the form.
-  bool sums_fit(const std::string& name, format::IntegerForm& weights, std::int64_t each, std::int64_t largest_bias, const Quantiser& x) const {
-    const std::int64_t most = 255 + std::abs(std::int64_t{x.zero});
+  bool sums_fit(const std::string& name, format::IntegerForm& weights, std::int64_t each, std::int64_t largest_bias, std::int64_t zero) const {
+    const std::int64_t most = 255 + std::abs(zero);
     const auto fits = [&] {
       const std::int64_t largest = std::max(std::abs(weights.least), std::abs(weights.greatest));
       return weights.least >= -256 && weights.greatest <= 254 && each * largest * most + largest_bias <= 0x7fffffff;
@@ -435,7 +450,7 @@ class CodeUser {
   const std::set<std::string>& kept_;
   const Constants& constants_;
   std::vector<bool> dead_;
-  std::map<std::string, Decoded> decoded_;
+  std::map<std::string, Decoded> decoded_, dynamic_;
   std::map<std::size_t, Quantiser> coded_;
   std::map<std::string, int> uses_;
   std::map<std::string, std::size_t> producer_, reader_;

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bittern.compression.quantize.calibration import Feeds, samples_of
+from bittern.compression.quantize.dynamic import quantise_on_the_fly
 from bittern.compression.quantize.methods import METHODS
 from bittern.compression.quantize.options import number_in, one_of, whole_in
 from bittern.compression.quantize.placement import Placement, find_weights, place_activations
@@ -27,7 +28,7 @@ from bittern.operators import OPERATORS
 Progress = Callable[[int, int, str], None]
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
-ACTIVATIONS = (None, *(f"u{bits}" for bits in range(2, 9)))
+ACTIVATIONS = (None, "dynamic", *(f"u{bits}" for bits in range(2, 9)))
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class Quantization:
     def run(self, network: Network, progress: Progress | None = None, calibration: Any = None) -> Network:
         """A quantised copy of ``network``. Raises InputError for data that does not fit and weights that cannot be."""
         settings = self.settings
+        static = settings.activations not in (None, "dynamic")
         if settings.activations and any(node.op in QUANTISERS for node in network.nodes):
             raise InputError("network", "its activations are quantised already", "start from the float network")
         prepared = prepare(network)
@@ -114,9 +116,9 @@ class Quantization:
 
         quantisers: dict[str, Quantiser] = {}
         samples: list[Feeds] = []
-        if settings.activations or reconstruct or correct or given:
+        if static or reconstruct or correct or given:
             samples = samples_of(prepared, calibration)
-        if settings.activations:
+        if static:
             place_activations(prepared, placement)
             quantisers = activation_quantisers(prepared, placement, samples, settings)
         if samples:
@@ -126,12 +128,15 @@ class Quantization:
         else:
             walked = Walked({name: self._alone(prepared, name, placement, step) for name in placement.weights})
         encodings = {name: rounded.encoding() for name, rounded in walked.weights.items()}
-        kept = _kept(prepared, encodings) if not settings.activations else {}
+        kept = _kept(prepared, encodings) if not static else {}
         result = Builder(prepared, placement, quantisers).build(
             {name: tree for name, tree in encodings.items() if name not in kept},
             {name: rounded for name, rounded in walked.weights.items() if name not in kept},
             walked.biases,
         )
+        if settings.activations == "dynamic":
+            result, products = quantise_on_the_fly(result, set(encodings) - set(kept))
+            result._remarks.append(f"inputs of {products} products are quantised to 8 bits on the fly")
         _report(result, network, walked, kept)
         result._remarks += _remarks(samples, given, walked)
         return result
@@ -150,7 +155,7 @@ def activation_quantisers(
     network: Network, placement: Placement, samples: list[Feeds], settings: Settings
 ) -> dict[str, Quantiser]:
     """The quantiser of every value, from its range over the samples; values with one root share one."""
-    bits = int(settings.activations[1:]) if settings.activations else 8
+    bits = int((settings.activations or "u8")[1:])
     observers = {name: Observer() for name in dict.fromkeys(placement.root.values())}
     model = load(network)
     taps = [name for name in observers if name not in {info.name for info in network.inputs}]

@@ -1,0 +1,43 @@
+"""Activations quantised on the fly: to 8 bits, with the range of each input as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from bittern.compression.quantize.prepare import rebuilt
+from bittern.graph import Node
+from bittern.network import Network, unique
+
+PRODUCTS = ("Gemm", "MatMul")
+
+
+def quantise_on_the_fly(network: Network, weights: Collection[str]) -> tuple[Network, int]:
+    """DynamicQuantizeLinear before each product with one of ``weights``, and how many products have it now.
+
+    The codes' scale and zero point are values of the graph, so such a layer computes in integers at run time without
+    calibration. Convolutions keep their inputs: their padding would need a code of zero that is not known before.
+    """
+    taken = {name for node in network.nodes for name in (*node.inputs, *node.outputs)} | set(network.constants)
+    names = {node.name for node in network.nodes}
+    nodes: list[Node] = []
+    decoded: dict[str, str] = {}
+    found = 0
+    for node in network.nodes:
+        if node.op in PRODUCTS and node.inputs[1] in weights and node.inputs[0] not in network.constants:
+            source = node.inputs[0]
+            if source not in decoded:
+                values = [unique(f"{source}_{part}", taken) for part in ("quantized", "scale", "zero_point")]
+                taken.update(values)
+                decoded[source] = unique(f"{source}_dequantized", taken)
+                taken.add(decoded[source])
+                for op, ends in (
+                    ("DynamicQuantizeLinear", ([source], values)),
+                    ("DequantizeLinear", (values, [decoded[source]])),
+                ):
+                    name = unique(f"{source}_{op}", names)
+                    names.add(name)
+                    nodes.append(Node(name, op, *ends, {}))
+            node = Node(node.name, node.op, [decoded[source], *node.inputs[1:]], node.outputs, node.attributes)
+            found += 1
+        nodes.append(node)
+    return rebuilt(network, nodes, dict(network.constants)), found
