@@ -455,3 +455,21 @@ def test_encodings_of_weights(isa: str, rng: np.random.Generator) -> None:
         else:
             model = close_to_real(wiring, [last], isa=isa)
         assert ("gemm_u8" in kernels_of(model, "Conv")) == whole, kind
+
+
+def test_the_plan_says_why_a_layer_stays_real(rng: np.random.Generator) -> None:
+    """Every layer of a quantised network that computes with real numbers names its reason."""
+    reasons = {}
+    for name in ("input", "weights", "good"):
+        wiring = Wiring(rng)
+        x = "real" if name == "input" else wiring.decoded("x", U8, 1, 5, 6, 7)
+        if name == "input":
+            wiring.inputs["real"] = rng.standard_normal((1, 5, 6, 7)).astype(F32)
+        tree = weights("4 bits", rng, (9, 5, 3, 3), 0)
+        wiring.trees["w"] = Dense(tree.decode()) if name == "weights" else tree
+        last = wiring.quantise(wiring.add("Conv", [x, "w"]), fitted(I8, tree, U8))
+        plan = bittern.load(wiring.network([last])).plan
+        reasons[name] = next(layer.reason for layer in plan.layers if layer.op == "Conv")
+    assert "in float32, because its input is no tensor of 8-bit codes" in reasons["input"]
+    assert "in float32, because its weights are not whole numbers" in reasons["weights"]
+    assert "float32" not in reasons["good"]

@@ -49,6 +49,7 @@ struct Item {
   std::string residual;     // a value added before the clamp; empty: none
   bool clamped = false;
   std::optional<CodesForm> codes;
+  const char* stays_real = nullptr;  // of a layer in a quantised network: why it does not compute on codes
   std::optional<engine::Quantiser> conversion;  // of a QuantizeLinear or DequantizeLinear that is left
   float lo = -std::numeric_limits<float>::infinity(), hi = std::numeric_limits<float>::infinity();
 

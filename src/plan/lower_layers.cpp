@@ -142,7 +142,10 @@ void emit_layer(Builder& builder, const Item& item, const Layer& layer, const st
 
 std::string weight_note(const Builder& builder, const Item& item) {
   const auto& encoding = *builder.source().graph->constants.at(item.inputs[1]);
-  return encoding.kind == graph::EncodingKind::dense ? "" : "; weights decoded to dense f32 at load: no kernel runs this encoding yet";
+  std::string note;
+  if (item.stays_real != nullptr) note = std::string("; in float32, because ") + item.stays_real;
+  if (encoding.kind != graph::EncodingKind::dense) note += "; weights decoded to dense f32 at load: no kernel of real numbers runs this encoding here";
+  return note;
 }
 
 // Weights of a binary, ternary or integer network in float form: its sums are exact, and steps behind them would turn any

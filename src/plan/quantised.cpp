@@ -278,38 +278,42 @@ class CodeUser {
     const auto at_run_time = dynamic_.find(item.inputs[0]);
     const bool dynamic = from == nullptr && item.op != "Conv" && at_run_time != dynamic_.end();
     if (dynamic) from = &at_run_time->second;
-    if (from == nullptr || item.plain || !constants_.has(item.inputs[1])) return;
-    if (!item.residual.empty()) return;  // a sum of real numbers
+    const auto stay = [&](const char* why) { item.stays_real = why; };
+    if (item.plain) return;
+    if (from == nullptr) return stay("its input is no tensor of 8-bit codes with one scale");
+    if (!constants_.has(item.inputs[1])) return stay("its weights are computed at run time");
+    if (!item.residual.empty()) return stay("it adds a tensor of real numbers");
     const Shape& x = types_.at(item.inputs[0]).shape;
     const Shape& w = types_.at(item.inputs[1]).shape;
     const bool conv = item.op == "Conv";
-    if (!conv && x.size() != 2) return;
+    if (!conv && x.size() != 2) return stay("its input is no matrix");
     const bool transposed = !conv && graph::int_attribute(*item.node, "transB", 0) != 0;
     if (!conv && (graph::float_attribute(*item.node, "alpha", 1) != 1 || graph::float_attribute(*item.node, "beta", 1) != 1 ||
                   graph::int_attribute(*item.node, "transA", 0) != 0)) {
-      return;
+      return stay("alpha, beta or transA is set");
     }
     const int channel_axis = conv || transposed ? 0 : 1;
     const bool biased = item.inputs.size() > 2 && !item.inputs[2].empty();
     const std::int64_t channels = w[static_cast<std::size_t>(channel_axis)];
-    if (biased && !bias_fits(item, channels)) return;
+    if (biased && !bias_fits(item, channels)) return stay("its bias is not one constant per output channel");
     auto weights = constants_.integer_form(item.inputs[1]);
-    if (!weights || (weights->axis >= 0 && weights->axis != channel_axis)) return;
+    if (!weights || (weights->axis >= 0 && weights->axis != channel_axis)) return stay("its weights are not whole numbers times a scale per output channel");
     const std::ptrdiff_t q = dynamic ? -1 : sole_quantiser(item.output);
     const bool fixed = q >= 0 && is_fixed_point(static_cast<std::size_t>(q));
-    if (fixed && !item.scale.empty()) return;
     CodesForm form;
     form.inputs = {from->quantiser};
     form.dynamic_scale = from->scale;
     form.dynamic_zero = from->zero;
     if (biased && !dynamic) form.bias = bias_of_sums(item.inputs[2], *weights, from->quantiser, channels, fixed);
-    if (fixed && biased && form.bias == nullptr) return;
+    if (fixed && ((biased && form.bias == nullptr) || !item.scale.empty())) return stay("TensorFlow Lite's rounding needs an integer bias and no factors");
     std::int64_t largest_bias = 0;
     if (form.bias != nullptr) {
       for (const std::int32_t b : *form.bias) largest_bias = std::max(largest_bias, std::abs(std::int64_t{b}));
     }
     const std::int64_t each = channels == 0 ? 0 : graph::element_count(w, item.name) / channels;
-    if (!sums_fit(item.inputs[1], *weights, each, largest_bias, dynamic ? 255 : from->quantiser.zero)) return;
+    if (!sums_fit(item.inputs[1], *weights, each, largest_bias, dynamic ? 255 : from->quantiser.zero)) {
+      return stay("its sums could leave 32 bits, or its weights two bytes");
+    }
     form.two_terms = weights->least < -128 || weights->greatest > 127;
     form.weights = std::move(weights);
     if (q >= 0) take_over(i, static_cast<std::size_t>(q), form);
