@@ -3,29 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ops/map_rows.h"
+
 namespace bittern::engine {
 namespace {
-
-// lines(n, block, first, last) for all rows of a map, an even number to a task.
-template <class Lines>
-void for_lines(const Map& map, Team& team, const Lines& lines) {
-  const std::int64_t chunk = std::max<std::int64_t>(1, 8192 / std::max<std::int64_t>(1, map.w * map.block)) * 2;
-  const std::int64_t chunks = (map.h + chunk - 1) / chunk, blocks = map.blocks();
-  team.run(static_cast<std::size_t>(map.n * blocks * chunks), [&](std::size_t task) {
-    const auto t = static_cast<std::int64_t>(task);
-    lines(t / chunks / blocks, t / chunks % blocks, t % chunks * chunk, std::min(map.h, (t % chunks + 1) * chunk));
-  });
-}
-
-// row(n, block, y) for all rows of a map.
-template <class Row>
-void for_rows(const Map& map, Team& team, const Row& row) {
-  for_lines(map, team, [&](std::int64_t n, std::int64_t b, std::int64_t first, std::int64_t last) {
-    for (std::int64_t y = first; y < last; ++y) row(n, b, y);
-  });
-}
-
-std::int64_t at(const Map& map, std::int64_t n, std::int64_t b, std::int64_t y) { return n * map.image + b * map.plane + y * map.row; }
 
 // The taps of a window that lie inside: first and last (exclusive) of `kernel` taps from `start`.
 void inside(std::int64_t start, std::int64_t kernel, std::int64_t dilation, std::int64_t size, std::int64_t& first, std::int64_t& last) {
@@ -77,10 +58,10 @@ void CodeDepthwise::run_lines(const std::uint8_t* in, const std::int32_t* packed
                               Team& team) const {
   const ConvShape& s = shape_;
   const std::int64_t element = type == IntOut::bytes ? 1 : 4;
-  const std::int64_t readable = at(in_, in_.n - 1, in_.blocks() - 1, in_.h + in_.bottom - 1) + (in_.w + in_.right) * 16;
+  const std::int64_t readable = row_at(in_, in_.n - 1, in_.blocks() - 1, in_.h + in_.bottom - 1) + (in_.w + in_.right) * 16;
   for_lines(out_, team, [&](std::int64_t n, std::int64_t b, std::int64_t y, std::int64_t last) {
     CodeDepthwiseLines task;
-    const std::int64_t first = at(in_, n, b, y * s.stride_h - s.pad_top) - s.pad_left * 16;
+    const std::int64_t first = row_at(in_, n, b, y * s.stride_h - s.pad_top) - s.pad_left * 16;
     task.x = in + first;
     task.readable = readable - first;
     task.x_row = in_.row;
@@ -91,9 +72,9 @@ void CodeDepthwise::run_lines(const std::uint8_t* in, const std::int32_t* packed
     task.store = epilogue.store;
     task.store.scale += b * 16;
     if (task.store.bias != nullptr) task.store.bias += b * 16;
-    if (task.store.residual != nullptr) task.store.residual += at(residual_, n, b, y);
+    if (task.store.residual != nullptr) task.store.residual += row_at(residual_, n, b, y);
     task.out = type;
-    task.y = static_cast<std::byte*>(out) + at(out_, n, b, y) * element;
+    task.y = static_cast<std::byte*>(out) + row_at(out_, n, b, y) * element;
     task.y_row = out_.row;
     task.residual_row = residual_.row;
     task.lines = last - y;
@@ -120,9 +101,9 @@ void CodeDepthwise::run(const std::uint8_t* in, const std::int32_t* packed, cons
     row.store = epilogue.store;
     row.store.scale += b * 16;
     if (row.store.bias != nullptr) row.store.bias += b * 16;
-    if (row.store.residual != nullptr) row.store.residual += at(residual_, n, b, y);
+    if (row.store.residual != nullptr) row.store.residual += row_at(residual_, n, b, y);
     row.x = first + n * in_.image + b * in_.plane + y * s.stride_h * in_.row;
-    row.y = static_cast<std::byte*>(out) + at(out_, n, b, y) * element;
+    row.y = static_cast<std::byte*>(out) + row_at(out_, n, b, y) * element;
     row.step = s.stride_w * 16;
     row.count = s.ow;
     (type == IntOut::bytes ? kernels_->depthwise_bytes : type == IntOut::floats ? kernels_->depthwise_floats : kernels_->depthwise_sums)(row);
@@ -136,7 +117,7 @@ void code_max_pool(const CodeKernels& kernels, const PoolShape& s, std::uint8_t 
     std::int64_t first = 0, last = 0;
     inside(start, s.kh, s.dilation_h, in.h, first, last);
     CodeMaxRow row;
-    row.x = source + at(in, n, b, start + first * s.dilation_h);
+    row.x = source + row_at(in, n, b, start + first * s.dilation_h);
     row.rows = last - first;
     row.row_step = s.dilation_h * in.row;
     row.width = in.w;
@@ -144,7 +125,7 @@ void code_max_pool(const CodeKernels& kernels, const PoolShape& s, std::uint8_t 
     row.stride = s.stride_w;
     row.pad = s.pad_left;
     row.dilation = s.dilation_w;
-    row.y = target + at(out, n, b, y);
+    row.y = target + row_at(out, n, b, y);
     row.count = out.w;
     row.lowest = lowest;
     kernels.max(row);
@@ -171,7 +152,7 @@ void code_average_pool(const CodeKernels& kernels, const PoolShape& s, const Qua
       CodeMean window;
       window.rows = last_row - first_row;
       window.columns = last - first;
-      window.x = source + at(in, n, b, top + first_row * s.dilation_h) + (left + first * s.dilation_w) * 16;
+      window.x = source + row_at(in, n, b, top + first_row * s.dilation_h) + (left + first * s.dilation_w) * 16;
       window.row_step = s.dilation_h * in.row;
       window.column_step = s.dilation_w * 16;
       const std::int64_t taps = window.rows * window.columns;
@@ -186,7 +167,7 @@ void code_average_pool(const CodeKernels& kernels, const PoolShape& s, const Qua
       window.lo = to.lowest();
       window.hi = to.highest();
       window.zero = to.zero;
-      window.y = target + at(out, n, b, y) + p * 16;
+      window.y = target + row_at(out, n, b, y) + p * 16;
       kernels.mean(window);
     }
   });
@@ -196,9 +177,9 @@ void code_add(const CodeKernels& kernels, const Quantiser& a_from, const Map& a_
               const std::uint8_t* b, const Quantiser& to, float lo, float hi, const Map& y_map, std::uint8_t* y, Team& team) {
   for_rows(y_map, team, [&](std::int64_t n, std::int64_t block, std::int64_t line) {
     CodeAddRow row;
-    row.a = a + at(a_map, n, block, line);
-    row.b = b + at(b_map, n, block, line);
-    row.y = y + at(y_map, n, block, line);
+    row.a = a + row_at(a_map, n, block, line);
+    row.b = b + row_at(b_map, n, block, line);
+    row.y = y + row_at(y_map, n, block, line);
     row.count = y_map.w * y_map.block;
     row.a_zero = static_cast<float>(a_from.zero);
     row.a_scale = a_from.scale / to.scale;
@@ -217,8 +198,8 @@ void code_add(const CodeKernels& kernels, const Quantiser& a_from, const Map& a_
 void code_table(const CodeKernels& kernels, const std::uint8_t* table, const Map& in, const std::uint8_t* source, const Map& out, std::uint8_t* target,
                 Team& team) {
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
-    const std::uint8_t* x = source + at(in, n, b, y);
-    std::uint8_t* to = target + at(out, n, b, y);
+    const std::uint8_t* x = source + row_at(in, n, b, y);
+    std::uint8_t* to = target + row_at(out, n, b, y);
     if (in.block == out.block) return kernels.table({x, table, to, out.w * out.block});
     // A few channels in a block of 4 on one side, in one of 16 on the other.
     for (std::int64_t p = 0; p < out.w; ++p) kernels.table({x + p * in.block, table, to + p * out.block, in.lanes(b)});
@@ -227,13 +208,13 @@ void code_table(const CodeKernels& kernels, const std::uint8_t* table, const Map
 
 void quantise(const CodeKernels& kernels, const Quantiser& to, const Map& in, const float* source, const Map& out, std::uint8_t* target, Team& team) {
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
-    kernels.quantise({source + at(in, n, b, y), target + at(out, n, b, y), out.w * out.block, to.scale, to.lowest(), to.highest(), to.zero});
+    kernels.quantise({source + row_at(in, n, b, y), target + row_at(out, n, b, y), out.w * out.block, to.scale, to.lowest(), to.highest(), to.zero});
   });
 }
 
 void dequantise(const CodeKernels& kernels, const Quantiser& from, const Map& in, const std::uint8_t* source, const Map& out, float* target, Team& team) {
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
-    kernels.dequantise({source + at(in, n, b, y), target + at(out, n, b, y), out.w * out.block, from.scale, 0, 0, from.zero});
+    kernels.dequantise({source + row_at(in, n, b, y), target + row_at(out, n, b, y), out.w * out.block, from.scale, 0, 0, from.zero});
   });
 }
 
@@ -245,9 +226,9 @@ void quantise_planar(const CodeKernels& kernels, const Quantiser& to, const Map&
     for (std::int64_t first = 0; first < out.w; first += strip) {
       const std::int64_t pixels = std::min(strip, out.w - first);
       for (std::int64_t lane = 0; lane < count; ++lane) {
-        kernels.quantise({source + at(in, n, b * out.block + lane, y) + first, lanes[lane], pixels, to.scale, to.lowest(), to.highest(), to.zero});
+        kernels.quantise({source + row_at(in, n, b * out.block + lane, y) + first, lanes[lane], pixels, to.scale, to.lowest(), to.highest(), to.zero});
       }
-      std::uint8_t* row = target + at(out, n, b, y) + first * out.block;
+      std::uint8_t* row = target + row_at(out, n, b, y) + first * out.block;
       for (std::int64_t p = 0; p < pixels; ++p)
         for (std::int64_t lane = 0; lane < count; ++lane) row[p * out.block + lane] = lanes[lane][p];
     }
@@ -256,9 +237,9 @@ void quantise_planar(const CodeKernels& kernels, const Quantiser& to, const Map&
 
 void interleave_codes(const Map& in, const std::uint8_t* source, std::uint8_t flip, const Map& out, std::uint8_t* target, Team& team) {
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
-    std::uint8_t* row = target + at(out, n, b, y);
+    std::uint8_t* row = target + row_at(out, n, b, y);
     for (std::int64_t lane = 0; lane < out.lanes(b); ++lane) {
-      const std::uint8_t* x = source + at(in, n, b * out.block + lane, y);
+      const std::uint8_t* x = source + row_at(in, n, b * out.block + lane, y);
       for (std::int64_t p = 0; p < out.w; ++p) row[p * out.block + lane] = x[p] ^ flip;
     }
   });
@@ -266,9 +247,9 @@ void interleave_codes(const Map& in, const std::uint8_t* source, std::uint8_t fl
 
 void separate_codes(const Map& in, const std::uint8_t* source, std::uint8_t flip, const Map& out, std::uint8_t* target, Team& team) {
   for_rows(in, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
-    const std::uint8_t* row = source + at(in, n, b, y);
+    const std::uint8_t* row = source + row_at(in, n, b, y);
     for (std::int64_t lane = 0; lane < in.lanes(b); ++lane) {
-      std::uint8_t* x = target + at(out, n, b * in.block + lane, y);
+      std::uint8_t* x = target + row_at(out, n, b * in.block + lane, y);
       for (std::int64_t p = 0; p < in.w; ++p) x[p] = row[p * in.block + lane] ^ flip;
     }
   });

@@ -3,23 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/map_rows.h"
+
 namespace bittern::engine {
 namespace {
 
 std::uint8_t bounded(std::int64_t code, std::int32_t lo, std::int32_t hi) {
   return static_cast<std::uint8_t>(std::clamp<std::int64_t>(code, lo, hi));
 }
-
-// row(n, block, y) for all rows of a map.
-template <class Row>
-void for_rows(const Map& map, Team& team, const Row& row) {
-  team.run(static_cast<std::size_t>(map.n * map.blocks() * map.h), [&](std::size_t task) {
-    const auto t = static_cast<std::int64_t>(task);
-    row(t / map.h / map.blocks(), t / map.h % map.blocks(), t % map.h);
-  });
-}
-
-std::int64_t at(const Map& map, std::int64_t n, std::int64_t b, std::int64_t y) { return n * map.image + b * map.plane + y * map.row; }
 
 }  // namespace
 
@@ -35,8 +26,8 @@ FixedScale fixed_scale(double real) noexcept {
 void fixed_requantise(const FixedScale* scales, std::int32_t zero, std::int32_t lo, std::int32_t hi, const Map& in, const std::int32_t* sums,
                       const Map& out, std::uint8_t* target, Team& team) {
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
-    const std::int32_t* x = sums + at(in, n, b, y);
-    std::uint8_t* to = target + at(out, n, b, y);
+    const std::int32_t* x = sums + row_at(in, n, b, y);
+    std::uint8_t* to = target + row_at(out, n, b, y);
     const FixedScale* scale = scales + b * out.block;
     const std::int64_t lanes = out.lanes(b);
     for (std::int64_t p = 0; p < out.w; ++p, x += in.block, to += out.block)
@@ -67,8 +58,8 @@ void fixed_add(const FixedAdd& how, const Map& a_map, const std::uint8_t* a, con
     b_part[code] = how.b(static_cast<std::int64_t>(code - how.b_zero) * 1048576);
   }
   for_rows(y_map, team, [&](std::int64_t n, std::int64_t block, std::int64_t line) {
-    const std::uint8_t *from_a = a + at(a_map, n, block, line), *from_b = b + at(b_map, n, block, line);
-    std::uint8_t* to = y + at(y_map, n, block, line);
+    const std::uint8_t *from_a = a + row_at(a_map, n, block, line), *from_b = b + row_at(b_map, n, block, line);
+    std::uint8_t* to = y + row_at(y_map, n, block, line);
     const std::int64_t lanes = y_map.lanes(block);
     for (std::int64_t p = 0; p < y_map.w; ++p, from_a += a_map.block, from_b += b_map.block, to += y_map.block)
       for (std::int64_t lane = 0; lane < lanes; ++lane) to[lane] = bounded(how.sum(a_part[from_a[lane]] + b_part[from_b[lane]]) + how.zero, how.lo, how.hi);
@@ -78,14 +69,14 @@ void fixed_add(const FixedAdd& how, const Map& a_map, const std::uint8_t* a, con
 void fixed_average_pool(const PoolShape& s, std::uint8_t flip, const Map& in, const std::uint8_t* source, const Map& out, std::uint8_t* target, Team& team) {
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
     const std::int64_t top = y * s.stride_h - s.pad_top, first_row = std::max<std::int64_t>(0, top), last_row = std::min(in.h, top + s.kh);
-    std::uint8_t* to = target + at(out, n, b, y);
+    std::uint8_t* to = target + row_at(out, n, b, y);
     for (std::int64_t p = 0; p < out.w; ++p, to += out.block) {
       const std::int64_t left = p * s.stride_w - s.pad_left, first = std::max<std::int64_t>(0, left), last = std::min(in.w, left + s.kw);
       const std::int64_t count = std::max<std::int64_t>(1, (last_row - first_row) * (last - first));
       for (std::int64_t lane = 0; lane < out.lanes(b); ++lane) {
         std::int64_t sum = 0;
         for (std::int64_t r = first_row; r < last_row; ++r)
-          for (std::int64_t c = first; c < last; ++c) sum += static_cast<std::int64_t>(source[at(in, n, b, r) + c * in.block + lane]) - flip;
+          for (std::int64_t c = first; c < last; ++c) sum += static_cast<std::int64_t>(source[row_at(in, n, b, r) + c * in.block + lane]) - flip;
         const std::int64_t mean = sum > 0 ? (sum + count / 2) / count : -((-sum + count / 2) / count);
         to[lane] = static_cast<std::uint8_t>(mean + flip);
       }

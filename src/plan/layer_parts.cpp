@@ -63,4 +63,20 @@ void describe_weight(Builder& builder, const Item& item) {
   }
 }
 
+engine::PoolShape pool_shape(Builder& builder, const Item& item) {
+  const Shape x = builder.map_shape(item.inputs[0]);
+  engine::PoolShape s;
+  if (item.op == "GlobalAveragePool" || item.op == "GlobalMaxPool") {
+    s.kh = x[2];
+    s.kw = x[3];
+    return s;
+  }
+  const Shape& shape = builder.shape(item.inputs[0]);
+  auto kernel = graph::ints_attribute(*item.node, "kernel_shape", {});
+  if (shape.size() == 3) kernel.insert(kernel.begin(), 1);
+  const graph::Window win = graph::window(*item.node, shape, kernel[0], kernel[1]);
+  return {win.kh, win.kw, win.stride_h, win.stride_w, win.dilation_h, win.dilation_w, win.pad_top, win.pad_left, win.pad_bottom, win.pad_right,
+          graph::int_attribute(*item.node, "count_include_pad", 0) != 0};
+}
+
 }  // namespace bittern::plan

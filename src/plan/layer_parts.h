@@ -1,9 +1,10 @@
-// What the lowering of all layers with weights shares.
+// What the lowering of layers shares.
 #pragma once
 
 #include <string>
 
 #include "gemm/conv.h"
+#include "ops/maps.h"
 #include "plan/builder.h"
 
 namespace bittern::plan {
@@ -24,6 +25,7 @@ bool preferred(const Builder& builder, const char* name);
 
 std::string percent(double ratio);  // "+12 %"
 
+engine::PoolShape pool_shape(Builder& builder, const Item& item);
 engine::ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& win);
 
 }  // namespace bittern::plan

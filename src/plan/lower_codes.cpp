@@ -4,7 +4,7 @@
 
 #include "ops/codes.h"
 #include "ops/fixed_point.h"
-#include "plan/builder.h"
+#include "plan/layer_parts.h"
 #include "registry.h"
 
 namespace bittern::plan {
@@ -24,19 +24,7 @@ std::string between(const Storage& in, const Storage& out) { return "codes " + l
 
 void lower_pool(Builder& builder, const Item& item) {
   const bool average = item.op != "MaxPool";
-  const Shape x = builder.map_shape(item.inputs[0]);
-  engine::PoolShape s;
-  if (item.op == "GlobalAveragePool") {
-    s.kh = x[2];
-    s.kw = x[3];
-  } else {
-    const Shape& shape = builder.shape(item.inputs[0]);
-    auto kernel = graph::ints_attribute(*item.node, "kernel_shape", {});
-    if (shape.size() == 3) kernel.insert(kernel.begin(), 1);
-    const graph::Window win = graph::window(*item.node, shape, kernel[0], kernel[1]);
-    s = {win.kh, win.kw, win.stride_h, win.stride_w, win.dilation_h, win.dilation_w, win.pad_top, win.pad_left, win.pad_bottom, win.pad_right,
-         graph::int_attribute(*item.node, "count_include_pad", 0) != 0};
-  }
+  const engine::PoolShape s = pool_shape(builder, item);
   const Quantiser from = item.codes->inputs[0], to = *item.codes->output;
   const Storage in = builder.codes(item.inputs[0], from.zero);
   builder.layer(item);

@@ -7,7 +7,7 @@
 
 #include "ops/maps.h"
 #include "ops/plain.h"
-#include "plan/builder.h"
+#include "plan/layer_parts.h"
 #include "registry.h"
 
 namespace bittern::plan {
@@ -17,8 +17,6 @@ using engine::Eltwise;
 using engine::EltwiseRow;
 using engine::Map;
 using engine::OpKernel;
-
-std::string place_of(const Item& item) { return "node " + item.name + " (" + item.op + ")"; }
 
 void say(Builder& builder, const char* kernel, const char* reason, const std::string& layout = "planar -> planar") {
   LayerInfo& info = builder.current();
@@ -51,19 +49,7 @@ void lower_view(Builder& builder, const Item& item) {
 
 void lower_pool(Builder& builder, const Item& item) {
   const bool average = item.op == "AveragePool" || item.op == "GlobalAveragePool";
-  const Shape x = builder.map_shape(item.inputs[0]);
-  engine::PoolShape s;
-  if (item.op == "GlobalAveragePool" || item.op == "GlobalMaxPool") {
-    s.kh = x[2];
-    s.kw = x[3];
-  } else {
-    const Shape& shape = builder.shape(item.inputs[0]);
-    auto kernel = graph::ints_attribute(*item.node, "kernel_shape", {});
-    if (shape.size() == 3) kernel.insert(kernel.begin(), 1);
-    const graph::Window win = graph::window(*item.node, shape, kernel[0], kernel[1]);
-    s = {win.kh, win.kw, win.stride_h, win.stride_w, win.dilation_h, win.dilation_w, win.pad_top, win.pad_left, win.pad_bottom, win.pad_right,
-         graph::int_attribute(*item.node, "count_include_pad", 0) != 0};
-  }
+  const engine::PoolShape s = pool_shape(builder, item);
   const Storage in = builder.blocked(item.inputs[0]);
   builder.layer(item);
   const Storage out = builder.make_blocked(item.output);
