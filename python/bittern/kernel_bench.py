@@ -122,7 +122,8 @@ class Result:
     def bound(self, candidate: Candidate) -> tuple[str, float]:
         """What limits this layer and the least time in milliseconds.
 
-        Either arithmetic, ``FMA`` on real numbers and ``dot`` on 8-bit codes, or the level that holds its data. Limits are those of the candidate's own level: 256-bit kernels are not blamed for the width of others.
+        Either arithmetic, ``FMA`` on real numbers and ``dot`` on 8-bit codes, or the level that holds its data. Limits
+        are those of the candidate's own level: 256-bit kernels are not blamed for the width of others.
         """
         limit = self.limits[candidate.isa]
         where, rate = limit.holding(self.working_set)
@@ -200,7 +201,11 @@ class SetResult:
         chosen = _means("the planner's picks", picks)
         windows = sorted({result.shape.kernel for result, _ in picks if result.shape.about.operator == "conv"})
         for size in windows if len(windows) > 1 else ():
-            alike = [(result, pick) for result, pick in picks if result.shape.about.operator == "conv" and result.shape.kernel == size]
+            alike = [
+                (result, pick)
+                for result, pick in picks
+                if result.shape.about.operator == "conv" and result.shape.kernel == size
+            ]
             chosen += _means(f"the planner's picks, {size}x{size}", alike)
         kinds = dict.fromkeys((c.loop, c.isa) for result in self.results for c in result.candidates)
         for loop, isa in sorted(kinds):

@@ -73,7 +73,7 @@ KINDS = {
     "quantize": Kind("quantize", ("quantize_f32",), 4, 1),
     "dequantize": Kind("dequantize", ("dequantize_u8",), 1, 4),
 }
-"""Kinds of layers. Those with ``u8`` in their names read and write 8-bit codes, ``w4`` and ``w2`` weights of few bits."""
+"""Kinds of layers. ``u8``: they read and write 8-bit codes; ``w4``, ``w2``: their weights have so many bits."""
 
 _COLUMNS = "kind count channels height width outputs kernel stride pads groups"
 _SPEC = (
@@ -300,7 +300,9 @@ def _add_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, 
         net.add_constant(f"{name}.b", _random((shape.outputs,)))
         net.add_node("Conv", ["x", f"{name}.w", f"{name}.b"], [output], name=name, **window, group=shape.groups)
     elif kind == "fc":
-        net.add_constant(f"{name}.w", _looked_up(shape) if shape.about.weight_bits == 4 else _random((shape.outputs, shape.channels)))
+        net.add_constant(
+            f"{name}.w", _looked_up(shape) if shape.about.weight_bits == 4 else _random((shape.outputs, shape.channels))
+        )
         net.add_constant(f"{name}.b", _random((shape.outputs,)))
         net.add_node("Gemm", ["x", f"{name}.w", f"{name}.b"], [output], name=name, transB=1)
     elif kind in ("maxpool", "avgpool"):
@@ -362,7 +364,9 @@ def _add_code_layer(net: Network, shape: LayerShape, size: Sequence[int], name: 
         weights, scale = _weight_codes(shape)
         net.add_constant(f"{name}.w", weights)
         units = np.full(shape.outputs, _SCALE * _WEIGHT_SCALE, np.float32)
-        net.add_constant(f"{name}.b", Affine(Dense(np.arange(shape.outputs, dtype=np.int32) % values), Dense(units), axis=0))
+        net.add_constant(
+            f"{name}.b", Affine(Dense(np.arange(shape.outputs, dtype=np.int32) % values), Dense(units), axis=0)
+        )
         inputs = [real, f"{name}.w", f"{name}.b"]
         if operator == "fc":
             net.add_node("Gemm", inputs, [result], name=name, transB=1)
@@ -380,7 +384,9 @@ def _add_code_layer(net: Network, shape: LayerShape, size: Sequence[int], name: 
     elif operator == "reorder":  # codes are reordered from and to the plain tensors of callers
         net.add_node("MaxPool", [real], [result], name=name, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
     else:
-        net.add_node("MaxPool" if operator == "maxpool" else "AveragePool", [real], [result], name=name, **_window(shape))
+        net.add_node(
+            "MaxPool" if operator == "maxpool" else "AveragePool", [real], [result], name=name, **_window(shape)
+        )
     _quantise(net, result, output, scale)
 
 

@@ -20,11 +20,11 @@ HELP = "every kernel of this build, and its share of the machine's limit"
 DESCRIPTION = """List the kernels; or, with --network, --shapes, --shape or --assert-pick, time every kernel that fits.
 
 Times are those of the layer alone, without the conversions of layouts around it: medians over interleaved rounds with
-varying inputs, and the best run. The limits, multiply-adds and products of bytes in registers and reading from each cache and
-from memory, are measured in the same run with vectors of the kernel's own level. * marks what the planner takes by
-itself. --isa holds the planner to that level, too. Shapes are written like fc:4096,outputs=1000 and
+varying inputs, and the best run. The limits, multiply-adds and products of bytes in registers, and reading from each
+cache and from memory, are measured in the same run with vectors of the kernel's own level. * marks what the planner
+takes by itself. --isa holds the planner to that level, too. Shapes are written like fc:4096,outputs=1000 and
 conv:64x56x56,outputs=64,kernel=3,stride=1,pad=1,groups=1; conv_u8, depthwise_u8, fc_u8, ... are layers on 8-bit codes,
-from codes to codes."""
+from codes to codes with bias, scales and Relu."""
 EXAMPLE = "bittern kernels --network resnet50 --assert-pick"
 
 
