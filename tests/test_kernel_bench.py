@@ -16,9 +16,9 @@ from bittern.machine_limits import Cache, Limits
 from numpy.typing import NDArray
 
 from tests.conftest import INTEGER_LEVELS
-from tests.kernels.codes import GENERATORS as ON_CODES
 
 CONV = "conv:32x14x14,outputs=32,kernel=3,pad=1"
+CODE_CONV = "conv_u8:32x14x14,outputs=32,kernel=3,pad=1"
 SMALL = [
     CONV,
     "conv:3x20x20,outputs=24,kernel=3,stride=2,pad=0/0/1/1",
@@ -37,10 +37,23 @@ SMALL = [
     "transpose:16x6x6",
     "reorder:16x6x6",
     "shuffle:24x6x6,groups=3",
+    "fc_w4:64,outputs=48",
+    CODE_CONV,
+    "depthwise_u8:32x9x9,kernel=3,pad=1",
+    "fc_u8:64,outputs=48",
+    "fc_u8_w4:64,outputs=48",
+    "fc_u8_w2:64,outputs=48",
+    "maxpool_u8:16x8x8,kernel=2,stride=2",
+    "avgpool_u8:16x7x7,kernel=7",
+    "add_u8:16x6x6",
+    "table_u8:16x6x6",
+    "reorder_u8:16x6x6",
+    "quantize:16x6x6",
+    "dequantize:16x6x6",
 ]
 """A small shape of every kind."""
 
-KNOWN = Limits("scalar", 1, 100.0, (Cache(1, 1 << 15, 200.0), Cache(2, 1 << 20, 100.0)), 20.0, 10.0)
+KNOWN = Limits("scalar", 1, 100.0, 400.0, (Cache(1, 1 << 15, 200.0), Cache(2, 1 << 20, 100.0)), 20.0, 10.0)
 
 
 @pytest.fixture
@@ -88,8 +101,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_limits_are_plausible(isa: str) -> None:
     """Rates fall from cache to cache. Wide margins: other programs run meanwhile."""
     limits = bittern.limits(isa)
-    assert limits.isa == INTEGER_LEVELS.get(isa, isa) and limits.threads == 1  # it measures arithmetic on real numbers
+    assert limits.isa == isa and limits.threads == 1
     assert 0.5 < limits.fma_gflops < 1000
+    assert 0.5 < limits.int8_gops < 10_000
+    if isa in INTEGER_LEVELS:  # one instruction instead of at least four
+        assert limits.int8_gops > 1.3 * bittern.limits(INTEGER_LEVELS[isa]).int8_gops
     rates = [*(cache.load_gbs for cache in limits.caches), limits.memory_load_gbs]
     assert all(0.1 < rate < 10_000 for rate in [*rates, limits.memory_copy_gbs])
     assert rates[0] > 0.7 * max(rates) and rates[-1] < 1.5 * min(rates[:-1])
@@ -101,8 +117,7 @@ def test_limits_are_plausible(isa: str) -> None:
 
 def test_limits_of_several_threads() -> None:
     limits = bittern.limits(threads=0)
-    best = bittern.cpu().isa
-    assert 1 <= limits.threads <= bittern.cpu().cpus_granted and limits.isa == INTEGER_LEVELS.get(best, best)
+    assert 1 <= limits.threads <= bittern.cpu().cpus_granted and limits.isa == bittern.cpu().isa
 
 
 def test_limits_refuse() -> None:
@@ -116,13 +131,13 @@ def test_the_level_that_holds_data() -> None:
     assert KNOWN.holding(1000) == ("L1", 200.0)
     assert KNOWN.holding(1 << 16) == ("L2", 100.0)
     assert KNOWN.holding(1 << 21) == ("memory", 20.0)
-    two = Limits("scalar", 2, 100.0, KNOWN.caches, 20.0, 10.0)
+    two = Limits("scalar", 2, 100.0, 400.0, KNOWN.caches, 20.0, 10.0)
     assert two.holding(1 << 16) == ("L1", 200.0) and two.holding(1 << 21) == ("memory", 20.0)
 
 
 def test_the_better_of_two_measurements() -> None:
-    other = Limits("scalar", 1, 90.0, (Cache(1, 1 << 15, 210.0), Cache(2, 1 << 20, 90.0)), 25.0, 9.0)
-    both = Limits("scalar", 1, 100.0, (Cache(1, 1 << 15, 210.0), Cache(2, 1 << 20, 100.0)), 25.0, 10.0)
+    other = Limits("scalar", 1, 90.0, 450.0, (Cache(1, 1 << 15, 210.0), Cache(2, 1 << 20, 90.0)), 25.0, 9.0)
+    both = Limits("scalar", 1, 100.0, 450.0, (Cache(1, 1 << 15, 210.0), Cache(2, 1 << 20, 100.0)), 25.0, 10.0)
     assert KNOWN.better_of(other) == other.better_of(KNOWN) == both
 
 
@@ -130,10 +145,10 @@ def test_the_better_of_two_measurements() -> None:
 
 
 def test_every_kernel_is_measured(known_limits: None) -> None:
-    """No usable kernel on real numbers without a kind of shape to measure it on; the planner's pick is a candidate."""
+    """No usable kernel without a kind of shape to measure it on; the planner's pick is a candidate."""
     results = KernelBench(runs=1).measure([shapes(*SMALL)])[0].results
     measured = {candidate.kernel for result in results for candidate in result.candidates}
-    usable = {kernel.name for kernel in bittern.kernels() if kernel.usable and kernel.loop not in ON_CODES}
+    usable = {kernel.name for kernel in bittern.kernels() if kernel.usable}
     assert measured == usable, "add a kind to layer_shapes.py and a shape to SMALL"
     for result in results:
         assert sum(candidate.pick for candidate in result.candidates) == 1, str(result.shape)
@@ -151,6 +166,31 @@ def test_a_level_restricts_kernels_and_planner(known_limits: None, isa: str) -> 
     conv, softmax = found.results
     assert {candidate.isa for candidate in conv.candidates} == {INTEGER_LEVELS.get(isa, isa)}
     assert [candidate.pick for candidate in softmax.candidates] == [True]  # written once, for all levels
+
+
+@pytest.mark.parametrize("text", [CODE_CONV, "depthwise_u8:32x9x9,kernel=3", "fc_u8:64,outputs=48", "add_u8:16x6x6"])
+def test_a_level_restricts_kernels_on_codes(known_limits: None, isa: str, text: str) -> None:
+    """Integer levels have kernels of their own, and the planner takes one of them."""
+    (found,) = KernelBench(isa=isa, runs=1).measure([shapes(text)])
+    (result,) = found.results
+    assert {candidate.isa for candidate in result.candidates} == {result.pick.isa} == {isa}
+
+
+@pytest.mark.parametrize("text", [CONV, "fc:64,outputs=48"])
+def test_only_kernels_that_may_fit_are_loaded(known_limits: None, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Nothing is built to find out that a layer on real numbers does not run kernels on codes."""
+    asked: list[str] = []
+    read = KernelBench._load
+
+    def counted(self: KernelBench, file: bytes, kernel: str | None) -> bittern.Model:
+        asked.append(kernel or "")
+        return read(self, file, kernel)
+
+    monkeypatch.setattr(KernelBench, "_load", counted)
+    KernelBench(runs=1).measure([shapes(text)])
+    loops = {kernel.name: kernel.loop for kernel in bittern.kernels()}
+    assert {loops[name] for name in asked if name} <= set(parse_shape(text).about.loops)
+    assert len(asked) > 1
 
 
 def test_a_filter_keeps_the_pick(known_limits: None) -> None:
@@ -181,7 +221,7 @@ def test_bounds_and_shares(known_limits: None) -> None:
     conv = LayerShape("conv", 10, 100, 100, 10, 1)
     result = Result(conv, 1, 1, [candidate], limits, 1000)
     assert result.macs == 10**6 and result.bytes == 4 * (10**5 + 100 + 10**5)
-    assert result.gflops(candidate) == pytest.approx(2.0)
+    assert result.gops(candidate) == pytest.approx(2.0)
     bound, least = result.bound(candidate)
     assert bound == "FMA" and least == pytest.approx(0.02) and result.share(candidate) == pytest.approx(0.02)
     connected = LayerShape("fc", 1000, outputs=1000)
@@ -191,6 +231,30 @@ def test_bounds_and_shares(known_limits: None) -> None:
     bound, least = add.bound(candidate)
     assert bound == "memory" and least == pytest.approx(12_000 / 10.0 * 1e-6)
     assert add.gbs(candidate) == pytest.approx(0.012)
+
+
+def test_bounds_on_codes(known_limits: None) -> None:
+    """Bytes count as such, and products against the rate of products of bytes."""
+    candidate = Candidate("k", "gemm_u8", "scalar", True, None, [1.0])
+    limits = {"scalar": KNOWN}
+    conv = LayerShape("conv_u8", 10, 100, 100, 10, 1)
+    result = Result(conv, 1, 1, [candidate], limits, 1000)
+    assert result.macs == 10**6 and result.bytes == 10**5 + 100 + 10**5
+    bound, least = result.bound(candidate)
+    assert bound == "dot" and least == pytest.approx(2 * 10**6 / 400e6)
+
+    def traffic(text: str) -> tuple[int, int]:
+        return parse_shape(text).traffic(2)
+
+    assert traffic("fc:100,outputs=10") == (2 * 400 + 4000, 2 * 40)
+    assert traffic("fc_w4:100,outputs=10") == (2 * 400 + 500, 2 * 40)
+    assert traffic("fc_u8:100,outputs=10") == (2 * 100 + 1000, 2 * 10)
+    assert traffic("fc_u8_w2:100,outputs=10") == (2 * 100 + 250, 2 * 10)
+    assert traffic("quantize:16x6x6") == (2 * 4 * 576, 2 * 576)
+    assert traffic("dequantize:16x6x6") == (2 * 576, 2 * 4 * 576)
+    assert traffic("add_u8:16x6x6") == (2 * 2 * 576, 2 * 576)
+    few = LayerShape("fc_w4", 1000, outputs=1000)
+    assert Result(few, 1, 1, [candidate], limits, 1000).bound(candidate)[0] == "FMA"
 
 
 def test_slower_by_median_and_by_best() -> None:
@@ -214,6 +278,22 @@ def test_means_are_weighted_by_products(fixed_times: dict[str, float]) -> None:
     assert mean.least == pytest.approx(small) and "16x14x14" in mean.least_shape
     levels = set(bittern.cpu().isa_levels_usable) - set(INTEGER_LEVELS)
     assert {f"gemm {level}" for level in levels} <= {mean.name for mean in found.means()}
+
+
+def test_means_of_windows_and_of_both_arithmetics(fixed_times: dict[str, float]) -> None:
+    """Shares of different limits are not mixed; layers of 1x1 and 3x3 have means of their own."""
+    small = "conv_u8:64x28x28,outputs=64"
+    (found,) = KernelBench("^gemm", runs=1).measure([shapes(CONV, CODE_CONV, small)])
+    shares = [result.share(result.pick) for result in found.results]
+    means = {(mean.name, mean.bound): mean for mean in found.means()}
+    assert means["the planner's picks", "FMA"].share == pytest.approx(shares[0])
+    macs = [result.macs for result in found.results]
+    assert means["the planner's picks", "dot"].share == pytest.approx(
+        (shares[1] * macs[1] + shares[2] * macs[2]) / (macs[1] + macs[2])
+    )
+    assert means["the planner's picks, 1x1", "dot"].share == pytest.approx(shares[2])
+    assert means["the planner's picks, 3x3", "dot"].share == pytest.approx(shares[1])
+    assert {f"gemm_u8 {level}" for level in bittern.cpu().isa_levels_usable} <= {name for name, _ in means}
 
 
 # The check of picks
@@ -262,8 +342,8 @@ def test_document(known_limits: None, capsys: pytest.CaptureFixture[str]) -> Non
     assert conv["shape"]["channels"] == 32 and conv["text"] == "conv 32x14x14 -> 32 3x3 pad 1"
     best = conv["candidates"][0]
     assert best["ms"] > 0 and best["bound"] == "FMA"
-    assert best["gflops"] == pytest.approx(2 * 32 * 32 * 9 * 196 / best["ms"] / 1e6)
-    assert best["share"] == pytest.approx(best["gflops"] / 100.0)
+    assert best["gops"] == pytest.approx(2 * 32 * 32 * 9 * 196 / best["ms"] / 1e6)
+    assert best["share"] == pytest.approx(best["gops"] / 100.0)
     assert document["limits"] and document["wrong_picks"] is not None and document["threads"] == 1
 
 
@@ -271,7 +351,18 @@ def test_table(known_limits: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["kernels", "--shape", CONV, "--shape", "add:16x6x6", "--runs", "1"]) == 0
     out, err = capsys.readouterr()
     assert err == "" and out.count("*") == 2 and "conv 32x14x14 -> 32 3x3 pad 1" in out
-    assert "the planner's picks" in out and "FMA GFLOP/s" in out
+    assert "the planner's picks" in out and "FMA GFLOP/s" in out and "dot GOP/s" in out
+
+
+def test_layers_on_codes(known_limits: None, capsys: pytest.CaptureFixture[str], isa: str) -> None:
+    """--int8 measures the same layers on 8-bit codes, and leaves out those that have no such form."""
+    arguments = ["--int8", "--shape", CONV, "--shape", "lrn:16x6x6", "--shape", "quantize:16x6x6", "--runs", "1"]
+    assert main(["kernels", *arguments, "--isa", isa, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    (conv,) = document["sets"][0]["shapes"]
+    assert conv["text"] == "conv_u8 32x14x14 -> 32 3x3 pad 1" and conv["pick"].startswith("gemm_u8_s8_s32_")
+    assert {(each["isa"], each["bound"]) for each in conv["candidates"]} == {(isa, "dot")}
+    assert [mean["bound"] for mean in document["sets"][0]["means"]] == ["dot"] * 2
 
 
 def test_networks_and_files(fixed_times: dict[str, float], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -291,7 +382,7 @@ def test_packaged_shapes(repository: Path) -> None:
     """They are readable, and those of networks are the benchmarks' own."""
     folder = Path(bittern.__file__).parent / "data" / "shapes"
     names = {path.stem for path in folder.glob("*.txt")}
-    assert {"resnet50", "mobilenet_v1", "operators"} <= names <= set(layer_shapes.shape_names())
+    assert {"resnet50", "mobilenet_v1", "operators", "codes"} <= names <= set(layer_shapes.shape_names())
     for path in sorted(folder.glob("*.txt")):
         assert read_shapes(path).shapes
         original = repository / "benchmarks" / "shapes" / path.name
@@ -299,7 +390,11 @@ def test_packaged_shapes(repository: Path) -> None:
             assert path.read_text("utf-8") == original.read_text("utf-8"), "copy it anew"
     macs = sum(shape.macs * count for shape, count in read_shapes(folder / "resnet50.txt").shapes)
     assert 4.0e9 < macs < 4.2e9
-    assert {shape.kind for shape, _ in read_shapes(folder / "operators.txt").shapes} >= set(layer_shapes.OPERATOR_LOOPS)
+    assert {shape.kind for shape, _ in read_shapes(folder / "operators.txt").shapes} >= {
+        kind for kind, about in layer_shapes.KINDS.items() if about.read == about.written == 4 and not about.weighted
+    }
+    codes = {shape.kind for shape, _ in read_shapes(folder / "codes.txt").shapes}
+    assert codes >= {kind for kind, about in layer_shapes.KINDS.items() if 1 in (about.read, about.written)}
 
 
 @pytest.mark.parametrize(
@@ -309,6 +404,8 @@ def test_packaged_shapes(repository: Path) -> None:
         ("depthwise:8x5x6,kernel=3,stride=2,pad=0/0/1/1", LayerShape("depthwise", 8, 5, 6, 8, 3, 2, (0, 0, 1, 1), 8)),
         ("fc:10,outputs=4", LayerShape("fc", 10, outputs=4)),
         ("softmax:10", LayerShape("softmax", 10, outputs=10)),
+        ("depthwise_u8:8x5x6,kernel=3", LayerShape("depthwise_u8", 8, 5, 6, 8, 3, groups=8)),
+        ("fc_u8_w4:10,outputs=4", LayerShape("fc_u8_w4", 10, outputs=4)),
         ("conv:8x5x5,outputs=4,groups=2", LayerShape("conv", 8, 5, 5, 4, groups=2)),
     ],
 )
@@ -333,6 +430,10 @@ def test_shapes_on_the_command_line(text: str, shape: LayerShape) -> None:
         "conv:-1,outputs=1",
         "conv:1048576x1048576x4,outputs=64",
         "depthwise:8x5x5,outputs=16",
+        "depthwise_u8:8x5x5,outputs=16",
+        "conv_u8:8x5x5",
+        "fc_u8:8x5x5,outputs=4",
+        "conv_u4:8x5x5,outputs=4",
         "fc:10x2x2,outputs=4",
         "lstm:10",
     ],
@@ -347,6 +448,7 @@ def test_refusals(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "--isa" in refused(capsys, "--isa", "mmx", "--shape", CONV)
     assert "resnet50" in refused(capsys, "--network", "no-such-network")
     assert "gone.txt" in refused(capsys, "--shapes", str(tmp_path / "gone.txt"))
+    assert "no layer has a form" in refused(capsys, "--int8", "--shape", "lrn:16x6x6")
     assert "--runs" in refused(capsys, "--shape", CONV, "--runs", "0")
     for text, problem in {
         "": "holds no shapes",

@@ -30,6 +30,21 @@ const Probes& probes_for(Isa isa) {
   return *scalar::probes(count);
 }
 
+const DotProbe& dot_probe_for(Isa isa) {
+#if defined(BITTERN_BUILD_X86)
+  switch (isa) {
+    case Isa::avx512vnni: return avx512vnni::dot_probe();
+    case Isa::avx512: return avx512::dot_probe();
+    case Isa::avx2vnni: return avx2vnni::dot_probe();
+    case Isa::avx2: return avx2::dot_probe();
+    case Isa::scalar: break;
+  }
+#else
+  static_cast<void>(isa);
+#endif
+  return scalar::dot_probe();
+}
+
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Units of work per second: body(task, amount) does `amount` units in each thread of the team. The amount is raised
@@ -60,6 +75,19 @@ double flops(const Probes& probes, Team& team) {
     for (int i = 0; i < largest_state; ++i) state[i] = static_cast<float>(i + static_cast<int>(task)) / largest_state;
     probes.fma(amount * 1024, 0.5f, 0.5f, state);
     volatile float result = state[0];
+    static_cast<void>(result);
+  }) * 1024;
+}
+
+double int8_ops(const DotProbe& probe, Team& team) {
+  return static_cast<double>(probe.ops) * best_rate(team, [&](std::size_t task, std::int64_t amount) {
+    // Their product is zero, so that no number of rounds overflows.
+    constexpr unsigned char x[] = {200, 100, 200, 100};
+    constexpr signed char w[] = {57, -31, -42, 1};
+    int state[largest_state];
+    for (int i = 0; i < largest_state; ++i) state[i] = i + static_cast<int>(task);
+    probe.dots(amount * 1024, x, w, state);
+    volatile int result = state[0];
     static_cast<void>(result);
   }) * 1024;
 }
@@ -121,9 +149,10 @@ Limits measure_limits(Isa isa, int threads) {
   });
 
   Limits limits;
-  limits.isa = probes.isa;
+  limits.isa = isa;
   limits.threads = team.size();
   limits.flops = flops(probes, team);
+  limits.int8_ops = int8_ops(dot_probe_for(isa), team);
   for (const Cache& cache : caches) {
     const std::uint64_t sharers = cache.level == caches.back().level ? tasks : 1;
     const std::uint64_t bytes = std::min(whole_steps(cache.bytes / 2 / sharers), spacing);

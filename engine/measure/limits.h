@@ -15,9 +15,10 @@ struct CacheLimit {
 };
 
 struct Limits {
-  Isa isa{};                     // of the probes: the highest up to the level asked for that has some
+  Isa isa{};                     // the level asked for
   int threads = 1;               // that took part
   double flops = 0;              // f32 multiply-adds per second, counted as two; all threads together
+  double int8_ops = 0;           // products of unsigned and signed bytes summed exactly in 32 bits, counted as two
   std::vector<CacheLimit> caches;
   double memory_load = 0;        // bytes per second
   double memory_copy = 0;        // bytes per second, read and written

@@ -1,6 +1,7 @@
 // Integer vectors of the level being compiled: sums of products of four unsigned and four signed bytes in lanes of 32 bits.
 //
-// `vi` has as many lanes as `vf`. The same sums on every level, exact: no intermediate result saturates.
+// `vi` has as many lanes as `vf`. The same sums on every level, exact: no intermediate result saturates. keep() and vary() tell
+// the compiler that registers are used, and that they may hold something else from here on; neither costs an instruction.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +47,8 @@ static inline vi dot(vi acc, const quad& x, const quads& w) {
 }
 static inline void keep(const quad&) {}
 static inline void keep(const quads&) {}
+static inline void vary(quad& a) { __asm__("" : "+r"(a.x[0]), "+r"(a.x[1]), "+r"(a.x[2]), "+r"(a.x[3])); }
+static inline void vary(quads& a) { __asm__("" : "+m"(a)); }
 
 // A vector's bytes as they stand in memory: weights of a quad of input channels, or codes of them.
 constexpr int raw_bytes = 16;
@@ -132,6 +135,8 @@ static inline quads load_quads(const signed char* p) { return {load_vector(p)}; 
 static inline vi dot(vi acc, const quad& x, const quads& w) { return {_mm256_dpbusd_avx_epi32(acc.v, x.x, w.w)}; }
 static inline void keep(const quad& a) { __asm__ volatile("" ::"x"(a.x)); }
 static inline void keep(const quads& a) { __asm__ volatile("" ::"x"(a.w)); }
+static inline void vary(quad& a) { __asm__("" : "+x"(a.x)); }
+static inline void vary(quads& a) { __asm__("" : "+x"(a.w)); }
 #else
 // As pairs of 16 bits, even and odd bytes apart: products of bytes summed in 16 bits would saturate.
 struct quad {
@@ -150,6 +155,8 @@ static inline vi dot(vi acc, const quad& x, const quads& w) {
 }
 static inline void keep(const quad& a) { __asm__ volatile("" ::"x"(a.even), "x"(a.odd)); }
 static inline void keep(const quads& a) { __asm__ volatile("" ::"x"(a.even), "x"(a.odd)); }
+static inline void vary(quad& a) { __asm__("" : "+x"(a.even), "+x"(a.odd)); }
+static inline void vary(quads& a) { __asm__("" : "+x"(a.even), "+x"(a.odd)); }
 #endif
 static inline vf to_float(vi a) { return {_mm256_cvtepi32_ps(a.v)}; }
 static inline vi round_int(vf a) { return {_mm256_cvtps_epi32(a.v)}; }
@@ -263,6 +270,8 @@ static inline quads load_quads(const signed char* p) { return {_mm512_loadu_si51
 static inline vi dot(vi acc, const quad& x, const quads& w) { return {_mm512_dpbusd_epi32(acc.v, x.x, w.w)}; }
 static inline void keep(const quad& a) { __asm__ volatile("" ::"v"(a.x)); }
 static inline void keep(const quads& a) { __asm__ volatile("" ::"v"(a.w)); }
+static inline void vary(quad& a) { __asm__("" : "+v"(a.x)); }
+static inline void vary(quads& a) { __asm__("" : "+v"(a.w)); }
 #else
 struct quad {
   __m512i even, odd;
@@ -280,6 +289,8 @@ static inline vi dot(vi acc, const quad& x, const quads& w) {
 }
 static inline void keep(const quad& a) { __asm__ volatile("" ::"v"(a.even), "v"(a.odd)); }
 static inline void keep(const quads& a) { __asm__ volatile("" ::"v"(a.even), "v"(a.odd)); }
+static inline void vary(quad& a) { __asm__("" : "+v"(a.even), "+v"(a.odd)); }
+static inline void vary(quads& a) { __asm__("" : "+v"(a.even), "+v"(a.odd)); }
 #endif
 static inline vf to_float(vi a) { return {_mm512_maskz_cvtepi32_ps(0xffff, a.v)}; }
 static inline vi round_int(vf a) { return {_mm512_maskz_cvtps_epi32(0xffff, a.v)}; }

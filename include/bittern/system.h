@@ -35,6 +35,7 @@ struct LimitInfo {
   std::string isa;
   int threads = 0;                 // that took part
   double fma_gflops = 0;           // f32 multiply-adds, counted as two operations each
+  double int8_gops = 0;            // exact multiply-adds of unsigned and signed bytes, counted as two operations each
   std::vector<CacheLimit> caches;  // reading, first level first
   double memory_load_gbs = 0;
   double memory_copy_gbs = 0;      // bytes read and bytes written

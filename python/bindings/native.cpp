@@ -282,6 +282,7 @@ PYBIND11_MODULE(_native, m) {
     d["isa"] = info.isa;
     d["threads"] = info.threads;
     d["fma_gflops"] = info.fma_gflops;
+    d["int8_gops"] = info.int8_gops;
     d["caches"] = caches;
     d["memory_load_gbs"] = info.memory_load_gbs;
     d["memory_copy_gbs"] = info.memory_copy_gbs;

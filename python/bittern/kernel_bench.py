@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bittern.errors import InputError
-from bittern.layer_shapes import LAYER, OPERATOR_LOOPS, WEIGHTED, LayerShape, ShapeSet, one_layer
+from bittern.layer_shapes import LAYER, LayerShape, ShapeSet, one_layer
 from bittern.machine_limits import Limits, limits
 from bittern.model import Model, load
 from bittern.system import Kernel, cpu, kernels
+from bittern.values import ValueInfo
 
 TOLERATED = 1.1
 """A pick may take so many times as long as the fastest kernel."""
 
 _INPUTS = 3
 _SAMPLE_MS = 3.0
-_FLOAT = 4
 _COLD = 4
 """Weights that are read once per image are measured over copies that exceed so many times the last cache."""
 
@@ -62,7 +62,7 @@ class Candidate:
         """
         return min(self.ms / other.ms, self.best_ms / other.best_ms)
 
-    def sample(self, feeds: Sequence[NDArray[np.float32]], reorder: bool, repeats: int) -> tuple[float, float]:
+    def sample(self, feeds: Sequence[NDArray[Any]], reorder: bool, repeats: int) -> tuple[float, float]:
         """Milliseconds of the layer, and of the whole network with the conversions around it."""
         assert self.model is not None
         profile = self.model.profile(*feeds, runs=repeats)
@@ -109,9 +109,9 @@ class Result:
     @property
     def bytes(self) -> int:
         """Bytes read and written, each once."""
-        return sum(self.shape.elements(self.batch)) * _FLOAT
+        return sum(self.shape.traffic(self.batch))
 
-    def gflops(self, candidate: Candidate) -> float:
+    def gops(self, candidate: Candidate) -> float:
         """Operations of the definition in 10^9 per second; a kernel may reach it with fewer."""
         return 2e-6 * self.macs / candidate.ms
 
@@ -120,17 +120,19 @@ class Result:
         return 1e-6 * self.bytes / candidate.ms
 
     def bound(self, candidate: Candidate) -> tuple[str, float]:
-        """What limits this layer, ``FMA`` or the level that holds its data, and the least time in milliseconds.
+        """What limits this layer and the least time in milliseconds.
 
-        Limits are those of the candidate's own level: 256-bit kernels are not blamed for the width of others.
+        Either arithmetic, ``FMA`` on real numbers and ``dot`` on 8-bit codes, or the level that holds its data. Limits
+        are those of the candidate's own level: 256-bit kernels are not blamed for the width of others.
         """
         limit = self.limits[candidate.isa]
         where, rate = limit.holding(self.working_set)
-        read, written = self.shape.elements(self.batch)
+        read, written = self.shape.traffic(self.batch)
         if where == "memory" and 4 * written > read:
             rate = limit.memory_copy_gbs
-        memory_ms, fma_ms = 1e-6 * self.bytes / rate, 2e-6 * self.macs / limit.fma_gflops
-        return ("FMA", fma_ms) if fma_ms >= memory_ms else (where, memory_ms)
+        arithmetic, most = ("dot", limit.int8_gops) if self.shape.about.codes else ("FMA", limit.fma_gflops)
+        memory_ms, arithmetic_ms = 1e-6 * self.bytes / rate, 2e-6 * self.macs / most
+        return (arithmetic, arithmetic_ms) if arithmetic_ms >= memory_ms else (where, memory_ms)
 
     def share(self, candidate: Candidate) -> float:
         """Least time by the machine's limit over time taken."""
@@ -150,7 +152,7 @@ class Result:
                     "ms": candidate.ms,
                     "best_ms": candidate.best_ms,
                     "runs": len(candidate.samples_ms),
-                    "gflops": self.gflops(candidate),
+                    "gops": self.gops(candidate),
                     "gbs": self.gbs(candidate),
                     "bound": bound,
                     "share": least / candidate.ms,
@@ -162,9 +164,13 @@ class Result:
 
 @dataclass(frozen=True)
 class Mean:
-    """Shares of some kernels over the layers bound by arithmetic: their mean, weighted by products, and the least."""
+    """Shares of some kernels over the layers bound by arithmetic: their mean, weighted by products, and the least.
+
+    ``bound``: by which, ``FMA`` or ``dot``.
+    """
 
     name: str
+    bound: str
     layers: int
     share: float
     least: float
@@ -174,6 +180,7 @@ class Mean:
         """Plain numbers and strings."""
         return {
             "name": self.name,
+            "bound": self.bound,
             "layers": self.layers,
             "mac_weighted_share": self.share,
             "least_share": self.least,
@@ -189,8 +196,17 @@ class SetResult:
     results: list[Result]
 
     def means(self) -> list[Mean]:
-        """The planner's picks first, then the best of every loop and instruction set where it fits."""
-        chosen = [_mean("the planner's picks", ((result, result.pick) for result in self.results))]
+        """The planner's picks, those of each window, then the best of every loop and instruction set where it fits."""
+        picks = [(result, result.pick) for result in self.results]
+        chosen = _means("the planner's picks", picks)
+        windows = sorted({result.shape.kernel for result, _ in picks if result.shape.about.operator == "conv"})
+        for size in windows if len(windows) > 1 else ():
+            alike = [
+                (result, pick)
+                for result, pick in picks
+                if result.shape.about.operator == "conv" and result.shape.kernel == size
+            ]
+            chosen += _means(f"the planner's picks, {size}x{size}", alike)
         kinds = dict.fromkeys((c.loop, c.isa) for result in self.results for c in result.candidates)
         for loop, isa in sorted(kinds):
             best = [
@@ -198,8 +214,8 @@ class SetResult:
                 for result in self.results
                 if any((c.loop, c.isa) == (loop, isa) for c in result.candidates)
             ]
-            chosen.append(_mean(f"{loop} {isa}", best))
-        return [mean for mean in chosen if mean is not None]
+            chosen += _means(f"{loop} {isa}", best)
+        return chosen
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, strings and lists."""
@@ -264,15 +280,15 @@ class KernelBench:
 
     def _measure(self, shape: LayerShape, count: int, check: bool) -> Result:
         last = self.limits_of(self.isa or cpu().isa).caches[-1].bytes
-        size = sum(shape.elements(self.batch)) * _FLOAT
+        size = sum(shape.traffic(self.batch))
         # Weights of a fully connected layer are used once per image, and the other layers of a network wipe them from
         # the caches between two images.
         copies = 1
-        if shape.kind == "fc":
-            copies = min(_MOST_COPIES, _COLD * last // (shape.weights * _FLOAT) + 1)
+        if shape.about.operator == "fc":
+            copies = min(_MOST_COPIES, _COLD * last // max(1, shape.weight_bytes) + 1)
         network = one_layer(shape, self.batch, copies)
         file = network.to_bytes()
-        inputs = _inputs([info.shape or () for info in network.inputs])
+        inputs = _inputs(network.inputs)
         # Every model holds its file and the packed weights. Where they would fill the memory, they come one by one.
         one_by_one = 2 * len(file) * len(self._kernels) > cpu().memory_granted / 3
         candidates = []
@@ -302,9 +318,15 @@ class KernelBench:
         return Result(shape, count, self.batch, candidates, self.limits, size * copies)
 
     def _load(self, file: bytes, kernel: str | None) -> Model:
-        level = self.isa or (None if kernel is None else cpu().isa)
+        level = self.isa or (None if kernel is None else self._level_of(self._every[kernel]))
         forced = [] if kernel is None else [kernel]
         return load(file, threads=self.threads, isa=level, checksum="skip", kernels=forced)
+
+    @staticmethod
+    def _level_of(kernel: Kernel) -> str:
+        """The level at which a plan takes the kernel that it is asked for."""
+        # Loops with one kernel for each level are run at it; other kernels are found from every higher level.
+        return kernel.isa if kernel.loop.endswith(("_u8", "_f32")) else cpu().isa
 
     def _candidates(self, shape: LayerShape, file: bytes) -> Iterator[Candidate]:
         """The kernels that fit: those that the plan shows when they are asked for; and the planner's own choice."""
@@ -312,7 +334,7 @@ class KernelBench:
         picked = self._every[_kernel_of(model, shape)]
         yield Candidate(picked.name, picked.loop, picked.isa, True, model)
         for kernel in self._kernels:
-            if kernel.name == picked.name or not _may_fit(kernel, shape):
+            if kernel.name == picked.name or kernel.loop not in shape.about.loops:
                 continue
             forced = self._load(file, kernel.name)
             if _kernel_of(forced, shape) == kernel.name:
@@ -320,10 +342,10 @@ class KernelBench:
 
     @staticmethod
     def _time(
-        candidates: Sequence[Candidate], inputs: Sequence[list[NDArray[np.float32]]], shape: LayerShape, runs: int
+        candidates: Sequence[Candidate], inputs: Sequence[list[NDArray[Any]]], shape: LayerShape, runs: int
     ) -> None:
         """In turns, so that drift of the machine meets all alike; inputs change from round to round."""
-        reorder = shape.kind == "reorder"
+        reorder = shape.about.operator == "reorder"
         rough = [candidate.sample(inputs[0], reorder, 1) for candidate in candidates]
         least = min(layer for layer, _ in rough)
         repeats = [1 if whole > 20 else max(3, min(51, int(_SAMPLE_MS / max(whole, 1e-3)))) for _, whole in rough]
@@ -354,36 +376,40 @@ def compiled(pattern: str) -> re.Pattern[str]:
         raise InputError("--filter", f"is not a regular expression ({error})", "correct it") from None
 
 
-def _may_fit(kernel: Kernel, shape: LayerShape) -> bool:
-    """Kernels of operators without weights are for their own kinds; any other loop may run a layer with weights."""
-    if shape.kind in WEIGHTED:
-        return kernel.loop not in OPERATOR_LOOPS.values()
-    return kernel.loop == OPERATOR_LOOPS[shape.kind]
-
-
 def _kernel_of(model: Model, shape: LayerShape) -> str:
     """The kernel that runs the measured layer."""
     for layer in model.plan.layers:
-        wanted = layer.op == "Reorder" if shape.kind == "reorder" else layer.name.startswith(LAYER)
+        wanted = layer.op == "Reorder" if shape.about.operator == "reorder" else layer.name.startswith(LAYER)
         if wanted and layer.kernel:
             return layer.kernel
     raise InputError(str(shape), "the plan computes nothing for it", "give a larger shape")
 
 
-def _inputs(shapes: Sequence[Sequence[int | str]]) -> list[list[NDArray[np.float32]]]:
+def _inputs(infos: Iterable[ValueInfo]) -> list[list[NDArray[Any]]]:
     rng = np.random.default_rng(0)
-    sizes = [tuple(int(size) for size in shape) for shape in shapes]
-    return [[rng.standard_normal(size, np.float32) for size in sizes] for _ in range(_INPUTS)]
+
+    def some(info: ValueInfo) -> NDArray[Any]:
+        size = tuple(int(each) for each in info.shape or ())
+        if info.dtype == "u8":
+            return rng.integers(0, 256, size, np.uint8)
+        return rng.standard_normal(size, np.float32)
+
+    listed = list(infos)
+    return [[some(info) for info in listed] for _ in range(_INPUTS)]
 
 
-def _mean(name: str, rows: Iterable[tuple[Result, Candidate]]) -> Mean | None:
-    shares = [
-        (result.macs * result.count, result.share(candidate), str(result.shape))
-        for result, candidate in rows
-        if result.bound(candidate)[0] == "FMA"
-    ]
-    if not shares:
-        return None
-    total = sum(macs for macs, _, _ in shares)
-    least = min(shares, key=lambda each: each[1])
-    return Mean(name, len(shares), sum(macs * share for macs, share, _ in shares) / total, least[1], least[2])
+def _means(name: str, rows: Sequence[tuple[Result, Candidate]]) -> list[Mean]:
+    """The mean over what is bound by each arithmetic, where there is any."""
+    found = []
+    for bound in ("FMA", "dot"):
+        shares = [
+            (result.macs * result.count, result.share(candidate), str(result.shape))
+            for result, candidate in rows
+            if result.bound(candidate)[0] == bound
+        ]
+        if shares:
+            total = sum(macs for macs, _, _ in shares)
+            least = min(shares, key=lambda each: each[1])
+            mean = sum(macs * share for macs, share, _ in shares) / total
+            found.append(Mean(name, bound, len(shares), mean, least[1], least[2]))
+    return found

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bittern.encodings import Affine, Codebook, Dense, Encoding, Packed
 from bittern.errors import InputError
 from bittern.network import Network
 
 LAYER = "layer"
 """Name of the measured node; copies have a number behind it."""
 
-WEIGHTED = ("conv", "depthwise", "fc")
-OPERATOR_LOOPS = {
+_OPERATOR_LOOPS = {
     "maxpool": "maxpool",
     "avgpool": "avgpool",
     "add": "eltwise",
@@ -33,9 +33,48 @@ OPERATOR_LOOPS = {
     "reorder": "reorder",
     "shuffle": "channel_shuffle",
 }
-"""Kinds without weights, and the loop whose kernels run them."""
 
-KINDS = (*WEIGHTED, *OPERATOR_LOOPS)
+
+@dataclass(frozen=True)
+class Kind:
+    """What a shape's layer computes, the loops whose kernels may run it, and the bytes of its numbers."""
+
+    operator: str
+    loops: tuple[str, ...]
+    read: int = 4
+    written: int = 4
+    weight_bits: int = 32
+
+    @property
+    def weighted(self) -> bool:
+        """Whether there are products with weights."""
+        return self.operator in ("conv", "depthwise", "fc")
+
+    @property
+    def codes(self) -> bool:
+        """Whether it computes on 8-bit codes, so that its products are of bytes."""
+        return self.read == self.written == 1
+
+
+KINDS = {
+    "conv": Kind("conv", ("gemm", "winograd", "depthwise")),
+    "depthwise": Kind("depthwise", ("depthwise", "gemm")),
+    "fc": Kind("fc", ("gemm",)),
+    "fc_w4": Kind("fc", ("gemv_f32", "gemm"), weight_bits=4),
+    **{kind: Kind(kind, (loop,)) for kind, loop in _OPERATOR_LOOPS.items()},
+    "conv_u8": Kind("conv", ("gemm_u8", "depthwise_u8"), 1, 1, 8),
+    "depthwise_u8": Kind("depthwise", ("depthwise_u8", "gemm_u8"), 1, 1, 8),
+    "fc_u8": Kind("fc", ("gemv_u8", "gemm_u8"), 1, 1, 8),
+    "fc_u8_w4": Kind("fc", ("gemv_u8", "gemm_u8"), 1, 1, 4),
+    "fc_u8_w2": Kind("fc", ("gemv_u8", "gemm_u8"), 1, 1, 2),
+    **{f"{kind}_u8": Kind(kind, (f"{kind}_u8",), 1, 1) for kind in ("maxpool", "avgpool", "add")},
+    "table_u8": Kind("table", ("table_u8",), 1, 1),
+    "reorder_u8": Kind("reorder", ("reorder_codes",), 1, 1),
+    "quantize": Kind("quantize", ("quantize_f32",), 4, 1),
+    "dequantize": Kind("dequantize", ("dequantize_u8",), 1, 4),
+}
+"""Kinds of layers. ``u8``: they read and write 8-bit codes; ``w4``, ``w2``: their weights have so many bits."""
+
 _COLUMNS = "kind count channels height width outputs kernel stride pads groups"
 _SPEC = (
     "write KIND:CxHxW,outputs=O,kernel=K,stride=S,pad=P,groups=G, for example conv:64x56x56,outputs=64,kernel=3,pad=1"
@@ -48,6 +87,7 @@ class LayerShape:
     """A layer as a kernel sees it. ``pads``: top, left, bottom, right; kernel and stride are square.
 
     ``channels``, ``height`` and ``width`` are of one image of the input. ``fc`` and ``softmax`` use channels alone.
+    ``kind`` is one of :data:`KINDS`.
     """
 
     kind: str
@@ -61,6 +101,11 @@ class LayerShape:
     groups: int = 1
 
     @property
+    def about(self) -> Kind:
+        """What the kind means."""
+        return KINDS[self.kind]
+
+    @property
     def output_size(self) -> tuple[int, int]:
         """Height and width of the output."""
         top, left, bottom, right = self.pads
@@ -72,7 +117,12 @@ class LayerShape:
     @property
     def weights(self) -> int:
         """Number of weights, biases not counted."""
-        return self.outputs * (self.channels // self.groups) * self.kernel**2 if self.kind in WEIGHTED else 0
+        return self.outputs * (self.channels // self.groups) * self.kernel**2 if self.about.weighted else 0
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights as they are read."""
+        return self.weights * self.about.weight_bits // 8
 
     @property
     def macs(self) -> int:
@@ -80,11 +130,16 @@ class LayerShape:
         return math.prod(self.output_size) * self.weights
 
     def elements(self, batch: int) -> tuple[int, int]:
-        """Floats read, weights included, and floats written: each once."""
+        """Numbers read, without the weights, and numbers written."""
         each = self.channels * self.height * self.width
-        read = {"add": 2 * each, "gate": each + self.channels}.get(self.kind, each)
-        outputs = self.outputs if self.kind in WEIGHTED else self.channels
-        return batch * read + self.weights, batch * outputs * math.prod(self.output_size)
+        read = {"add": 2 * each, "gate": each + self.channels}.get(self.about.operator, each)
+        outputs = self.outputs if self.about.weighted else self.channels
+        return batch * read, batch * outputs * math.prod(self.output_size)
+
+    def traffic(self, batch: int) -> tuple[int, int]:
+        """Bytes read, weights included, and bytes written: each once."""
+        read, written = self.elements(batch)
+        return read * self.about.read + self.weight_bytes, written * self.about.written
 
     def __str__(self) -> str:
         plane = f"{self.height}x{self.width}"
@@ -92,12 +147,13 @@ class LayerShape:
         if any(self.pads):
             same = len(set(self.pads)) == 1
             window += " pad " + (str(self.pads[0]) if same else "/".join(map(str, self.pads)))
-        if self.kind == "fc":
-            return f"fc {self.channels} -> {self.outputs}"
-        if self.kind == "conv":
+        operator = self.about.operator
+        if operator == "fc":
+            return f"{self.kind} {self.channels} -> {self.outputs}"
+        if operator == "conv":
             groups = f" groups {self.groups}" if self.groups > 1 else ""
-            return f"conv {self.channels}x{plane} -> {self.outputs}{window}{groups}"
-        if self.kind in ("depthwise", "maxpool", "avgpool"):
+            return f"{self.kind} {self.channels}x{plane} -> {self.outputs}{window}{groups}"
+        if operator in ("depthwise", "maxpool", "avgpool"):
             return f"{self.kind} {self.channels}x{plane}{window}"
         return f"{self.kind} {self.channels}" + (f"x{plane}" if self.height * self.width > 1 else "")
 
@@ -112,6 +168,17 @@ class ShapeSet:
 
     name: str
     shapes: tuple[tuple[LayerShape, int], ...]
+
+    def on_codes(self) -> ShapeSet:
+        """The same layers on 8-bit codes; those that have no such form are left out. InputError if none is left."""
+        shapes = []
+        for shape, count in self.shapes:
+            kind = shape.kind if shape.about.codes else f"{shape.kind}_u8"
+            if kind in KINDS:
+                shapes.append((replace(shape, kind=kind), count))
+        if not shapes:
+            raise InputError(f"--int8 {self.name}", "no layer has a form on 8-bit codes", "leave --int8 out")
+        return ShapeSet(self.name, tuple(shapes))
 
 
 def read_shapes(path: Path) -> ShapeSet:
@@ -168,8 +235,9 @@ def parse_shape(text: str) -> LayerShape:
     except ValueError:
         raise InputError(place, "is no shape", _SPEC) from None
     channels, height, width = [*plane, 1, 1][:3]
-    values["groups"] = values["groups"] or (channels if kind == "depthwise" else 1)
-    values["outputs"] = values["outputs"] or (0 if kind in ("conv", "fc") else channels)
+    operator = KINDS[kind].operator if kind in KINDS else ""
+    values["groups"] = values["groups"] or (channels if operator == "depthwise" else 1)
+    values["outputs"] = values["outputs"] or (0 if operator in ("conv", "fc") else channels)
     return _checked(LayerShape(kind, channels, height, width, pads=pads, **values), place, _SPEC)
 
 
@@ -201,34 +269,40 @@ def one_layer(shape: LayerShape, batch: int = 1, copies: int = 1) -> Network:
     """
     net = Network(str(shape))
     size: tuple[int, ...] = (batch, shape.channels, shape.height, shape.width)
-    if shape.kind in ("fc", "softmax"):
+    if shape.about.operator in ("fc", "softmax"):
         size = (batch, shape.channels)
     elif shape.kind == "batchnorm":  # of rank 3 or 4 it would run as a depthwise layer
         size = (batch, shape.channels, 1, shape.height, shape.width)
-    net.add_input("x", size)
+    net.add_input("x", size, "u8" if shape.about.read == 1 else "f32")
+    add = _add_code_layer if 1 in (shape.about.read, shape.about.written) else _add_layer
     outputs = []
     for copy in range(copies):
         name = LAYER if copies == 1 else f"{LAYER}{copy}"
         outputs.append(f"y{copy}")
-        _add_layer(net, shape, size, name, outputs[-1])
+        add(net, shape, size, name, outputs[-1])
     net.set_outputs(outputs)
     return net
 
 
-def _add_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, output: str) -> None:
-    window = {
+def _window(shape: LayerShape) -> dict[str, list[int]]:
+    return {
         "kernel_shape": [shape.kernel, shape.kernel],
         "strides": [shape.stride, shape.stride],
         "pads": list(shape.pads),
     }
-    kind = shape.kind
+
+
+def _add_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, output: str) -> None:
+    window, kind = _window(shape), shape.about.operator
     if kind in ("conv", "depthwise"):
         inner = shape.channels // shape.groups
         net.add_constant(f"{name}.w", _random((shape.outputs, inner, shape.kernel, shape.kernel)))
         net.add_constant(f"{name}.b", _random((shape.outputs,)))
         net.add_node("Conv", ["x", f"{name}.w", f"{name}.b"], [output], name=name, **window, group=shape.groups)
     elif kind == "fc":
-        net.add_constant(f"{name}.w", _random((shape.outputs, shape.channels)))
+        net.add_constant(
+            f"{name}.w", _looked_up(shape) if shape.about.weight_bits == 4 else _random((shape.outputs, shape.channels))
+        )
         net.add_constant(f"{name}.b", _random((shape.outputs,)))
         net.add_node("Gemm", ["x", f"{name}.w", f"{name}.b"], [output], name=name, transB=1)
     elif kind in ("maxpool", "avgpool"):
@@ -263,6 +337,95 @@ def _add_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, 
         )
 
 
+_SCALE = 0.02
+
+
+def _add_code_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, output: str) -> None:
+    """The layer between DequantizeLinear and QuantizeLinear, which the plan makes part of it.
+
+    Activations are as behind ReLU, with the zero point 0; weights have a scale for each output channel.
+    """
+    operator, real, result = shape.about.operator, f"{name}.x", f"{name}.y"
+    if operator == "quantize":  # something has to read the codes, else they are written as a plain tensor
+        _quantise(net, "x", f"{name}.codes", name=name)
+        _dequantise(net, f"{name}.codes", real)
+        net.add_node("LeakyRelu", [real], [result], alpha=1.0)
+        _quantise(net, result, output, 2 * _SCALE)
+        return
+    _dequantise(net, "x", real)
+    if operator == "dequantize":  # and something has to write them in blocks
+        net.add_node("LeakyRelu", [real], [result], alpha=1.0)
+        _quantise(net, result, f"{name}.codes", 2 * _SCALE)
+        _dequantise(net, f"{name}.codes", output, 2 * _SCALE, name=name)
+        return
+    scale = _SCALE
+    if shape.about.weighted:
+        values = shape.weights // shape.outputs
+        weights, scale = _weight_codes(shape)
+        net.add_constant(f"{name}.w", weights)
+        units = np.full(shape.outputs, _SCALE * _WEIGHT_SCALE, np.float32)
+        net.add_constant(
+            f"{name}.b", Affine(Dense(np.arange(shape.outputs, dtype=np.int32) % values), Dense(units), axis=0)
+        )
+        inputs = [real, f"{name}.w", f"{name}.b"]
+        if operator == "fc":
+            net.add_node("Gemm", inputs, [result], name=name, transB=1)
+        else:
+            net.add_node("Conv", inputs, [f"{name}.sum"], name=name, **_window(shape), group=shape.groups)
+            net.add_node("Relu", [f"{name}.sum"], [result])
+    elif operator == "add":
+        net.add_input("z", size, "u8")
+        _dequantise(net, "z", f"{name}.z")
+        net.add_node("Add", [real, f"{name}.z"], [result], name=name)
+        scale = 2 * _SCALE
+    elif operator == "table":
+        net.add_node("Sigmoid", [real], [result], name=name)
+        scale = 1 / 255
+    elif operator == "reorder":  # codes are reordered from and to the plain tensors of callers
+        net.add_node("MaxPool", [real], [result], name=name, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    else:
+        net.add_node(
+            "MaxPool" if operator == "maxpool" else "AveragePool", [real], [result], name=name, **_window(shape)
+        )
+    _quantise(net, result, output, scale)
+
+
+def _quantise(net: Network, value: str, output: str, scale: float = _SCALE, name: str | None = None) -> None:
+    net.add_node("QuantizeLinear", [value, *_quantiser(net, f"{output}.q", scale)], [output], name=name)
+
+
+def _dequantise(net: Network, value: str, output: str, scale: float = _SCALE, name: str | None = None) -> None:
+    net.add_node("DequantizeLinear", [value, *_quantiser(net, f"{output}.q", scale)], [output], name=name)
+
+
+def _quantiser(net: Network, name: str, scale: float) -> list[str]:
+    net.add_constant(f"{name}.scale", np.array(scale, np.float32))
+    net.add_constant(f"{name}.zero", np.array(0, np.uint8))
+    return [f"{name}.scale", f"{name}.zero"]
+
+
+_WEIGHT_SCALE = 0.01
+
+
+def _weight_codes(shape: LayerShape) -> tuple[Encoding, float]:
+    """Signed codes with a scale for each output channel, and a scale of the result that few sums exceed."""
+    bits, inner = shape.about.weight_bits, shape.channels // shape.groups
+    size = (shape.outputs, inner) + (() if shape.about.operator == "fc" else (shape.kernel, shape.kernel))
+    most = 2 ** (bits - 1) - 1
+    some = np.random.default_rng(0).integers(-most - 1, most + 1, min(math.prod(size), 1 << 16))
+    codes = np.resize(some, size)
+    scales = Dense(np.full(shape.outputs, _WEIGHT_SCALE, np.float32))
+    stored = Dense(codes.astype(np.int8)) if bits == 8 else Packed.pack(codes, bits, signed=True)
+    spread = math.sqrt(inner * shape.kernel**2) * (most + 1) * _WEIGHT_SCALE * 128 * _SCALE
+    return Affine(stored, scales, axis=0), spread / 128
+
+
+def _looked_up(shape: LayerShape) -> Encoding:
+    """Weights that are codes of 4 bits into a table of real numbers."""
+    some = np.random.default_rng(0).integers(0, 16, min(shape.weights, 1 << 16))
+    return Codebook(Packed.pack(np.resize(some, (shape.outputs, shape.channels)), 4), Dense(_random((16,))))
+
+
 def _random(shape: tuple[int, ...]) -> NDArray[np.float32]:
     some = np.random.default_rng(0).standard_normal(min(math.prod(shape), 1 << 16)).astype(np.float32)
     return np.resize(some, shape)
@@ -289,10 +452,10 @@ def _checked(shape: LayerShape, place: str, remedy: str) -> LayerShape:
         raise InputError(place, f"the kernel of {shape.kernel} is larger than the padded input", remedy)
     if shape.channels % shape.groups or shape.outputs % shape.groups:
         raise InputError(place, f"channels and outputs are no multiples of {shape.groups} groups", remedy)
-    if shape.kind == "depthwise" and not shape.channels == shape.outputs == shape.groups:
+    if shape.about.operator == "depthwise" and not shape.channels == shape.outputs == shape.groups:
         raise InputError(place, "a depthwise layer has as many outputs and groups as channels", remedy)
-    if shape.kind in ("fc", "softmax") and shape.height * shape.width * shape.kernel > 1:
+    if shape.about.operator in ("fc", "softmax") and shape.height * shape.width * shape.kernel > 1:
         raise InputError(place, f"{shape.kind} takes channels alone", remedy)
-    if max(*shape.elements(1), *sizes) > _LARGEST:
+    if max(*shape.elements(1), shape.weights, *sizes) > _LARGEST:
         raise InputError(place, "the layer is too large to be measured", "at most 2^30 numbers are allowed")
     return shape

@@ -21,14 +21,15 @@ class Cache:
 class Limits:
     """Rates of ``threads`` threads together with vectors of the level ``isa``.
 
-    ``fma_gflops``: f32 multiply-adds in registers, counted as two operations each, in 10^9 per second. ``caches``,
-    first level first, and ``memory_load_gbs``: reading, in 10^9 bytes per second. ``memory_copy_gbs``: bytes read and
-    bytes written.
+    ``fma_gflops``: f32 multiply-adds in registers, counted as two operations each, in 10^9 per second. ``int8_gops``:
+    products of unsigned and signed bytes, summed exactly in 32 bits, in registers, likewise. ``caches``, first level
+    first, and ``memory_load_gbs``: reading, in 10^9 bytes per second. ``memory_copy_gbs``: bytes read and written.
     """
 
     isa: str
     threads: int
     fma_gflops: float
+    int8_gops: float
     caches: tuple[Cache, ...]
     memory_load_gbs: float
     memory_copy_gbs: float
@@ -46,6 +47,7 @@ class Limits:
         return replace(
             self,
             fma_gflops=max(self.fma_gflops, other.fma_gflops),
+            int8_gops=max(self.int8_gops, other.int8_gops),
             caches=tuple(
                 replace(mine, load_gbs=max(mine.load_gbs, its.load_gbs))
                 for mine, its in zip(self.caches, other.caches, strict=True)

@@ -46,6 +46,7 @@ LimitInfo limits(const std::string& isa, int threads) {
     info.isa = engine::name_of(measured.isa);
     info.threads = measured.threads;
     info.fma_gflops = measured.flops * 1e-9;
+    info.int8_gops = measured.int8_ops * 1e-9;
     for (const engine::CacheLimit& cache : measured.caches) info.caches.push_back({cache.level, cache.bytes, cache.load * 1e-9});
     info.memory_load_gbs = measured.memory_load * 1e-9;
     info.memory_copy_gbs = measured.memory_copy * 1e-9;

@@ -20,10 +20,11 @@ HELP = "every kernel of this build, and its share of the machine's limit"
 DESCRIPTION = """List the kernels; or, with --network, --shapes, --shape or --assert-pick, time every kernel that fits.
 
 Times are those of the layer alone, without the conversions of layouts around it: medians over interleaved rounds with
-varying inputs, and the best run. The limits, multiply-adds in registers and reading from each cache and from memory,
-are measured in the same run with vectors of the kernel's own level. * marks what the planner takes by itself. --isa
-holds the planner to that level, too. Shapes are written like fc:4096,outputs=1000 and
-conv:64x56x56,outputs=64,kernel=3,stride=1,pad=1,groups=1."""
+varying inputs, and the best run. The limits, multiply-adds and products of bytes in registers, and reading from each
+cache and from memory, are measured in the same run with vectors of the kernel's own level. * marks what the planner
+takes by itself. --isa holds the planner to that level, too. Shapes are written like fc:4096,outputs=1000 and
+conv:64x56x56,outputs=64,kernel=3,stride=1,pad=1,groups=1; conv_u8, depthwise_u8, fc_u8, ... are layers on 8-bit codes,
+from codes to codes with bias, scales and Relu."""
 EXAMPLE = "bittern kernels --network resnet50 --assert-pick"
 
 
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="time on a shape: KIND:CxHxW,outputs=O,kernel=K,...",
     )
+    parser.add_argument("--int8", action="store_true", help="time the layers on 8-bit codes instead of real numbers")
     parser.add_argument(
         "--assert-pick", action="store_true", help="exit 1 if a pick is more than 10 %% slower than the fastest kernel"
     )
@@ -153,7 +155,8 @@ def _shapes(arguments: argparse.Namespace) -> list[ShapeSet]:
     sets += [read_shapes(Path(path)) for path in arguments.shapes]
     if arguments.shape:
         sets.append(ShapeSet("shapes", tuple((parse_shape(text), 1) for text in arguments.shape)))
-    return sets or [named_shapes(name) for name in shape_names()]
+    sets = sets or [named_shapes(name) for name in shape_names()]
+    return [each.on_codes() for each in sets] if arguments.int8 else sets
 
 
 def _complaint(result: Result) -> str:
@@ -170,12 +173,13 @@ def _complaint(result: Result) -> str:
 def _limits_text(limits: list[Limits]) -> str:
     from bittern.report import significant, table
 
-    headers = ["limits", "FMA GFLOP/s"]
+    headers = ["limits", "FMA GFLOP/s", "dot GOP/s"]
     headers += [f"L{cache.level} ({_size(cache.bytes)}) GB/s" for cache in limits[0].caches]
     rows = [
         [
             each.isa,
             significant(each.fma_gflops),
+            significant(each.int8_gops),
             *(significant(cache.load_gbs) for cache in each.caches),
             significant(each.memory_load_gbs),
             significant(each.memory_copy_gbs),
@@ -204,18 +208,19 @@ def _set_text(each: SetResult) -> str:
                     candidate.kernel,
                     significant(candidate.ms),
                     significant(candidate.best_ms),
-                    significant(result.gflops(candidate)) if result.macs else "",
-                    significant(result.gbs(candidate)) if bound != "FMA" else "",
+                    significant(result.gops(candidate)) if result.macs else "",
+                    significant(result.gbs(candidate)) if bound not in ("FMA", "dot") else "",
                     f"{100 * least / candidate.ms:.0f} %",
                     bound,
                 ]
             )
-    headers = [each.name, "count", "", "kernel", "ms", "best", "GFLOP/s", "GB/s", "share", "of"]
+    headers = [each.name, "count", "", "kernel", "ms", "best", "GOP/s", "GB/s", "share", "of"]
     text = table(headers, rows, "lrllrrrrrl")
     means = [
-        [mean.name, f"{100 * mean.share:.0f} %", f"{100 * mean.least:.0f} %", mean.least_shape] for mean in each.means()
+        [mean.name, mean.bound, f"{100 * mean.share:.0f} %", f"{100 * mean.least:.0f} %", mean.least_shape]
+        for mean in each.means()
     ]
     if means:
-        titles = ["share of FMA, weighted by products", "mean", "least", "at"]
-        text += "\n\n" + table(titles, means, "lrrl")
+        titles = ["share of arithmetic, weighted by products", "of", "mean", "least", "at"]
+        text += "\n\n" + table(titles, means, "llrrl")
     return text
