@@ -63,7 +63,7 @@ def test_summary_and_other_layers(rng: np.random.Generator) -> None:
     assert [node.op for node in small.nodes].count("DynamicQuantizeLinear") == 1
     assert "inputs of 1 products are quantised to 8 bits on the fly" in str(small.summary())
     x = rng.standard_normal((1, 4, 6, 6)).astype(np.float32)
-    result, expected = bittern.load(small)(x), bittern.load(net)(x)
+    result, expected = (bittern.load(each).run({"x": x})["y"] for each in (small, net))
     assert np.linalg.norm(result - expected) < 0.02 * np.linalg.norm(expected)
 
 
