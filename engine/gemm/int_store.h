@@ -14,7 +14,7 @@ inline constexpr int int_out_count = 3;
 // bytes: code = round(clamp(y, lo, hi)) + zero; floats: clamp(y, lo, hi)
 //
 // Every product and sum is rounded on its own and rounding is half to even, so that all levels give the same codes. Bounds
-// are those of codes before `zero` is added; a NaN becomes the lowest.
+// are those of codes before `zero` is added; a NaN becomes the lowest code, and stays a NaN among real numbers.
 struct IntStore {
   const float* scale = nullptr;            // per output channel
   const float* bias = nullptr;             // per output channel, or null

@@ -9,12 +9,14 @@ namespace bittern::engine {
 namespace {
 
 std::uint8_t bounded(std::int64_t code, std::int32_t lo, std::int32_t hi) {
-  return static_cast<std::uint8_t>(std::clamp<std::int64_t>(code, lo, hi));
+  return static_cast<std::uint8_t>(std::min<std::int64_t>(std::max<std::int64_t>(code, lo), hi));
 }
 
 }  // namespace
 
 FixedScale fixed_scale(double real) noexcept {
+  if (!(real > 0)) return {0, 1};                                          // NaN among them
+  if (real >= 1073741824.0) return {(std::int64_t{1} << 31) - 1, 1};      // any sum but zero saturates
   int shift = 0;
   const double fraction = std::frexp(real, &shift);
   auto m = static_cast<std::int64_t>(std::floor(fraction * 2147483648.0 + 0.5));

@@ -20,7 +20,7 @@ struct FixedScale {
   std::int64_t operator()(std::int64_t x) const noexcept { return (x * m + (std::int64_t{1} << (total - 1))) >> total; }
 };
 
-// `real` is positive, and below 2^30.
+// From 2^30 on, what is no zero saturates; what is not positive, or no number, gives zero.
 FixedScale fixed_scale(double real) noexcept;
 
 // Sums to codes: saturate(scale[c](sum) + zero), within lo .. hi as stored. Both maps have the same sizes and block.

@@ -38,9 +38,8 @@ inline __attribute__((always_inline)) void store_sums(const IntStore& how, vi su
     }
     y = add(y, mul(sub(codes, set1(how.residual_zero)), set1(how.residual_scale)));
   }
-  // In this order a NaN becomes the lowest code.
-  y = min(max(y, set1(how.lo)), set1(how.hi));
   if constexpr (out == IntOut::floats) {
+    y = min(set1(how.hi), max(set1(how.lo), y));  // in this order a NaN stays one
     float* c = static_cast<float*>(target) + c_at;
     if (lanes == width) {
       store(c, y);
@@ -48,6 +47,8 @@ inline __attribute__((always_inline)) void store_sums(const IntStore& how, vi su
       store_first(c, y, lanes);
     }
   } else {
+    // In this order a NaN becomes the lowest code.
+    y = min(max(y, set1(how.lo)), set1(how.hi));
     auto* c = static_cast<unsigned char*>(target) + c_at;
     const vi codes = plus(round_int(y), how.zero);
     if (lanes == width) {

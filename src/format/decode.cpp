@@ -27,6 +27,15 @@
 
 namespace bittern::format {
 
+bool is_wide(const graph::Encoding& tree) noexcept {
+  switch (tree.kind) {
+    case graph::EncodingKind::dense: return tree.dtype == DType::u32 || tree.dtype == DType::i64;
+    case graph::EncodingKind::packed: return tree.bits == 32 && !tree.is_signed;
+    case graph::EncodingKind::sparse: return is_wide(*tree.values);
+    default: return false;
+  }
+}
+
 namespace {
 
 namespace schemes = engine::schemes;
@@ -37,16 +46,6 @@ using schemes::Status;
 std::span<const std::byte> bytes_of(const graph::Leaf& leaf) { return {leaf.data, leaf.bytes}; }
 
 std::size_t size_of_tree(const Encoding& tree) { return static_cast<std::size_t>(elements(tree)); }
-
-// Whether some value of this integer tree may need more than 32 bits with sign.
-bool is_wide(const Encoding& tree) noexcept {
-  switch (tree.kind) {
-    case EncodingKind::dense: return tree.dtype == DType::u32 || tree.dtype == DType::i64;
-    case EncodingKind::packed: return tree.bits == 32 && !tree.is_signed;
-    case EncodingKind::sparse: return is_wide(*tree.values);
-    default: return false;
-  }
-}
 
 schemes::dense::Integer integer_type(DType type) {
   using schemes::dense::Integer;

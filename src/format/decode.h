@@ -25,6 +25,9 @@ std::vector<std::int64_t> decode_integers(const graph::Encoding& tree, const std
 // the codes stand packed or plain in the file.
 void decode_in_pieces(const graph::Encoding& tree, const std::string& place, const std::function<void(std::span<const std::int32_t>)>& use);
 
+// Whether some value of an integer tree may need more than 32 bits with sign.
+bool is_wide(const graph::Encoding& tree) noexcept;
+
 // Decodes and drops the result. Patterns cannot stand alone.
 void check(const graph::Encoding& tree, const std::string& place);
 

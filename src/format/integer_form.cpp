@@ -15,6 +15,7 @@ using graph::Encoding;
 using graph::EncodingKind;
 
 constexpr std::size_t most_letters = 16;
+constexpr std::int64_t no_value = std::numeric_limits<std::int64_t>::min();  // of a code that must not occur
 
 // The axis in the tree's shape; trees count it in the order of storage.
 int outer_axis(const Encoding& tree) {
@@ -84,6 +85,10 @@ std::vector<std::int64_t> sums_of_powers(const Encoding& tree) {
   for (std::size_t code = 0; code < sums.size(); ++code) {
     for (int n = 0; n < tree.terms; ++n) {
       const std::int64_t term = static_cast<std::int64_t>(code) >> (n * tree.bits) & (2 * minus - 1), level = term & (minus - 1);
+      if (term == minus) {  // a sign without a level
+        sums[code] = no_value;
+        break;
+      }
       if (level == 0) continue;
       const std::int64_t power = std::int64_t{1} << (smallest + 1 - n - level);
       sums[code] += (term & minus) != 0 ? -power : power;
@@ -113,7 +118,9 @@ std::int64_t entry_of(const std::vector<std::int64_t>& table, std::int64_t code,
     throw Error(ErrorCode::format, place, "a code is " + std::to_string(code) + ", allowed are 0 to " + std::to_string(table.size() - 1),
                 "write the file again with bittern");
   }
-  return table[static_cast<std::size_t>(code)];
+  const std::int64_t value = table[static_cast<std::size_t>(code)];
+  if (value == no_value) throw Error(ErrorCode::format, place, "code " + std::to_string(code) + " has a term that is minus zero", "write the file again with bittern");
+  return value;
 }
 
 void to_order_of_shape(const Encoding& tree, std::vector<std::int16_t>& values) {
@@ -141,6 +148,8 @@ std::size_t inner_size(const Encoding& tree) {
 std::optional<IntegerForm> integer_form(const Encoding& tree, const std::string& place) {
   IntegerForm form;
   form.axis = outer_axis(tree);
+  if (tree.codes == nullptr || is_wide(*tree.codes)) return std::nullopt;
+  if (tree.kind == EncodingKind::pow2 && sums_of_powers(tree).empty()) return std::nullopt;
   switch (tree.kind) {
     case EncodingKind::affine: {
       if (tree.group != 0) return std::nullopt;
@@ -174,7 +183,8 @@ std::optional<IntegerForm> integer_form(const Encoding& tree, const std::string&
     }
     default: return std::nullopt;
   }
-  const std::vector<std::int64_t> table = table_of(tree, place);
+  std::vector<std::int64_t> table = table_of(tree, place);
+  std::erase(table, no_value);
   if (table.empty()) return std::nullopt;
   form.least = *std::min_element(table.begin(), table.end());
   form.greatest = *std::max_element(table.begin(), table.end());

@@ -15,7 +15,7 @@ using graph::EncodingKind;
 namespace {
 
 bool is_small_codebook(const Encoding& tree) {
-  return tree.kind == EncodingKind::codebook && tree.axis < 0 && !tree.ohwi && elements(*tree.table) > 0 &&
+  return tree.kind == EncodingKind::codebook && tree.axis < 0 && !tree.ohwi && !is_wide(*tree.codes) && elements(*tree.table) > 0 &&
          elements(*tree.table) <= static_cast<std::int64_t>(most_entries);
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/cpu_features.h"
 #include "gemm/few_bits.h"
 #include "gemm/int_conv.h"
 #include "ops/codes.h"
@@ -120,6 +121,7 @@ void finish_epilogue(const Item& item, engine::IntStore& store) {
   const auto bound = [&](float value) { return static_cast<float>(std::nearbyint(std::min(std::max(to.lowest(), value / to.scale), to.highest()))); };
   store.lo = bound(item.lo);
   store.hi = bound(item.hi);
+  store.lo = std::min(store.lo, store.hi);  // as if the upper bound came last
   store.zero = to.zero;
 }
 
@@ -131,6 +133,7 @@ struct Choice {
 Choice choose(const Builder& builder, const ConvShape& shape, std::int64_t in_block, int terms) {
   const auto isa = builder.source().isa;
   for (int level = static_cast<int>(isa); level >= 0; --level) {
+    if (!engine::isa_usable(static_cast<engine::Isa>(level))) continue;
     for (const IntGemmKernel& kernel : engine::int_gemm_kernels(static_cast<engine::Isa>(level))) {
       if (preferred(builder, kernel.name)) return {&kernel, "asked for"};
     }
@@ -150,6 +153,7 @@ Choice choose(const Builder& builder, const ConvShape& shape, std::int64_t in_bl
 const engine::GemvKernel& gemv_kernel(const Builder& builder, int bits) {
   const auto isa = builder.source().isa;
   for (int level = static_cast<int>(isa); level >= 0; --level) {
+    if (!engine::isa_usable(static_cast<engine::Isa>(level))) continue;
     for (const engine::GemvKernel& kernel : engine::gemv_kernels(static_cast<engine::Isa>(level))) {
       if (kernel.bits == bits && preferred(builder, kernel.name)) return kernel;
     }

@@ -31,7 +31,7 @@ void lower_pool(Builder& builder, const Item& item) {
   const Storage out = builder.make_codes(item.output, to.zero);
   say(builder, average ? "avgpool_u8" : "maxpool_u8", average ? "exact sums of codes" : "the greatest code is the greatest number", between(in, out));
   const bool dilated = s.dilation_h != 1 || s.dilation_w != 1;
-  if (average && item.codes->fixed_point && from.scale == to.scale && from.zero == to.zero && !dilated && !s.include_pad) {
+  if (average && item.codes->fixed_point && from == to && to.lo == 0 && to.hi == 255 && !dilated && !s.include_pad) {
     say(builder, "avgpool_u8", "exact means of codes; TensorFlow Lite's rounding", between(in, out));
     const std::uint8_t flip = builder.type(item.output).dtype == DType::i8 ? 128 : 0;
     builder.emit([=](const RunContext& run) {
@@ -57,7 +57,7 @@ void lower_add(Builder& builder, const Item& item) {
   const Storage out = builder.make_codes(item.output, to.zero);
   say(builder, "add_u8", "codes are added as real numbers, in registers", between(a, out));
   const auto bound = [&](float value) { return static_cast<float>(std::nearbyint(std::min(std::max(to.lowest(), value / to.scale), to.highest()))); };
-  const float lo = bound(item.lo), hi = bound(item.hi);
+  const float hi = bound(item.hi), lo = std::min(bound(item.lo), hi);
   if (item.codes->fixed_point) {
     say(builder, "add_u8", "codes are added on a finer scale; TensorFlow Lite's rounding", between(a, out));
     engine::FixedAdd how = engine::fixed_add_of(a_from, b_from, to);

@@ -167,6 +167,14 @@ class CodeUser {
     dead_[q] = true;
   }
 
+  // True if no code is outside the quantiser's: all bytes are inside, or such a quantiser made them.
+  bool bounded_by(const std::string& codes, const Quantiser& q) const {
+    if (q.lo == 0 && q.hi == 255) return true;
+    const auto made = producer_.find(codes);
+    const auto by = made == producer_.end() ? coded_.end() : coded_.find(made->second);
+    return by != coded_.end() && by->second == q;
+  }
+
   bool is_fixed_point(std::size_t q) const { return graph::string_attribute(*items_[q].node, "requantize", "") == "tflite"; }
 
   void convert(std::size_t i) {
@@ -180,7 +188,8 @@ class CodeUser {
     if (from == nullptr) return;
     const Quantiser to = coded_.at(static_cast<std::size_t>(q));
     const Shape& shape = types_.at(item.inputs[0]).shape;
-    const bool map = shape.size() == 4 || shape.size() == 3, same = from->quantiser == to;
+    const bool map = shape.size() == 4 || shape.size() == 3;
+    const bool same = from->quantiser == to && bounded_by(from->codes, to) && types_.at(from->codes).dtype == types_.at(items_[static_cast<std::size_t>(q)].output).dtype;
     CodesForm form;
     form.inputs = {from->quantiser};
     const bool pooled = !item.plain && map && shape[1] > 4;  // blocks of 16 channels
@@ -329,13 +338,14 @@ class CodeUser {
     return (count == channels && (shape.empty() || shape.back() == channels)) || count == 1;
   }
 
-  // A bias whose scale is that of the sums is added to them exactly; else null. `always`: whatever its scale.
+  // A bias whose scale is that of the sums is added to them exactly; else null. `rounded`: a file's own rounding of the scale does not count.
   std::shared_ptr<const std::vector<std::int32_t>> bias_of_sums(const std::string& name, const format::IntegerForm& weights, const Quantiser& x,
-                                                                std::int64_t channels, bool always) const {
+                                                                std::int64_t channels, bool rounded) const {
     const auto form = constants_.integer_form(name);
     if (!form) return nullptr;
     for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
-      if (!always && form->scale[form->scale.size() == 1 ? 0 : c] != x.scale * weights.scale[weights.scale.size() == 1 ? 0 : c]) return nullptr;
+      const float own = form->scale[form->scale.size() == 1 ? 0 : c], wanted = x.scale * weights.scale[weights.scale.size() == 1 ? 0 : c];
+      if (!(rounded ? std::abs(own - wanted) <= 1e-5f * std::abs(wanted) : own == wanted)) return nullptr;
     }
     const auto values = constants_.wide_integer_values(name);
     auto bias = std::make_shared<std::vector<std::int32_t>>();
@@ -412,7 +422,7 @@ class CodeUser {
       return static_cast<std::int32_t>(std::nearbyint(std::min(std::max(q.lowest(), bound / q.scale), q.highest()))) + q.zero;
     };
     if (item.clamped) {
-      const std::int32_t lo = code(item.lo), hi = code(item.hi);
+      const std::int32_t hi = code(item.hi), lo = std::min(code(item.lo), hi);
       q.lo = lo;
       q.hi = hi;
     }

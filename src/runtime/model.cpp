@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <set>
 
 #include <bittern/error.h>
 
 #include "base/checked.h"
+#include "base/cpu_features.h"
 #include "base/cpu_count.h"
 #include "base/fp_mode.h"
 #include "format/decode.h"
@@ -45,6 +47,9 @@ void check_options(const LoadOptions& options) {
     const auto& all = engine::kernels();
     if (std::none_of(all.begin(), all.end(), [&](const engine::KernelInfo& k) { return name == k.name; })) {
       throw Error(ErrorCode::input, "kernels", "unknown kernel " + name, "bittern kernels lists them");
+    }
+    if (std::any_of(all.begin(), all.end(), [&](const engine::KernelInfo& k) { return name == k.name && !engine::isa_usable(k.isa); })) {
+      throw Error(ErrorCode::unsupported, "kernels", "this machine cannot run " + name, "bittern kernels lists those that it can");
     }
   }
 }
@@ -240,30 +245,40 @@ const float* Model::Impl::stored(const std::string& name) const {
   return reinterpret_cast<const float*>(encoding.leaf.data);
 }
 
+// What decoding allocates besides what the budget counts must not escape as std::bad_alloc either.
+template <class Body>
+auto Model::Impl::within_memory(const std::string& name, const Body& body) const {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::resource, constant_place(name), "not enough memory to decode it", "free memory, or use a smaller network");
+  }
+}
+
 std::optional<format::IntegerForm> Model::Impl::integer_form(const std::string& name) const {
-  return format::integer_form(*graph_.constants.at(name), constant_place(name));
+  return within_memory(name, [&] { return format::integer_form(*graph_.constants.at(name), constant_place(name)); });
 }
 
 std::optional<format::LookUpForm> Model::Impl::look_up_form(const std::string& name) const {
-  return format::look_up_form(*graph_.constants.at(name), constant_place(name));
+  return within_memory(name, [&] { return format::look_up_form(*graph_.constants.at(name), constant_place(name)); });
 }
 
 std::vector<std::uint8_t> Model::Impl::look_up_codes(const std::string& name) const {
   const graph::Encoding& encoding = *graph_.constants.at(name);
   budget_.check(format::decode_cost(encoding), constant_place(name));
-  return format::look_up_codes(encoding, constant_place(name));
+  return within_memory(name, [&] { return format::look_up_codes(encoding, constant_place(name)); });
 }
 
 std::vector<std::int16_t> Model::Impl::integer_values(const std::string& name) const {
   const graph::Encoding& encoding = *graph_.constants.at(name);
   budget_.check(format::decode_cost(encoding), constant_place(name));
-  return format::integer_values(encoding, constant_place(name));
+  return within_memory(name, [&] { return format::integer_values(encoding, constant_place(name)); });
 }
 
 std::vector<std::int64_t> Model::Impl::wide_integer_values(const std::string& name) const {
   const graph::Encoding& encoding = *graph_.constants.at(name);
   budget_.check(format::decode_cost(encoding), constant_place(name));
-  return format::wide_integer_values(encoding, constant_place(name));
+  return within_memory(name, [&] { return format::wide_integer_values(encoding, constant_place(name)); });
 }
 
 void Model::Impl::release(const std::string& name) const {

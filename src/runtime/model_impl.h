@@ -58,6 +58,8 @@ class Model::Impl final : public plan::Constants {
     std::shared_ptr<const plan::Plan> plan;
   };
 
+  template <class Body>
+  auto within_memory(const std::string& name, const Body& body) const;
   void load(std::span<const std::byte> bytes);
   void fold_constants();
   // Computes the one node of `part` and adds its outputs to the constants; false if that takes `work`, the operations of
