@@ -1,6 +1,8 @@
 // A quantiser of 8-bit codes.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 namespace bittern::engine {
@@ -12,6 +14,8 @@ struct Quantiser {
   bool operator==(const Quantiser&) const = default;
   float lowest() const noexcept { return static_cast<float>(lo - zero); }
   float highest() const noexcept { return static_cast<float>(hi - zero); }
+  // The code of a number, as stored less `zero`. A NaN becomes the lowest, in this order of the bounds.
+  float step_of(float x) const noexcept { return std::nearbyint(std::min(std::max(lowest(), x / scale), highest())); }
 };
 
 }  // namespace bittern::engine

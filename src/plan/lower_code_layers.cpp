@@ -118,9 +118,8 @@ void finish_epilogue(const Item& item, engine::IntStore& store) {
   store.residual_scale = form.residual.scale / to.scale;
   store.residual_zero = static_cast<float>(form.residual.zero);
   // A quantiser rises: what is clamped before it may be clamped behind it.
-  const auto bound = [&](float value) { return static_cast<float>(std::nearbyint(std::min(std::max(to.lowest(), value / to.scale), to.highest()))); };
-  store.lo = bound(item.lo);
-  store.hi = bound(item.hi);
+  store.lo = to.step_of(item.lo);
+  store.hi = to.step_of(item.hi);
   store.lo = std::min(store.lo, store.hi);  // as if the upper bound came last
   store.zero = to.zero;
 }

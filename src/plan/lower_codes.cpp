@@ -56,8 +56,7 @@ void lower_add(Builder& builder, const Item& item) {
   builder.layer(item);
   const Storage out = builder.make_codes(item.output, to.zero);
   say(builder, "add_u8", "codes are added as real numbers, in registers", between(a, out));
-  const auto bound = [&](float value) { return static_cast<float>(std::nearbyint(std::min(std::max(to.lowest(), value / to.scale), to.highest()))); };
-  const float hi = bound(item.hi), lo = std::min(bound(item.lo), hi);
+  const float hi = to.step_of(item.hi), lo = std::min(to.step_of(item.lo), hi);
   if (item.codes->fixed_point) {
     say(builder, "add_u8", "codes are added on a finer scale; TensorFlow Lite's rounding", between(a, out));
     engine::FixedAdd how = engine::fixed_add_of(a_from, b_from, to);

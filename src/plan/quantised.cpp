@@ -418,9 +418,7 @@ class CodeUser {
   // The output's quantiser with the bounds of a clamp, which becomes an inner one. A bound that is no number is the lowest.
   static Quantiser bounded(const Item& item) {
     Quantiser q = *item.codes->output;
-    const auto code = [&](float bound) {
-      return static_cast<std::int32_t>(std::nearbyint(std::min(std::max(q.lowest(), bound / q.scale), q.highest()))) + q.zero;
-    };
+    const auto code = [&](float bound) { return static_cast<std::int32_t>(q.step_of(bound)) + q.zero; };
     if (item.clamped) {
       const std::int32_t hi = code(item.hi), lo = std::min(code(item.lo), hi);
       q.lo = lo;
