@@ -51,27 +51,22 @@ struct SpmmArgs {
   float lo = 0, hi = 0;
 };
 
-// Pixels of one line of the image: they stand together in the panel.
-struct SpmmSegment {
-  std::int64_t from = 0;   // elements from the start of a tap's pixels
-  std::int64_t count = 0, to = 0;
+// Pixels of one vector of a panel that read one line of the input.
+struct SpmmPiece {
+  std::int32_t offset = 0;      // of lane 0, in elements from the channel's first; lanes not named may lie anywhere
+  std::uint16_t lanes = 0;      // a bit each; none: all of the vector is padding
+  std::uint16_t more = 0;       // the next piece belongs to the same vector
 };
 
-// Fills the panel's rows of one channel: a copy of the lines that the panel reads, inside zeros and split by the phases of
-// the horizontal stride; then one row for each tap.
+// Fills the rows of a panel that one channel's taps make.
 struct SpmmExpand {
-  const float* plane = nullptr;           // line 0, column 0
-  std::int64_t row = 0, height = 0, width = 0;
-  std::int64_t first_line = 0, lines = 0;
-  const bool* line_used = nullptr;
-  std::int64_t left = 0, stride = 1, length = 0;  // zeros in front; phases; elements of a line of a phase, with 16 to spare
-  const bool* phase_used = nullptr;
-  float* padded = nullptr;                // [phase][line][length]
-  const SpmmSegment* segments = nullptr;
-  std::int64_t segment_count = 0;
-  const std::int32_t* taps = nullptr;     // elements from the start of `padded`
+  const float* channel = nullptr;
+  const SpmmPiece* pieces = nullptr;
+  const std::int32_t* first = nullptr;    // piece of each tap of the kernel
+  const std::int32_t* taps = nullptr;
   std::int64_t tap_count = 0;
-  float* panel = nullptr;                 // the first of tap_count rows; the last may be overrun by a vector
+  std::int64_t vectors = 0;
+  float* panel = nullptr;
   std::int64_t panel_row = 0;             // elements
 };
 
@@ -84,8 +79,10 @@ struct SpmmKernel {
   bool codes;                   // weights are codes into a table
   const SpmmFunction* panels;   // panels[v - 1] is v vectors wide
   void (*expand)(const SpmmExpand&);
-  // rows of `count` elements `row` apart, to rows of the panel; whole vectors are written.
+  // Rows of `count` elements `row` apart, to rows of the panel; whole vectors are written.
   void (*copy)(const float* x, std::int64_t row, std::int64_t rows, std::int64_t count, float* panel, std::int64_t panel_row);
+  // y[i] = x[i * stride].
+  void (*pick)(const float* x, std::int64_t stride, std::int64_t count, float* y);
 };
 
 namespace scalar { const SpmmKernel* spmm_kernels(int& count); }

@@ -69,43 +69,31 @@ void panel(const SpmmArgs& args) {
   }
 }
 
-// Columns stride * i + phase of a padded line, without its zeros: to[i - first] for those inside the image.
-void split_line(const float* line, std::int64_t columns, std::int64_t left, std::int64_t stride, std::int64_t phase, std::int64_t length, float* to) {
-  // Column x of the image is stride * i + phase - left.
-  const std::int64_t lead = left > phase ? (left - phase + stride - 1) / stride : 0;
-  const std::int64_t start = lead * stride + phase - left;
-  std::int64_t inside = columns > start ? (columns - start + stride - 1) / stride : 0;
-  const std::int64_t zeros = lead < length ? lead : length;
-  if (inside > length - zeros) inside = length - zeros;
-  for (std::int64_t i = 0; i < zeros; ++i) to[i] = 0;
-  const float* from = line + start;
-  float* target = to + zeros;
-  if (stride == 1) {
-    __builtin_memcpy(target, from, static_cast<unsigned long>(inside) * sizeof(float));
-  } else {
-    for (std::int64_t i = 0; i < inside; ++i) target[i] = from[i * stride];
+void expand(const SpmmExpand& args) {
+  // Lanes that nobody reads may lie outside the channel: addresses are numbers here.
+  const auto channel = reinterpret_cast<unsigned long>(args.channel);
+  float* row = args.panel;
+  for (std::int64_t t = 0; t < args.tap_count; ++t, row += args.panel_row) {
+    const SpmmPiece* piece = args.pieces + args.first[args.taps[t]];
+    for (std::int64_t v = 0; v < args.vectors; ++v) {
+      vf pixels = zero();
+      bool more = true;
+      for (; more; ++piece) {
+        pixels = load_lanes(pixels, reinterpret_cast<const float*>(channel + static_cast<unsigned long>(std::int64_t{piece->offset} * 4)), piece->lanes);
+        more = piece->more != 0;
+      }
+      store(row + v * width, pixels);
+    }
   }
-  for (std::int64_t i = zeros + inside; i < length; ++i) to[i] = 0;
 }
 
-void expand(const SpmmExpand& args) {
-  for (std::int64_t phase = 0; phase < args.stride; ++phase) {
-    if (!args.phase_used[phase]) continue;
-    for (std::int64_t line = 0; line < args.lines; ++line) {
-      if (!args.line_used[line]) continue;
-      float* to = args.padded + (phase * args.lines + line) * args.length;
-      const std::int64_t y = args.first_line + line;
-      const std::int64_t columns = y < 0 || y >= args.height ? 0 : args.width;
-      split_line(args.plane + (columns == 0 ? 0 : y * args.row), columns, args.left, args.stride, phase, args.length, to);
-    }
-  }
-  for (std::int64_t t = 0; t < args.tap_count; ++t) {
-    const float* tap = args.padded + args.taps[t];
-    float* row = args.panel + t * args.panel_row;
-    for (std::int64_t s = 0; s < args.segment_count; ++s) {
-      const SpmmSegment segment = args.segments[s];
-      for (std::int64_t i = 0; i < segment.count; i += width) store(row + segment.to + i, load(tap + segment.from + i));
-    }
+void pick(const float* x, std::int64_t stride, std::int64_t count, float* y) {
+  if (stride == 1) {
+    __builtin_memcpy(y, x, static_cast<unsigned long>(count) * sizeof(float));
+  } else if (stride == 2) {
+    for (std::int64_t i = 0; i < count; ++i) y[i] = x[2 * i];
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) y[i] = x[i * stride];
   }
 }
 
@@ -129,7 +117,7 @@ struct PanelsUpTo<Weight, 0, v...> : Panels<Weight, v...> {};
 constexpr SpmmKernel list[] = {
 #define BITTERN_SPMM(level, weight, vectors)                                                                                                      \
   BITTERN_ONLY(level, {"spmm_f32_" #weight "_f32_1x" #vectors "v__" #level, Isa::level, vectors, width, weight::codes,                            \
-                       PanelsUpTo<weight, vectors>::list, &expand, &copy}, )
+                       PanelsUpTo<weight, vectors>::list, &expand, &copy, &pick}, )
 #include "spmm/kernels.inc"
 #undef BITTERN_SPMM
 };

@@ -11,22 +11,25 @@ namespace bittern::engine {
 namespace {
 
 constexpr std::int64_t line = 64;
-constexpr std::int64_t spare = 16;  // elements that whole vectors may overrun
 
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t rounded(std::int64_t bytes) { return ceil_div(bytes, line) * line; }
 
 // What a block of inputs may take of the first-level cache and a little more: measured, see docs/kernels.md.
-constexpr std::int64_t panel_bytes = 44 * 1024;
+constexpr std::int64_t panel_bytes = 36 * 1024;
 constexpr std::int64_t most_direct_rows = 256;
 constexpr std::int64_t chunk_rows = 256, small_chunk_rows = 128;
 
+constexpr std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
+
+// The taps need no shifting: every pixel of the (phase's) plane makes one of the output.
 bool contiguous(const ConvShape& s) {
-  return s.kh == 1 && s.kw == 1 && s.stride_h == 1 && s.stride_w == 1 && (s.pad_top | s.pad_left | s.pad_bottom | s.pad_right) == 0;
+  return s.kh == 1 && s.kw == 1 && s.pad_top == 0 && s.pad_left == 0 && ceil_div(s.h, s.stride_h) == s.oh && ceil_div(s.w, s.stride_w) == s.ow;
 }
 
-bool direct(const ConvShape& s, const Map& in, int lanes) {
-  return contiguous(s) && in.plane % lanes == 0 && (s.oh * s.ow) % lanes == 0 && in.plane * 4 * most_direct_rows < (std::int64_t{1} << 28);
+// Planes of whole vectors are read in place.
+bool direct(const ConvShape& s, int lanes) {
+  return contiguous(s) && (s.oh * s.ow) % lanes == 0 && s.oh * s.ow * 4 * most_direct_rows < (std::int64_t{1} << 28);
 }
 
 // Panels of almost equal width, as wide as registers allow.
@@ -74,56 +77,61 @@ bool to_codes(SparseRows& rows, std::vector<float>& table) {
 }
 
 SparseConv::SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual, const SparseRows& rows)
-    : kernel_(&kernel), shape_(shape), in_(in), out_(out), residual_(residual), direct_(direct(shape, in, kernel.lanes)),
-      contiguous_(contiguous(shape)), vectors_(panel_vectors(kernel, shape.oh * shape.ow)) {
+    : kernel_(&kernel), shape_(shape), in_(in), out_(out), residual_(residual), vectors_(panel_vectors(kernel, shape.oh * shape.ow)) {
+  plan_source();
   plan_panels();
   plan_blocks(rows);
-  const std::int64_t row = vectors_ * kernel.lanes;
+  const std::int64_t row = vectors_ * kernel.lanes, taps = shape.kh * shape.kw;
   const std::int64_t units = shape.n * static_cast<std::int64_t>(panels_.size() * chunks_.size());
   // A strip has its working memory and computes units in turn. Twice as many as threads even out their speeds.
   strips_ = std::clamp<std::int64_t>(units, 1, std::max(8, 2 * granted_cpus()));
   std::int64_t widest = 0;
   for (const Chunk& chunk : chunks_) widest = std::max(widest, chunk.count);
-  padded_at_ = direct_ ? 0 : rounded((most_rows_ * row + spare) * 4);
-  sums_at_ = padded_at_ + (contiguous_ ? 0 : rounded((padded_lines_ * length_ * shape.stride_w + spare) * 4));
+  pieces_at_ = direct_ ? 0 : rounded(most_rows_ * row * 4);
+  // A vector has a piece for each line it touches, the taps' first pieces stand behind.
+  const std::int64_t lines_of_vector = (kernel.lanes - 1 + shape.ow - 1) / shape.ow + 1;
+  pieces_ = taps * vectors_ * lines_of_vector;
+  sums_at_ = pieces_at_ + (contiguous_ ? 0 : rounded(pieces_ * static_cast<std::int64_t>(sizeof(SpmmPiece)) + taps * 4));
   strip_bytes_ = sums_at_ + rounded(widest * row * 4);
 }
 
-void SparseConv::plan_panels() {
+void SparseConv::plan_source() {
   const ConvShape& s = shape_;
-  const std::int64_t pixels = s.oh * s.ow, width = vectors_ * kernel_->lanes;
-  length_ = s.ow + (s.kw - 1) * s.dilation_w / s.stride_w + 1 + spare;
-  for (std::int64_t first = 0; first < pixels; first += width) {
-    Panel panel;
-    panel.first = first;
-    panel.count = std::min(width, pixels - first);
-    const std::int64_t top = first / s.ow, bottom = (first + panel.count - 1) / s.ow;
-    panel.first_line = top * s.stride_h - s.pad_top;
-    panel.lines = (bottom - top) * s.stride_h + (s.kh - 1) * s.dilation_h + 1;
-    padded_lines_ = std::max(padded_lines_, panel.lines);
-    panel.first_segment = static_cast<std::int64_t>(segments_.size());
-    if (!contiguous_) {
-      for (std::int64_t y = top; y <= bottom; ++y) {
-        const std::int64_t from = std::max(first, y * s.ow), to = std::min(first + panel.count, (y + 1) * s.ow);
-        segments_.push_back({(y - top) * s.stride_h * length_ + from - y * s.ow, to - from, from - first});
+  contiguous_ = contiguous(s);
+  const bool strided = s.stride_h > 1 || s.stride_w > 1;
+  row_ = in_.row, plane_ = in_.plane, image_ = in_.image;
+  if (strided) {
+    row_ = ceil_div(s.w, s.stride_w);
+    phase_plane_ = ceil_div(s.h, s.stride_h) * row_;
+  }
+  for (std::int64_t r = 0; r < s.kh; ++r) {
+    for (std::int64_t x = 0; x < s.kw; ++x) {
+      const std::int64_t y_at = r * s.dilation_h - s.pad_top, x_at = x * s.dilation_w - s.pad_left;
+      Tap tap{0, floor_div(y_at, s.stride_h), floor_div(x_at, s.stride_w)};
+      if (strided) {
+        const std::int64_t y = y_at - tap.dy * s.stride_h, first = x_at - tap.dx * s.stride_w;
+        const auto same = std::find_if(phases_.begin(), phases_.end(), [&](const Phase& p) { return p.y == y && p.x == first; });
+        tap.phase = same - phases_.begin();
+        if (same == phases_.end()) phases_.push_back({y, first, std::max<std::int64_t>(0, ceil_div(s.h - y, s.stride_h)), std::max<std::int64_t>(0, ceil_div(s.w - first, s.stride_w))});
       }
-    }
-    panel.segments = static_cast<std::int64_t>(segments_.size()) - panel.first_segment;
-    panels_.push_back(panel);
-  }
-  lines_used_.assign(static_cast<std::size_t>(padded_lines_), 0);
-  for (std::int64_t i = 0; i < padded_lines_; ++i) {
-    for (std::int64_t r = 0; r < s.kh; ++r) {
-      const std::int64_t at = i - r * s.dilation_h;
-      if (at >= 0 && at % s.stride_h == 0) lines_used_[static_cast<std::size_t>(i)] = 1;
+      taps_of_.push_back(tap);
     }
   }
-  phases_used_.assign(static_cast<std::size_t>(s.stride_w), 0);
-  for (std::int64_t t = 0; t < s.kw; ++t) phases_used_[static_cast<std::size_t>(t * s.dilation_w % s.stride_w)] = 1;
+  if (strided) {
+    plane_ = static_cast<std::int64_t>(phases_.size()) * phase_plane_;
+    image_ = s.c * plane_;
+    phase_bytes_ = rounded(s.n * image_ * 4);
+  }
+  direct_ = direct(s, kernel_->lanes);
+}
+
+void SparseConv::plan_panels() {
+  const std::int64_t pixels = shape_.oh * shape_.ow, width = vectors_ * kernel_->lanes;
+  for (std::int64_t first = 0; first < pixels; first += width) panels_.push_back({first, std::min(width, pixels - first)});
 }
 
 std::int64_t SparseConv::offset_of(std::int64_t slot, std::int64_t channel) const noexcept {
-  return (direct_ ? channel * in_.plane : slot * vectors_ * kernel_->lanes) * 4;
+  return (direct_ ? channel * plane_ : slot * vectors_ * kernel_->lanes) * 4;
 }
 
 void SparseConv::plan_blocks(const SparseRows& rows) {
@@ -261,54 +269,100 @@ void SparseConv::pack(const SparseRows& rows, std::byte* packed) const {
   }
 }
 
-void SparseConv::fill(const Panel& panel, const Block& block, const float* image, float* padded, float* target) const {
+// Every phase of every plane, line by line.
+void SparseConv::split(const float* in, float* phases, Team& team) const {
   const ConvShape& s = shape_;
+  // Some 64 KB a task.
+  const std::int64_t each = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, s.h * s.w)), planes = s.n * s.c;
+  team.run(static_cast<std::size_t>(ceil_div(planes, each)), [&](std::size_t task) {
+    const std::int64_t first = static_cast<std::int64_t>(task) * each;
+    for (std::int64_t p = first; p < std::min(first + each, planes); ++p) {
+      const float* from = in + p / s.c * in_.image + p % s.c * in_.plane;
+      float* to = phases + p * plane_;
+      for (const Phase& phase : phases_) {
+        for (std::int64_t y = 0; y < phase.height; ++y) {
+          kernel_->pick(from + (phase.y + y * s.stride_h) * in_.row + phase.x, s.stride_w, phase.width, to + y * row_);
+        }
+        to += phase_plane_;
+      }
+    }
+  });
+}
+
+// Where the pixels of a panel stand, for every tap.
+void SparseConv::cut(const Panel& panel, SpmmPiece* pieces, std::int32_t* first) const {
+  const ConvShape& s = shape_;
+  SpmmPiece* piece = pieces;
+  for (std::size_t t = 0; t < taps_of_.size(); ++t) {
+    const Tap& tap = taps_of_[t];
+    const std::int64_t height = phases_.empty() ? s.h : phases_[static_cast<std::size_t>(tap.phase)].height;
+    const std::int64_t width = phases_.empty() ? s.w : phases_[static_cast<std::size_t>(tap.phase)].width;
+    first[t] = static_cast<std::int32_t>(piece - pieces);
+    std::int64_t y = panel.first / s.ow, x = panel.first % s.ow;
+    for (std::int64_t done = 0; done < panel.count; done += kernel_->lanes) {
+      SpmmPiece* const of_vector = piece;
+      const std::int64_t pixels = std::min<std::int64_t>(kernel_->lanes, panel.count - done);
+      for (std::int64_t lane = 0; lane < pixels;) {
+        const std::int64_t run = std::min(pixels - lane, s.ow - x), line_at = y + tap.dy;
+        // Those of the run whose columns exist.
+        const std::int64_t from = std::clamp<std::int64_t>(-(x + tap.dx), 0, run), to = std::clamp<std::int64_t>(width - (x + tap.dx), from, run);
+        if (line_at >= 0 && line_at < height && to > from) {
+          const auto lanes = static_cast<std::uint16_t>(((std::uint32_t{1} << (to - from)) - 1) << (lane + from));
+          *piece++ = {static_cast<std::int32_t>(tap.phase * phase_plane_ + line_at * row_ + x + tap.dx - lane), lanes, 1};
+        }
+        lane += run;
+        x += run;
+        if (x == s.ow) x = 0, ++y;
+      }
+      if (piece == of_vector) *piece++ = {0, 0, 0};
+      (piece - 1)->more = 0;
+    }
+  }
+}
+
+void SparseConv::fill(const Panel& panel, const Block& block, const float* image, const SpmmPiece* pieces, const std::int32_t* first, float* target) const {
   const std::int64_t row = vectors_ * kernel_->lanes;
   const Channel* channels = channels_.data() + block.first_channel;
   if (contiguous_) {
     for (std::int64_t i = 0; i < block.channels;) {
       std::int64_t count = 1;  // neighbours go together
       while (i + count < block.channels && channels[i + count].channel == channels[i].channel + count) ++count;
-      kernel_->copy(image + channels[i].channel * in_.plane + panel.first, in_.plane, count, panel.count, target + i * row, row);
+      kernel_->copy(image + channels[i].channel * plane_ + panel.first, plane_, count, panel.count, target + i * row, row);
       i += count;
     }
     return;
   }
   SpmmExpand expand;
-  expand.row = in_.row, expand.height = s.h, expand.width = s.w;
-  expand.first_line = panel.first_line, expand.lines = panel.lines;
-  expand.line_used = reinterpret_cast<const bool*>(lines_used_.data());
-  expand.left = s.pad_left, expand.stride = s.stride_w, expand.length = length_;
-  expand.phase_used = reinterpret_cast<const bool*>(phases_used_.data());
-  expand.padded = padded;
-  expand.segments = segments_.data() + panel.first_segment, expand.segment_count = panel.segments;
+  expand.pieces = pieces;
+  expand.first = first;
+  expand.vectors = ceil_div(panel.count, kernel_->lanes);
   expand.panel_row = row;
-  std::int32_t taps[128];
   for (std::int64_t i = 0; i < block.channels; ++i) {
     const Channel& channel = channels[i];
-    expand.plane = image + channel.channel * in_.plane;
-    for (std::int64_t done = 0; done < channel.taps; done += expand.tap_count) {
-      expand.tap_count = std::min<std::int64_t>(channel.taps - done, 128);
-      for (std::int64_t t = 0; t < expand.tap_count; ++t) {
-        const std::int64_t tap = taps_[static_cast<std::size_t>(channel.first_tap + done + t)], r = tap / s.kw, x = tap % s.kw * s.dilation_w;
-        taps[t] = static_cast<std::int32_t>((x % s.stride_w * panel.lines + r * s.dilation_h) * length_ + x / s.stride_w);
-      }
-      expand.taps = taps;
-      expand.panel = target;
-      kernel_->expand(expand);
-      target += expand.tap_count * row;
-    }
+    expand.channel = image + channel.channel * plane_;
+    expand.taps = taps_.data() + channel.first_tap;
+    expand.tap_count = channel.taps;
+    expand.panel = target;
+    kernel_->expand(expand);
+    target += channel.taps * row;
   }
 }
 
 void SparseConv::run(const float* in, const std::byte* packed, const float* table, const float* scale, const Epilogue& epilogue, float* out, std::byte* scratch, Team& team) const {
   const auto panels = static_cast<std::int64_t>(panels_.size()), chunks = static_cast<std::int64_t>(chunks_.size());
   const std::int64_t units = shape_.n * panels * chunks;
+  const float* source = in;
+  if (!phases_.empty()) {
+    split(in, reinterpret_cast<float*>(scratch), team);
+    source = reinterpret_cast<const float*>(scratch);
+  }
   team.run(static_cast<std::size_t>(strips_), [&](std::size_t task) {
     const auto strip = static_cast<std::int64_t>(task);
-    std::byte* memory = scratch + strip * strip_bytes_;
+    std::byte* memory = scratch + phase_bytes_ + strip * strip_bytes_;
     auto* target = reinterpret_cast<float*>(memory);
-    auto* padded = reinterpret_cast<float*>(memory + padded_at_);
+    auto* pieces = reinterpret_cast<SpmmPiece*>(memory + pieces_at_);
+    auto* first = reinterpret_cast<std::int32_t*>(pieces + pieces_);
+    const Panel* cut_for = nullptr;
     SpmmArgs args;
     args.table = table;
     args.sums = reinterpret_cast<float*>(memory + sums_at_);
@@ -325,14 +379,15 @@ void SparseConv::run(const float* in, const std::byte* packed, const float* tabl
       args.residual = epilogue.residual == nullptr ? nullptr : epilogue.residual + image * residual_.image + chunk.first * residual_.plane + panel.first;
       args.bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + chunk.first;
       args.scale = scale == nullptr ? nullptr : scale + chunk.first;
+      if (!contiguous_ && cut_for != &panel) cut(*(cut_for = &panel), pieces, first);
       for (std::int64_t b = 0; b < chunk.blocks; ++b) {
         const Block& block = blocks_[static_cast<std::size_t>(chunk.first_block + b)];
         if (!direct_) {
-          fill(panel, block, in + image * in_.image, padded, target);
+          fill(panel, block, source + image * image_, pieces, first, target);
           args.x = target;
         } else {
           const std::int64_t channel = block.channels == 0 ? 0 : channels_[static_cast<std::size_t>(block.first_channel)].channel;
-          args.x = in + image * in_.image + channel * in_.plane + panel.first;
+          args.x = source + image * image_ + channel * plane_ + panel.first;
         }
         args.entries = packed + block.entries;
         args.groups = reinterpret_cast<const SpmmGroup*>(packed + block.groups);
@@ -346,11 +401,11 @@ void SparseConv::run(const float* in, const std::byte* packed, const float* tabl
   });
 }
 
-double SparseConv::cost(const SpmmKernel& kernel, const ConvShape& s, const Map& in, double entries) noexcept {
+double SparseConv::cost(const SpmmKernel& kernel, const ConvShape& s, double entries) noexcept {
   const int vectors = panel_vectors(kernel, s.oh * s.ow);
   const double panels = static_cast<double>(s.n * ceil_div(s.oh * s.ow, vectors * kernel.lanes));
   const double columns = static_cast<double>(s.c * s.kh * s.kw), row_bytes = static_cast<double>(vectors * kernel.lanes) * 4;
-  const bool in_place = direct(s, in, kernel.lanes);
+  const bool in_place = direct(s, kernel.lanes);
   const double blocks = std::max(1.0, columns * row_bytes / (in_place ? static_cast<double>(most_direct_rows) * row_bytes : static_cast<double>(panel_bytes)));
   // An entry: a load for each vector, one for the weight, and some for positions. A row of a block: its sums come and go.
   const double products = entries * (vectors * 1.25 + 1.5);

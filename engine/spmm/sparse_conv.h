@@ -3,7 +3,8 @@
 // The input is planar. Output pixels, line behind line, are cut into panels; the inputs of a panel, each shifted as a tap
 // of the kernel asks, are laid side by side in a buffer that stays in the first-level cache, so that every convolution
 // becomes the one of 1x1 with aligned vectors (the idea of direct sparse convolution, arXiv 1608.01409, without its
-// unaligned loads). Where the planes already stand so, they are read as they are.
+// unaligned loads). Where the planes already stand so, they are read as they are. With strides, the planes are cut into
+// their phases beforehand, whose neighbours stand together.
 //
 //   chunk   output channels that one task computes; of whole groups or of a part of one
 //   block   input channels whose rows of the panel fill the buffer; the sums of a chunk wait in between
@@ -41,10 +42,10 @@ class SparseConv {
   SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual, const SparseRows& rows);
 
   // Estimated time in cycles of the level's vector unit, comparable with GemmConv::cost.
-  static double cost(const SpmmKernel& kernel, const ConvShape& shape, const Map& in, double entries) noexcept;
+  static double cost(const SpmmKernel& kernel, const ConvShape& shape, double entries) noexcept;
 
   std::int64_t packed_bytes() const noexcept { return packed_bytes_; }
-  std::int64_t scratch_bytes() const noexcept { return strips_ * strip_bytes_; }
+  std::int64_t scratch_bytes() const noexcept { return phase_bytes_ + strips_ * strip_bytes_; }
   int vectors() const noexcept { return vectors_; }
   // `rows` as in the constructor; `packed` takes packed_bytes(), on a line of the cache.
   void pack(const SparseRows& rows, std::byte* packed) const;
@@ -67,31 +68,41 @@ class SparseConv {
   };
   struct Panel {
     std::int64_t first = 0, count = 0;                 // pixels
-    std::int64_t first_line = 0, lines = 0;            // of the padded input
-    std::int64_t first_segment = 0, segments = 0;
+  };
+  // A tap of the kernel: where its input stands, from the pixel's own column and line on.
+  struct Tap {
+    std::int64_t phase = 0, dy = 0, dx = 0;
+  };
+  // A phase of the planes: every stride-th line and column from these on.
+  struct Phase {
+    std::int64_t y = 0, x = 0, height = 0, width = 0;
   };
 
+  void plan_source();
   void plan_panels();
   void plan_blocks(const SparseRows& rows);
-  void fill(const Panel& panel, const Block& block, const float* image, float* padded, float* target) const;
+  void split(const float* in, float* phases, Team& team) const;
+  void cut(const Panel& panel, SpmmPiece* pieces, std::int32_t* first) const;
+  void fill(const Panel& panel, const Block& block, const float* image, const SpmmPiece* pieces, const std::int32_t* first, float* target) const;
   std::int64_t offset_of(std::int64_t slot, std::int64_t channel) const noexcept;
 
   const SpmmKernel* kernel_;
   ConvShape shape_;
   Map in_, out_, residual_;
-  bool direct_, contiguous_;       // planes are read in place; taps need no shifting
+  // What panels are filled from: the input, or its phases.
+  std::vector<Tap> taps_of_;       // of the kernel
+  std::vector<Phase> phases_;      // none without strides
+  std::int64_t row_ = 0, phase_plane_ = 0, plane_ = 0, image_ = 0;  // elements between lines, phases, channels, images
+  bool contiguous_ = false;        // the taps need no shifting
+  bool direct_ = false;            // planes are read in place
   int vectors_ = 1;
   std::int64_t most_rows_ = 0;     // of the panel in a block
-  std::int64_t length_ = 0;        // of a line of the padded input's phases
   std::vector<Panel> panels_;
-  std::vector<SpmmSegment> segments_;
   std::vector<Chunk> chunks_;
   std::vector<Block> blocks_;
   std::vector<Channel> channels_;
-  std::vector<std::int32_t> taps_; // kernel positions, then elements from the start of the padded input
-  std::vector<unsigned char> lines_used_, phases_used_;
-  std::int64_t padded_lines_ = 0;
-  std::int64_t packed_bytes_ = 0, strips_ = 1, strip_bytes_ = 0, padded_at_ = 0, sums_at_ = 0;
+  std::vector<std::int32_t> taps_;
+  std::int64_t packed_bytes_ = 0, phase_bytes_ = 0, strips_ = 1, strip_bytes_ = 0, pieces_at_ = 0, sums_at_ = 0, pieces_ = 0;
 };
 
 }  // namespace bittern::engine

@@ -100,7 +100,7 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     layer.kernel = kernel_of(codes);
     if (layer.kernel->codes && !codes) continue;
     layer.dense_cost = dense_conv_cost(builder, s);
-    layer.sparse_cost = SparseConv::cost(*layer.kernel, s, planar_map(builder.map_shape(item.inputs[0])), entries);
+    layer.sparse_cost = SparseConv::cost(*layer.kernel, s, entries);
     layer.chosen = asked != nullptr || layer.sparse_cost < layer.dense_cost;
     makers[item.output] = candidates.size();
     candidates.push_back(std::move(candidate));
