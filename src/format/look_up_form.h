@@ -1,4 +1,4 @@
-// Weights as codes into a table of at most 16 numbers, times scales: what look-up kernels compute with.
+// Weights as codes of few bits, times scales: what kernels that decode in registers compute with.
 #pragma once
 
 #include <cstddef>
@@ -13,10 +13,12 @@ namespace bittern::format {
 
 inline constexpr std::size_t most_entries = 16;
 
-// element = scale * table[code], with no scale, one, or one for each index of `axis`.
+// element = scale * table[code], with no scale, one, or one for each index of `axis`. Without a table:
+//   negative empty    scale * code, codes signed bytes
+//   else              0, scale or -negative for codes 0, 1, 2, both one for each index of `axis`
 struct LookUpForm {
-  std::vector<float> table;
-  std::vector<float> scale;
+  std::vector<float> table;  // at most 16
+  std::vector<float> scale, negative;
   int axis = -1;  // in the tree's shape
 };
 

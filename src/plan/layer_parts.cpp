@@ -5,6 +5,8 @@
 
 #include <bittern/error.h>
 
+#include "registry.h"
+
 namespace bittern::plan {
 
 std::string place_of(const Item& item) { return "node " + item.name + " (" + item.op + ")"; }
@@ -32,6 +34,28 @@ std::string weights_key(const Item& item, const std::string& how) {
 bool preferred(const Builder& builder, const char* name) {
   const auto& list = *builder.source().preferred;
   return std::find(list.begin(), list.end(), name) != list.end();
+}
+
+bool asks_for_tiles(const Builder& builder) {
+  const auto& list = *builder.source().preferred;
+  return std::any_of(list.begin(), list.end(), [](const std::string& name) { return name.rfind("gemm_", 0) == 0; });
+}
+
+const engine::LutGemvKernel& row_kernel(engine::Isa isa, const format::LookUpForm& form) {
+  using engine::RowCodes;
+  const RowCodes codes = !form.negative.empty()       ? RowCodes::ternary
+                         : form.table.empty()         ? RowCodes::bytes
+                         : form.table.size() <= 4     ? RowCodes::table4
+                                                      : RowCodes::table16;
+  const auto list = engine::lut_gemv_kernels(isa);
+  return *std::find_if(list.begin(), list.end(), [&](const engine::LutGemvKernel& kernel) { return kernel.codes == codes; });
+}
+
+engine::CodedNumbers coded_numbers(const format::LookUpForm& form) { return {form.table, form.scale, form.negative}; }
+
+std::string stays_codes(const engine::LutGemvKernel& kernel) {
+  const bool table = kernel.codes == engine::RowCodes::table16 || kernel.codes == engine::RowCodes::table4;
+  return "weights stay " + std::to_string(kernel.bits) + "-bit codes, " + (table ? "looked up" : "decoded") + " in registers";
 }
 
 std::string percent(double ratio) {
