@@ -40,7 +40,7 @@ const char* describe(RowCodes codes) {
   switch (codes) {
     case RowCodes::table16: return "one row of real numbers, weights are codes of 4 bits into a table of floats";
     case RowCodes::table4: return "one row of real numbers, weights are codes of 2 bits into a table of floats";
-    case RowCodes::ternary: return "one row of real numbers, ternary weights of 2 bits, values per channel";
+    case RowCodes::tables4: return "one row of real numbers, weights are codes of 2 bits into a table of each channel";
     case RowCodes::bytes: break;
   }
   return "one row of real numbers, weights are whole numbers of 8 bits";

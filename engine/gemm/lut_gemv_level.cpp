@@ -1,4 +1,4 @@
-// Products of one row of real numbers with weights of few bits, compiled once per level.
+// Products of few rows of real numbers with weights of few bits, compiled once per level.
 #include "gemm/lut_gemv.h"
 #include "simd/dot.h"
 #include "simd/vec.h"
@@ -6,7 +6,8 @@
 namespace bittern::engine::BITTERN_LEVEL {
 namespace {
 
-// Entries for the lowest bits of each lane of 32 bits, whatever stands above them: four bits of Table16, two of Table4.
+// Entries for the lowest bits of each lane of 32 bits, whatever stands above them: four bits of Table16, two of Table4. Every
+// four lanes may have a Table4 of their own.
 #if BITTERN_VEC == 0
 template <int count>
 struct Table {
@@ -25,6 +26,8 @@ struct Table {
 };
 using Table16 = Table<16>;
 using Table4 = Table<4>;
+inline vf repeat_four(const float* p) { return load(p); }
+inline Table4 load_tables(const float* p) { return Table4::load(p); }
 inline vi shifted(vi a, int bits) { return {a.v >> bits}; }
 inline vi signed_bytes(const unsigned char* p) {
   signed char b[width];
@@ -51,6 +54,8 @@ struct Table4 {
   }
   vf of(vi codes) const { return {_mm256_permutevar_ps(entries, codes.v)}; }
 };
+inline vf repeat_four(const float* p) { return {_mm256_set_m128(_mm_loadu_ps(p), _mm_loadu_ps(p))}; }
+inline Table4 load_tables(const float* p) { return {_mm256_loadu_ps(p)}; }
 inline vi shifted(vi a, int bits) { return {_mm256_srl_epi32(a.v, _mm_cvtsi32_si128(bits))}; }
 inline vi signed_bytes(const unsigned char* p) { return {_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))}; }
 #else
@@ -66,6 +71,8 @@ struct Table4 {
   static Table4 load(const float* p) { return {_mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(p))}; }
   vf of(vi codes) const { return {_mm512_maskz_permutevar_ps(0xffff, entries, codes.v)}; }
 };
+inline vf repeat_four(const float* p) { return {_mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(p))}; }
+inline Table4 load_tables(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline vi shifted(vi a, int bits) { return {_mm512_maskz_srl_epi32(0xffff, a.v, _mm_cvtsi32_si128(bits))}; }
 inline vi signed_bytes(const unsigned char* p) {
   return {_mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
@@ -80,124 +87,244 @@ inline vi load_codes(const unsigned char* p) {
 
 constexpr int vectors = 4;
 
-// Two sets of sums: of even and odd inputs, so that a product waits for the one before last; or of either sign.
+// Sums of `rows` rows and `vecs` of a panel's vectors, from the vector `first` on. One row has two sets of them, of even and
+// odd inputs, so that a product waits for the one before last.
+template <int rows>
 struct Sums {
-  vf of[2][vectors];
+  static constexpr int registers = BITTERN_VEC >= 3 ? 16 : 8;
+  static constexpr int sets = rows == 1 ? 2 : 1, most = registers / (rows * sets), vecs = most < vectors ? most : vectors;
+  vf of[sets][rows][vecs];
+
+  void clear() {
+    BITTERN_UNROLL
+    for (int r = 0; r < rows; ++r) {
+      BITTERN_UNROLL
+      for (int v = 0; v < vecs; ++v) {
+        of[0][r][v] = zero();
+        if constexpr (sets == 2) of[1][r][v] = zero();
+      }
+    }
+  }
+  void add_products(int set, const vf (&x)[rows], int v, vf w) {
+    BITTERN_UNROLL
+    for (int r = 0; r < rows; ++r) of[set % sets][r][v] = fma(x[r], w, of[set % sets][r][v]);
+  }
+  vf total(int r, int v) const {
+    if constexpr (sets == 2) return add(of[0][r][v], of[1][r][v]);
+    return of[0][r][v];
+  }
+  void finish(const LutGemvArgs& args, int first) const {
+    const vf lo = set1(args.lo), hi = set1(args.hi);
+    BITTERN_UNROLL
+    for (int v = 0; v < vecs; ++v) {
+      const int at = (first + v) * width;
+      const std::int64_t left = args.valid - at;
+      if (left <= 0) break;
+      const bool whole = left >= width;
+      const vf scale = load(args.scale + at);
+      BITTERN_UNROLL
+      for (int r = 0; r < rows; ++r) {
+        vf y = mul(total(r, v), scale);
+        if (args.bias != nullptr) {
+          const float* bias = args.bias + r * args.bias_step + at;
+          y = add(y, whole ? load(bias) : load_first(bias, static_cast<int>(left)));
+        }
+        y = min(hi, max(lo, y));
+        float* c = args.c + r * args.c_step + at;
+        if (whole) {
+          store(c, y);
+        } else {
+          store_first(c, y, static_cast<int>(left));
+        }
+      }
+    }
+  }
+  // Where four lanes next to each other are sums of one channel.
+  void finish_fours(const LutGemvArgs& args, int first) const {
+    constexpr int channels = width / 4;
+    BITTERN_UNROLL
+    for (int v = 0; v < vecs; ++v) {
+      BITTERN_UNROLL
+      for (int r = 0; r < rows; ++r) {
+        float part[width];
+        store(part, total(r, v));
+        for (int i = 0; i < channels && (first + v) * channels + i < args.valid; ++i) {
+          const int at = (first + v) * channels + i;
+          float y = (part[4 * i] + part[4 * i + 1]) + (part[4 * i + 2] + part[4 * i + 3]);
+          if (args.bias != nullptr) y += args.bias[r * args.bias_step + at];
+          y = y < args.lo ? args.lo : y > args.hi ? args.hi : y;  // a NaN stays
+          args.c[r * args.c_step + at] = y;
+        }
+      }
+    }
+  }
 };
 
-inline void prefetch(const unsigned char* w, int bytes) {
+template <int rows>
+inline void spread_inputs(const LutGemvArgs& args, std::int64_t i, vf (&x)[rows]) {
+  BITTERN_UNROLL
+  for (int r = 0; r < rows; ++r) x[r] = set1(args.x[r * args.x_step + i]);
+}
+
+// Four inputs in every four lanes; zeros behind the last.
+template <int rows>
+inline void spread_fours(const LutGemvArgs& args, std::int64_t i, vf (&x)[rows]) {
+  BITTERN_UNROLL
+  for (int r = 0; r < rows; ++r) {
+    const float* from = args.x + r * args.x_step + i;
+    if (i + 4 <= args.k) {
+      x[r] = repeat_four(from);
+      continue;
+    }
+    float few[4] = {};
+    for (int j = 0; i + j < args.k; ++j) few[j] = from[j];
+    x[r] = repeat_four(few);
+  }
+}
+
+template <int bytes>
+inline void prefetch(const unsigned char* w) {
   BITTERN_UNROLL
   for (int line = 0; line < bytes; line += 64) __builtin_prefetch(w + 4096 + line);
 }
 
-template <bool apart>
-inline void finish(const LutGemvArgs& args, const Sums& sums) {
-  const vf lo = set1(args.lo), hi = set1(args.hi);
-  BITTERN_UNROLL
-  for (int v = 0; v < vectors; ++v) {
-    const std::int64_t left = args.valid - v * width;
-    if (left <= 0) break;
-    const vf scale = load(args.scale + v * width);
-    vf y;
-    if constexpr (apart) {
-      y = sub(mul(sums.of[0][v], scale), mul(sums.of[1][v], load(args.negative + v * width)));
-    } else {
-      y = mul(add(sums.of[0][v], sums.of[1][v]), scale);
-    }
-    const bool whole = left >= width;
-    if (args.bias != nullptr) y = add(y, whole ? load(args.bias + v * width) : load_first(args.bias + v * width, static_cast<int>(left)));
-    y = min(hi, max(lo, y));
-    if (whole) {
-      store(args.c + v * width, y);
-    } else {
-      store_first(args.c + v * width, y, static_cast<int>(left));
-    }
-  }
-}
-
-// What each sign's sum takes of the codes 0, 1 and 2.
-constexpr float positive_codes[4] = {0.0f, 1.0f, 0.0f, 0.0f}, negative_codes[4] = {0.0f, 0.0f, 1.0f, 0.0f};
-
-// `apart`: ternary weights whose signs have numbers of their own.
-template <class Table, bool apart>
-void run_codes(const LutGemvArgs& args) {
-  constexpr int bits = Table::bits, per_byte = 8 / bits, per_step = 32 / bits, bytes = 4 * width;  // bytes of a vector's step
-  Sums sums;
-  BITTERN_UNROLL
-  for (int v = 0; v < vectors; ++v) sums.of[0][v] = sums.of[1][v] = zero();
-  const Table table = Table::load(apart ? positive_codes : args.table), other = Table::load(apart ? negative_codes : args.table);
-  const auto take = [&](vf x, vi codes, int v, int odd) {
-    if constexpr (apart) {
-      sums.of[0][v] = fma(x, table.of(codes), sums.of[0][v]);
-      sums.of[1][v] = fma(x, other.of(codes), sums.of[1][v]);
-    } else {
-      sums.of[odd][v] = fma(x, table.of(codes), sums.of[odd][v]);
-    }
-  };
-  const unsigned char* w = args.w;
-  std::int64_t i = 0;
-  for (; i + per_step <= args.k; i += per_step, w += vectors * bytes) {
-    prefetch(w, vectors * bytes);
-    BITTERN_UNROLL
-    for (int byte = 0; byte < 4; ++byte) {
-      vf x[per_byte];
-      BITTERN_UNROLL
-      for (int j = 0; j < per_byte; ++j) x[j] = set1(args.x[i + byte * per_byte + j]);
-      BITTERN_UNROLL
-      for (int v = 0; v < vectors; ++v) {
-        const vi codes = load_codes(w + v * bytes + byte);
-        take(x[0], codes, v, 0);
+// Codes into one table.
+template <class Table>
+struct OneTable {
+  template <int rows>
+  static void run(const LutGemvArgs& args) {
+    constexpr int bits = Table::bits, per_byte = 8 / bits, per_step = 32 / bits, bytes = 4 * width;  // bytes of a vector's step
+    using Block = Sums<rows>;
+    const Table table = Table::load(args.table);
+    for (int first = 0; first < vectors; first += Block::vecs) {
+      Block sums;
+      sums.clear();
+      const unsigned char* w = args.w + first * bytes;
+      std::int64_t i = 0;
+      for (; i + per_step <= args.k; i += per_step, w += vectors * bytes) {
+        prefetch<Block::vecs * bytes>(w);
         BITTERN_UNROLL
-        for (int j = 1; j < per_byte; ++j) take(x[j], shifted(codes, j * bits), v, j % 2);
+        for (int j = 0; j < per_step; ++j) {
+          vf x[rows];
+          spread_inputs(args, i + j, x);
+          BITTERN_UNROLL
+          for (int v = 0; v < Block::vecs; ++v) {
+            const vi codes = load_codes(w + v * bytes + j / per_byte);
+            sums.add_products(j % 2, x, v, table.of(j % per_byte == 0 ? codes : shifted(codes, j % per_byte * bits)));
+          }
+        }
       }
+      for (std::int64_t j = 0; i + j < args.k; ++j) {
+        vf x[rows];
+        spread_inputs(args, i + j, x);
+        BITTERN_UNROLL
+        for (int v = 0; v < Block::vecs; ++v) {
+          sums.add_products(0, x, v, table.of(shifted(load_codes(w + v * bytes), static_cast<int>(j) * bits)));
+        }
+      }
+      sums.finish(args, first);
     }
   }
-  for (std::int64_t j = 0; i + j < args.k; ++j) {
-    const vf x = set1(args.x[i + j]);
-    BITTERN_UNROLL
-    for (int v = 0; v < vectors; ++v) take(x, shifted(load_codes(w + v * bytes), static_cast<int>(j) * bits), v, 0);
-  }
-  finish<apart>(args, sums);
-}
+};
 
-void run_bytes(const LutGemvArgs& args) {
-  Sums sums;
-  BITTERN_UNROLL
-  for (int v = 0; v < vectors; ++v) sums.of[0][v] = sums.of[1][v] = zero();
-  const unsigned char* w = args.w;
-  const auto take = [&](std::int64_t i, int odd) {
-    const vf x = set1(args.x[i]);
-    BITTERN_UNROLL
-    for (int v = 0; v < vectors; ++v) {
-      sums.of[odd][v] = fma(x, to_float(signed_bytes(w + (i * vectors + v) * width)), sums.of[odd][v]);
+// Codes into a table of each channel: in four lanes, which look up in their own table, stand four inputs of a channel.
+struct Tables {
+  template <int rows>
+  static void run(const LutGemvArgs& args) {
+    constexpr int bytes = 4 * width, per_step = 64;
+    using Block = Sums<rows>;
+    for (int first = 0; first < vectors; first += Block::vecs) {
+      Block sums;
+      sums.clear();
+      Table4 tables[Block::vecs];
+      BITTERN_UNROLL
+      for (int v = 0; v < Block::vecs; ++v) tables[v] = load_tables(args.table + (first + v) * width);
+      const unsigned char* w = args.w + first * bytes;
+      std::int64_t i = 0;
+      for (; i + per_step <= args.k; i += per_step, w += vectors * bytes) {
+        prefetch<Block::vecs * bytes>(w);
+        BITTERN_UNROLL
+        for (int j = 0; j < 16; ++j) {
+          vf x[rows];
+          BITTERN_UNROLL
+          for (int r = 0; r < rows; ++r) x[r] = repeat_four(args.x + r * args.x_step + i + 4 * j);
+          BITTERN_UNROLL
+          for (int v = 0; v < Block::vecs; ++v) {
+            const vi codes = load_codes(w + v * bytes + j / 4);
+            sums.add_products(j % 2, x, v, tables[v].of(j % 4 == 0 ? codes : shifted(codes, j % 4 * 2)));
+          }
+        }
+      }
+      for (int j = 0; i + 4 * j < args.k; ++j) {
+        vf x[rows];
+        spread_fours(args, i + 4 * j, x);
+        BITTERN_UNROLL
+        for (int v = 0; v < Block::vecs; ++v) sums.add_products(0, x, v, tables[v].of(shifted(load_codes(w + v * bytes), 2 * j)));
+      }
+      sums.finish_fours(args, first);
     }
-  };
-  std::int64_t i = 0;
-  for (; i + 2 <= args.k; i += 2) {
-    prefetch(w + i * vectors * width, 2 * vectors * width);
-    take(i, 0);
-    take(i + 1, 1);
   }
-  if (i < args.k) take(i, 0);
-  finish<false>(args, sums);
+};
+
+struct Bytes {
+  template <int rows>
+  static void run(const LutGemvArgs& args) {
+    using Block = Sums<rows>;
+    for (int first = 0; first < vectors; first += Block::vecs) {
+      Block sums;
+      sums.clear();
+      const auto take = [&](std::int64_t i, int odd) {
+        vf x[rows];
+        spread_inputs(args, i, x);
+        BITTERN_UNROLL
+        for (int v = 0; v < Block::vecs; ++v) sums.add_products(odd, x, v, to_float(signed_bytes(args.w + (i * vectors + first + v) * width)));
+      };
+      std::int64_t i = 0;
+      for (; i + 2 <= args.k; i += 2) {
+        prefetch<2 * vectors * width>(args.w + i * vectors * width);
+        take(i, 0);
+        take(i + 1, 1);
+      }
+      if (i < args.k) take(i, 0);
+      sums.finish(args, first);
+    }
+  }
+};
+
+// Weights are decoded once for up to four rows.
+template <class Kind>
+void run(const LutGemvArgs& all) {
+  LutGemvArgs args = all;
+  const auto next = [&](int rows) {
+    args.rows -= rows;
+    args.x += rows * args.x_step;
+    if (args.bias != nullptr) args.bias += rows * args.bias_step;
+    args.c += rows * args.c_step;
+  };
+  for (; args.rows >= 4; next(4)) Kind::template run<4>(args);
+  if (args.rows == 3) Kind::template run<3>(args);
+  if (args.rows == 2) Kind::template run<2>(args);
+  if (args.rows == 1) Kind::template run<1>(args);
 }
 
 #define BITTERN_TEXT_(text) #text
 #define BITTERN_TEXT(text) BITTERN_TEXT_(text)
 #if BITTERN_VEC == 0
-#define BITTERN_COLS "_f32_1x16__"
+#define BITTERN_ALL "16"
+#define BITTERN_QUARTER "4"
 #elif BITTERN_VEC <= 2
-#define BITTERN_COLS "_f32_1x32__"
+#define BITTERN_ALL "32"
+#define BITTERN_QUARTER "8"
 #else
-#define BITTERN_COLS "_f32_1x64__"
+#define BITTERN_ALL "64"
+#define BITTERN_QUARTER "16"
 #endif
-#define BITTERN_ROW(weight, codes, bits, run) \
-  {"gemv_f32_" weight BITTERN_COLS BITTERN_TEXT(BITTERN_LEVEL), Isa::BITTERN_LEVEL, codes, bits, vectors * width, run}
+#define BITTERN_ROW(weight, codes, bits, cols, run) {"gemv_f32_" weight "__" BITTERN_TEXT(BITTERN_LEVEL), Isa::BITTERN_LEVEL, codes, bits, cols, run}
 constexpr LutGemvKernel list[] = {
-    BITTERN_ROW("lut4", RowCodes::table16, 4, (&run_codes<Table16, false>)),
-    BITTERN_ROW("lut2", RowCodes::table4, 2, (&run_codes<Table4, false>)),
-    BITTERN_ROW("t2", RowCodes::ternary, 2, (&run_codes<Table4, true>)),
-    BITTERN_ROW("s8", RowCodes::bytes, 8, &run_bytes),
+    BITTERN_ROW("lut4_f32_1x" BITTERN_ALL, RowCodes::table16, 4, vectors * width, &run<OneTable<Table16>>),
+    BITTERN_ROW("lut2_f32_1x" BITTERN_ALL, RowCodes::table4, 2, vectors * width, &run<OneTable<Table4>>),
+    BITTERN_ROW("lut2c_f32_1x" BITTERN_QUARTER, RowCodes::tables4, 2, vectors * width / 4, &run<Tables>),
+    BITTERN_ROW("s8_f32_1x" BITTERN_ALL, RowCodes::bytes, 8, vectors * width, &run<Bytes>),
 };
 
 }  // namespace

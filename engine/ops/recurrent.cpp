@@ -22,11 +22,11 @@ std::int64_t residual_step(const RecurrentShape& s) {
 
 // The numbers of a direction's rows from `first` on.
 CodedNumbers numbers_of(const RecurrentCodes& all, std::int64_t direction, std::int64_t first) {
-  const auto part = [&](std::span<const float> from) {
-    if (from.size() <= 1 || all.axis < 0) return from;
-    return all.axis == 0 ? from.subspan(static_cast<std::size_t>(direction), 1) : from.subspan(static_cast<std::size_t>(first));
+  const auto part = [&](std::span<const float> from, std::size_t each) {
+    if (from.size() <= each || all.axis < 0) return from;
+    return all.axis == 0 ? from.subspan(static_cast<std::size_t>(direction) * each, each) : from.subspan(static_cast<std::size_t>(first) * each);
   };
-  return {all.numbers.table, part(all.numbers.scale), part(all.numbers.negative)};
+  return {all.tables ? part(all.numbers.table, 4) : all.numbers.table, part(all.numbers.scale, 1)};
 }
 
 void copy(float* to, const float* from, std::int64_t count) { std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float)); }

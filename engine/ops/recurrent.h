@@ -58,9 +58,11 @@ struct RecurrentKernels {
   const LutGemvKernel* r = nullptr;
 };
 
-// W or R as codes, of all directions: numbers are one, one for each direction (axis 0) or one for each gate's row (axis 1).
+// W or R as codes, of all directions: scales and `tables` of 4 are one, one for each direction (axis 0) or one for each gate's
+// row (axis 1).
 struct RecurrentCodes {
   CodedNumbers numbers;
+  bool tables = false;
   int axis = -1;
   const std::uint8_t* codes = nullptr;
 };

@@ -13,13 +13,13 @@ namespace bittern::format {
 
 inline constexpr std::size_t most_entries = 16;
 
-// element = scale * table[code], with no scale, one, or one for each index of `axis`. Without a table:
-//   negative empty    scale * code, codes signed bytes
-//   else              0, scale or -negative for codes 0, 1, 2, both one for each index of `axis`
+// element = scale * table[code], with no scale, one, or one for each index of `axis`. Without a table the codes are signed
+// bytes that stand for themselves. `tables`: no scales, but a table of 4 entries for each index of `axis`, one after the other.
 struct LookUpForm {
-  std::vector<float> table;  // at most 16
-  std::vector<float> scale, negative;
+  std::vector<float> table = {};  // at most 16
+  std::vector<float> scale = {};
   int axis = -1;  // in the tree's shape
+  bool tables = false;
 };
 
 // Nothing if the tree is no such product. Throws Error(format) as decode_real() does.

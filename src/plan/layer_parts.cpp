@@ -43,19 +43,19 @@ bool asks_for_tiles(const Builder& builder) {
 
 const engine::LutGemvKernel& row_kernel(engine::Isa isa, const format::LookUpForm& form) {
   using engine::RowCodes;
-  const RowCodes codes = !form.negative.empty()       ? RowCodes::ternary
-                         : form.table.empty()         ? RowCodes::bytes
-                         : form.table.size() <= 4     ? RowCodes::table4
-                                                      : RowCodes::table16;
+  const RowCodes codes = form.tables                ? RowCodes::tables4
+                         : form.table.empty()       ? RowCodes::bytes
+                         : form.table.size() <= 4   ? RowCodes::table4
+                                                    : RowCodes::table16;
   const auto list = engine::lut_gemv_kernels(isa);
   return *std::find_if(list.begin(), list.end(), [&](const engine::LutGemvKernel& kernel) { return kernel.codes == codes; });
 }
 
-engine::CodedNumbers coded_numbers(const format::LookUpForm& form) { return {form.table, form.scale, form.negative}; }
+engine::CodedNumbers coded_numbers(const format::LookUpForm& form) { return {form.table, form.scale}; }
 
 std::string stays_codes(const engine::LutGemvKernel& kernel) {
-  const bool table = kernel.codes == engine::RowCodes::table16 || kernel.codes == engine::RowCodes::table4;
-  return "weights stay " + std::to_string(kernel.bits) + "-bit codes, " + (table ? "looked up" : "decoded") + " in registers";
+  const char* how = kernel.codes == engine::RowCodes::bytes ? "decoded" : "looked up";
+  return "weights stay " + std::to_string(kernel.bits) + "-bit codes, " + how + " in registers";
 }
 
 std::string percent(double ratio) {

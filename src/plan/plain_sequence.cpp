@@ -19,7 +19,7 @@ struct Coded {
   const engine::LutGemvKernel* kernel = nullptr;
   std::string why_not;
 
-  engine::RecurrentCodes with(const std::uint8_t* codes) const { return {coded_numbers(*form), form->axis, codes}; }
+  engine::RecurrentCodes with(const std::uint8_t* codes) const { return {coded_numbers(*form), form->tables, form->axis, codes}; }
 };
 
 Coded coded_weights(const PlainNode& node, std::size_t input, std::int64_t batch) {

@@ -73,6 +73,9 @@ def real_weights(kind: str, rng: np.random.Generator, shape: tuple[int, ...], ax
     if kind == "floats":
         table = Dense(rng.standard_normal(1 + index % 16).astype(F32))
         return Codebook(Packed.pack(rng.integers(0, table.shape[0], shape), 4), table)
+    if kind == "own codebooks":
+        tables = Dense(rng.standard_normal((shape[axis], 1 + index % 4)).astype(F32))
+        return Codebook(Packed.pack(rng.integers(0, tables.shape[1], shape), 2), tables, axis)
     if kind == "two values":
         count = (shape[axis],) if index % 4 else ()
         positive, negative = (Dense(rng.uniform(0.2, 1.5, count).astype(F32)) for _ in range(2))
@@ -83,7 +86,7 @@ def real_weights(kind: str, rng: np.random.Generator, shape: tuple[int, ...], ax
 def real_row_cases(loop: str) -> Iterator[Case]:
     """One row of real numbers."""
     index = 0
-    for kind in (*FEW_LETTERS, "floats", "two values", "i8", "6 bits"):
+    for kind in (*FEW_LETTERS, "floats", "two values", "own codebooks", "i8", "6 bits"):
         for inputs, outputs in SIZES:
             index += 1
             name = f"{loop}/{kind} {inputs}x{outputs}"
