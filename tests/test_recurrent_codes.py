@@ -224,6 +224,10 @@ def test_plan_says_how_weights_run(rng: np.random.Generator) -> None:
     groups = Affine(Packed.pack(rng.integers(-8, 8, (ways, 260, 33)), 4, signed=True), Dense(np.ones(33, F32)), axis=2)
     row = plan_row(Layer(layer.definition, groups, layer.r, layer.more, layer.attributes).network(), x)
     assert "decoded to dense f32 at load: no kernel has scales along the inputs" in row.reason
+    tables = Dense(np.where(np.arange(4) < 1, np.inf, np.ones((260, 4))).astype(F32))
+    endless = Codebook(Packed.pack(rng.integers(1, 4, (ways, 260, 33)), 2), tables, 1)
+    row = plan_row(Layer(layer.definition, endless, layer.r, layer.more, layer.attributes).network(), x)
+    assert "W by gemm_f32" in row.reason and "R by gemv_f32" in row.reason  # zeros that fill up meet no infinity
     tile = next(kernel.name for kernel in bittern.kernels() if kernel.loop == "gemm" and kernel.usable)
     row = plan_row(layer.network(), x, kernels=[tile])
     assert row.kernel.startswith("gemm_") and row.reason.endswith("decoded to dense f32 at load: tiles were asked for")
@@ -241,7 +245,7 @@ def test_one_model_runs_any_batch(op: str, isa: str) -> None:
         found = model.run({"x": x})
         row = next(row for row in model.plan_for({"x": x.shape}).layers if row.name == "layer")
         assert row.kernel.startswith("gemv_") == coded
-        assert coded or f"a batch of {batch} is faster on a tile" in row.reason
+        assert coded or f"a batch of {batch} shares them on a tile" in row.reason
         for output, wanted in zip(plain.outputs, plain.expected(x), strict=True):
             problem = differences(found[output], wanted.astype(F32), STATES)
             assert problem is None, f"batch {batch}, {output}: {problem}"

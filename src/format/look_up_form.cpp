@@ -1,6 +1,7 @@
 #include "format/look_up_form.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include <bittern/error.h>
 
@@ -23,9 +24,11 @@ std::int64_t entries_of(const Encoding& tree) {
   return entries <= most ? entries : 0;
 }
 
-LookUpForm tables_of(const Encoding& tree, std::int64_t entries, const std::string& place) {
+std::optional<LookUpForm> tables_of(const Encoding& tree, std::int64_t entries, const std::string& place) {
   std::vector<float> values = decode_real(*tree.table, place);
-  if (tree.axis < 0) return {std::move(values), {}, -1};
+  if (tree.axis < 0) return LookUpForm{std::move(values), {}, -1};
+  // Kernels fill inputs up with zeros, which must stay zeros.
+  if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) return std::nullopt;
   LookUpForm form{{}, {}, tree.axis, true};
   for (std::size_t i = 0; i < values.size(); ++i) {
     form.table.push_back(values[i]);

@@ -10,7 +10,8 @@
 namespace bittern::plan {
 namespace {
 
-// Beyond so many samples at once a tile, which reads dense weights once for all of them, is faster than decoding for each.
+// A decoded weight serves so many samples (gemm/lut_gemv_level.cpp). For more of them a tile, which reads dense weights once,
+// takes less time where caches hold the weights.
 constexpr std::int64_t most_rows = 4;
 
 // W or R as codes that a kernel of one row decodes in registers; no kernel where they run dense.
@@ -29,7 +30,7 @@ Coded coded_weights(const PlainNode& node, std::size_t input, std::int64_t batch
   if (weights.form->axis == 2) {
     weights.why_not = "no kernel has scales along the inputs";
   } else if (batch > most_rows) {
-    weights.why_not = "a batch of " + std::to_string(batch) + " is faster on a tile, up to " + std::to_string(most_rows) + " run as codes";
+    weights.why_not = "a batch of " + std::to_string(batch) + " shares them on a tile; up to " + std::to_string(most_rows) + " samples run as codes";
   } else {
     weights.kernel = &row_kernel(node.isa, *weights.form);
   }
