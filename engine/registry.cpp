@@ -36,6 +36,16 @@ const char* describe(std::string_view loop) {
   return "";
 }
 
+const char* describe(RowCodes codes) {
+  switch (codes) {
+    case RowCodes::table16: return "one row of real numbers, weights are codes of 4 bits into a table of floats";
+    case RowCodes::table4: return "one row of real numbers, weights are codes of 2 bits into a table of floats";
+    case RowCodes::tables4: return "one row of real numbers, weights are codes of 2 bits into a table of each channel";
+    case RowCodes::bytes: break;
+  }
+  return "one row of real numbers, weights are whole numbers of 8 bits";
+}
+
 }  // namespace
 
 namespace {
@@ -92,14 +102,7 @@ BITTERN_LISTS(int_gemm_kernels, IntGemmKernel)
 BITTERN_LISTS(gemv_kernels, GemvKernel)
 const CodeKernels& code_kernels(Isa) { return scalar::code_kernels(); }
 #endif
-#if defined(BITTERN_BUILD_X86)
-const LutGemvKernel& lut_gemv_kernel(Isa isa) {
-  const Isa level = float_level(isa);
-  return level == Isa::avx512 ? avx512::lut_gemv_kernel() : level == Isa::avx2 ? avx2::lut_gemv_kernel() : scalar::lut_gemv_kernel();
-}
-#else
-const LutGemvKernel& lut_gemv_kernel(Isa) { return scalar::lut_gemv_kernel(); }
-#endif
+BITTERN_LISTS(lut_gemv_kernels, LutGemvKernel)
 BITTERN_LISTS(gemm_kernels, GemmKernel)
 BITTERN_LISTS(spmm_kernels, SpmmKernel)
 BITTERN_LISTS(winograd_kernels, WinogradKernel)
@@ -143,8 +146,9 @@ const std::vector<KernelInfo>& kernels() {
         list.push_back({code_kernel_name(loop.name, static_cast<Isa>(level)), loop.name, static_cast<Isa>(level), 0, 0, loop.description});
       }
       if (float_level(static_cast<Isa>(level)) != static_cast<Isa>(level)) continue;
-      const LutGemvKernel& gemv = lut_gemv_kernel(static_cast<Isa>(level));
-      list.push_back({gemv.name, "gemv_f32", gemv.isa, 1, gemv.cols, "one row, weights are codes of 4 bits into a table of floats"});
+      for (const LutGemvKernel& k : lut_gemv_kernels(static_cast<Isa>(level))) {
+        list.push_back({k.name, "gemv_f32", k.isa, 1, k.cols, describe(k.codes)});
+      }
       for (const GemmKernel& k : gemm_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "gemm", k.isa, k.rows, k.cols, "dense tile: convolution and fully connected layers"});
       }

@@ -31,7 +31,7 @@ const std::vector<KernelInfo>& kernels();
 // The lists that a level runs; empty where the level is not built.
 std::span<const IntGemmKernel> int_gemm_kernels(Isa isa);
 std::span<const GemvKernel> gemv_kernels(Isa isa);
-const LutGemvKernel& lut_gemv_kernel(Isa isa);
+std::span<const LutGemvKernel> lut_gemv_kernels(Isa isa);
 std::span<const GemmKernel> gemm_kernels(Isa isa);
 std::span<const SpmmKernel> spmm_kernels(Isa isa);
 std::span<const WinogradKernel> winograd_kernels(Isa isa);

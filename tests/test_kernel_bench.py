@@ -37,7 +37,10 @@ SMALL = [
     "transpose:16x6x6",
     "reorder:16x6x6",
     "shuffle:24x6x6,groups=3",
+    "fc_w8:64,outputs=48",
     "fc_w4:64,outputs=48",
+    "fc_w2:64,outputs=48",
+    "fc_w2c:64,outputs=48",
     CODE_CONV,
     "depthwise_u8:32x9x9,kernel=3,pad=1",
     "fc_u8:64,outputs=48",
@@ -248,6 +251,7 @@ def test_bounds_on_codes(known_limits: None) -> None:
 
     assert traffic("fc:100,outputs=10") == (2 * 400 + 4000, 2 * 40)
     assert traffic("fc_w4:100,outputs=10") == (2 * 400 + 500, 2 * 40)
+    assert traffic("fc_w8:100,outputs=10") == (2 * 400 + 1000, 2 * 40)
     assert traffic("fc_u8:100,outputs=10") == (2 * 100 + 1000, 2 * 10)
     assert traffic("fc_u8_w2:100,outputs=10") == (2 * 100 + 250, 2 * 10)
     assert traffic("quantize:16x6x6") == (2 * 4 * 576, 2 * 576)

@@ -20,19 +20,28 @@ std::int64_t residual_step(const RecurrentShape& s) {
   return s.batch_first ? at_least_one(s.steps) * width : width;
 }
 
+// The numbers of a direction's rows from `first` on.
+CodedNumbers numbers_of(const RecurrentCodes& all, std::int64_t direction, std::int64_t first) {
+  const auto part = [&](std::span<const float> from, std::size_t each) {
+    if (from.size() <= each || all.axis < 0) return from;
+    return all.axis == 0 ? from.subspan(static_cast<std::size_t>(direction) * each, each) : from.subspan(static_cast<std::size_t>(first) * each);
+  };
+  return {all.tables ? part(all.numbers.table, 4) : all.numbers.table, part(all.numbers.scale, 1)};
+}
+
 void copy(float* to, const float* from, std::int64_t count) { std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float)); }
 
 }  // namespace
 
-RecurrentLayer::RecurrentLayer(const RecurrentShape& shape, Isa isa)
+RecurrentLayer::RecurrentLayer(const RecurrentShape& shape, Isa isa, const RecurrentKernels& kernels)
     : shape_(shape),
       split_(resets_first(shape)),
-      inputs_(isa, at_least_one(shape.steps * shape.batch), shape.input, shape.gates() * shape.hidden),
+      inputs_(isa, at_least_one(shape.steps * shape.batch), shape.input, shape.gates() * shape.hidden, 0, kernels.w),
       step_(isa, at_least_one(shape.batch), shape.hidden, (split_ ? 2 : shape.gates()) * shape.hidden,
-            shape.cell == Cell::gru && !split_ ? 0 : residual_step(shape)),
+            shape.cell == Cell::gru && !split_ ? 0 : residual_step(shape), kernels.r),
       eltwise_(op_kernel("eltwise", isa).eltwise) {
   const std::int64_t hidden = shape.hidden, width = shape.gates() * hidden;
-  if (split_) second_.emplace(isa, at_least_one(shape.batch), hidden, hidden, residual_step(shape));
+  if (split_) second_.emplace(isa, at_least_one(shape.batch), hidden, hidden, residual_step(shape), kernels.r);
   const auto take = [&](std::int64_t floats) {
     const std::int64_t at = scratch_;
     scratch_ += (floats + 15) / 16 * 16;
@@ -50,7 +59,7 @@ RecurrentLayer::RecurrentLayer(const RecurrentShape& shape, Isa isa)
 
 void RecurrentLayer::pack_w(const float* w, float* packed) const {
   const std::int64_t each = shape_.gates() * shape_.hidden * shape_.input;
-  for (std::int64_t d = 0; d < shape_.directions; ++d) inputs_.pack_rows(w + d * each, packed + d * inputs_.packed_floats());
+  for (std::int64_t d = 0; d < shape_.directions; ++d) inputs_.pack(w + d * each, packed + d * inputs_.packed_floats());
 }
 
 void RecurrentLayer::pack_r(const float* r, float* packed) const {
@@ -58,8 +67,25 @@ void RecurrentLayer::pack_r(const float* r, float* packed) const {
   for (std::int64_t d = 0; d < shape_.directions; ++d) {
     const float* from = r + d * shape_.gates() * square;
     float* to = packed + d * packed_step();
-    step_.pack_rows(from, to);
-    if (second_) second_->pack_rows(from + 2 * square, to + step_.packed_floats());
+    step_.pack(from, to);
+    if (second_) second_->pack(from + 2 * square, to + step_.packed_floats());
+  }
+}
+
+void RecurrentLayer::pack_w(const RecurrentCodes& w, float* packed) const {
+  const std::int64_t rows = shape_.gates() * shape_.hidden;
+  for (std::int64_t d = 0; d < shape_.directions; ++d) {
+    inputs_.pack(numbers_of(w, d, 0), w.codes + d * rows * shape_.input, packed + d * inputs_.packed_floats());
+  }
+}
+
+void RecurrentLayer::pack_r(const RecurrentCodes& r, float* packed) const {
+  const std::int64_t hidden = shape_.hidden;
+  for (std::int64_t d = 0; d < shape_.directions; ++d) {
+    const std::uint8_t* from = r.codes + d * shape_.gates() * hidden * hidden;
+    float* to = packed + d * packed_step();
+    step_.pack(numbers_of(r, d, 0), from, to);
+    if (second_) second_->pack(numbers_of(r, d, 2 * hidden), from + 2 * hidden * hidden, to + step_.packed_floats());
   }
 }
 

@@ -1,4 +1,5 @@
 // Recurrent layers: the products of all time steps' inputs at once, then step by step gates = Wx[t] + R h + b and a gate function.
+// W and R are dense or codes of few bits, which kernels of one row decode in registers, sample by sample.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,7 @@
 
 #include "base/isa.h"
 #include "base/thread_pool.h"
-#include "gemm/product.h"
+#include "gemm/row_product.h"
 #include "ops/rows.h"
 
 namespace bittern::engine {
@@ -51,18 +52,37 @@ struct RecurrentArrays {
   float* scratch = nullptr;  // scratch_floats()
 };
 
+// Kernels of one row for weights that are codes; null for dense ones.
+struct RecurrentKernels {
+  const LutGemvKernel* w = nullptr;
+  const LutGemvKernel* r = nullptr;
+};
+
+// W or R as codes, of all directions: scales and `tables` of 4 are one, one for each direction (axis 0) or one for each gate's
+// row (axis 1).
+struct RecurrentCodes {
+  CodedNumbers numbers;
+  bool tables = false;
+  int axis = -1;
+  const std::uint8_t* codes = nullptr;
+};
+
 class RecurrentLayer {
  public:
-  RecurrentLayer(const RecurrentShape& shape, Isa isa);
+  RecurrentLayer(const RecurrentShape& shape, Isa isa, const RecurrentKernels& kernels = {});
 
-  const GemmKernel& kernel() const noexcept { return step_.kernel(); }
+  // Through which the products with W run, and those with R.
+  const RowProduct& w_product() const noexcept { return inputs_; }
+  const RowProduct& r_product() const noexcept { return step_; }
   std::int64_t packed_w() const noexcept { return shape_.directions * inputs_.packed_floats(); }
   std::int64_t packed_r() const noexcept { return shape_.directions * packed_step(); }
   // What distinguishes packed weights: tiles are chosen by the number of rows, which differs between plans of a model.
-  std::string form_w() const { return inputs_.kernel().name; }
-  std::string form_r() const { return std::string(step_.kernel().name) + (second_ ? std::string(" ") + second_->kernel().name : ""); }
+  std::string form_w() const { return inputs_.kernel_name(); }
+  std::string form_r() const { return std::string(step_.kernel_name()) + (second_ ? std::string(" ") + second_->kernel_name() : ""); }
   void pack_w(const float* w, float* packed) const;
   void pack_r(const float* r, float* packed) const;
+  void pack_w(const RecurrentCodes& w, float* packed) const;
+  void pack_r(const RecurrentCodes& r, float* packed) const;
   std::int64_t scratch_floats() const noexcept { return shape_.directions * scratch_; }
   double macs() const noexcept;
 
@@ -88,8 +108,8 @@ class RecurrentLayer {
 
   RecurrentShape shape_;
   bool split_ = false;              // GRU that resets before its product: the candidate's product comes second
-  Product inputs_, step_;
-  std::optional<Product> second_;
+  RowProduct inputs_, step_;
+  std::optional<RowProduct> second_;
   EltwiseFunction eltwise_;
   Places at_;
   std::int64_t scratch_ = 0;        // floats of one direction

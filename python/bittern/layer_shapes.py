@@ -60,7 +60,10 @@ KINDS = {
     "conv": Kind("conv", ("gemm", "winograd", "depthwise")),
     "depthwise": Kind("depthwise", ("depthwise", "gemm")),
     "fc": Kind("fc", ("gemm",)),
+    "fc_w8": Kind("fc", ("gemv_f32", "gemm"), weight_bits=8),
     "fc_w4": Kind("fc", ("gemv_f32", "gemm"), weight_bits=4),
+    "fc_w2": Kind("fc", ("gemv_f32", "gemm"), weight_bits=2),
+    "fc_w2c": Kind("fc", ("gemv_f32", "gemm"), weight_bits=2),
     **{kind: Kind(kind, (loop,)) for kind, loop in _OPERATOR_LOOPS.items()},
     "conv_u8": Kind("conv", ("gemm_u8", "depthwise_u8"), 1, 1, 8),
     "depthwise_u8": Kind("depthwise", ("depthwise_u8", "gemm_u8"), 1, 1, 8),
@@ -73,7 +76,8 @@ KINDS = {
     "quantize": Kind("quantize", ("quantize_f32",), 4, 1),
     "dequantize": Kind("dequantize", ("dequantize_u8",), 1, 4),
 }
-"""Kinds of layers. ``u8``: they read and write 8-bit codes; ``w4``, ``w2``: their weights have so many bits."""
+"""Kinds of layers. ``u8``: they read and write 8-bit codes; ``w8``, ``w4``, ``w2``: their weights have so many bits;
+``w2c``: and a table of each channel."""
 
 _COLUMNS = "kind count channels height width outputs kernel stride pads groups"
 _SPEC = (
@@ -301,7 +305,7 @@ def _add_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, 
         net.add_node("Conv", ["x", f"{name}.w", f"{name}.b"], [output], name=name, **window, group=shape.groups)
     elif kind == "fc":
         net.add_constant(
-            f"{name}.w", _looked_up(shape) if shape.about.weight_bits == 4 else _random((shape.outputs, shape.channels))
+            f"{name}.w", _random((shape.outputs, shape.channels)) if shape.about.weight_bits == 32 else _few_bits(shape)
         )
         net.add_constant(f"{name}.b", _random((shape.outputs,)))
         net.add_node("Gemm", ["x", f"{name}.w", f"{name}.b"], [output], name=name, transB=1)
@@ -420,10 +424,15 @@ def _weight_codes(shape: LayerShape) -> tuple[Encoding, float]:
     return Affine(stored, scales, axis=0), spread / 128
 
 
-def _looked_up(shape: LayerShape) -> Encoding:
-    """Weights that are codes of 4 bits into a table of real numbers."""
-    some = np.random.default_rng(0).integers(0, 16, min(shape.weights, 1 << 16))
-    return Codebook(Packed.pack(np.resize(some, (shape.outputs, shape.channels)), 4), Dense(_random((16,))))
+def _few_bits(shape: LayerShape) -> Encoding:
+    """Weights that are codes into a table of real numbers, one for all channels or one for each; or 8-bit numbers."""
+    bits = shape.about.weight_bits
+    if bits == 8:
+        return _weight_codes(shape)[0]
+    some = np.random.default_rng(0).integers(0, 2**bits, min(shape.weights, 1 << 16))
+    codes = Packed.pack(np.resize(some, (shape.outputs, shape.channels)), bits)
+    own = shape.kind.endswith("c")
+    return Codebook(codes, Dense(_random((shape.outputs, 2**bits) if own else (2**bits,))), 0 if own else None)
 
 
 def _random(shape: tuple[int, ...]) -> NDArray[np.float32]:

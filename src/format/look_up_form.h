@@ -1,4 +1,4 @@
-// Weights as codes into a table of at most 16 numbers, times scales: what look-up kernels compute with.
+// Weights as codes of few bits, times scales: what kernels that decode in registers compute with.
 #pragma once
 
 #include <cstddef>
@@ -13,11 +13,13 @@ namespace bittern::format {
 
 inline constexpr std::size_t most_entries = 16;
 
-// element = scale * table[code], with no scale, one, or one for each index of `axis`.
+// element = scale * table[code], with no scale, one, or one for each index of `axis`. Without a table the codes are signed
+// bytes that stand for themselves. `tables`: no scales, but a table of 4 entries for each index of `axis`, one after the other.
 struct LookUpForm {
-  std::vector<float> table;
-  std::vector<float> scale;
+  std::vector<float> table = {};  // at most 16
+  std::vector<float> scale = {};
   int axis = -1;  // in the tree's shape
+  bool tables = false;
 };
 
 // Nothing if the tree is no such product. Throws Error(format) as decode_real() does.

@@ -5,6 +5,8 @@
 
 #include <bittern/error.h>
 
+#include "registry.h"
+
 namespace bittern::plan {
 
 std::string place_of(const Item& item) { return "node " + item.name + " (" + item.op + ")"; }
@@ -32,6 +34,35 @@ std::string weights_key(const Item& item, const std::string& how) {
 bool preferred(const Builder& builder, const char* name) {
   const auto& list = *builder.source().preferred;
   return std::find(list.begin(), list.end(), name) != list.end();
+}
+
+bool asks_for_tiles(const Builder& builder) {
+  const auto& list = *builder.source().preferred;
+  return std::any_of(list.begin(), list.end(), [](const std::string& name) { return name.rfind("gemm_", 0) == 0; });
+}
+
+const engine::LutGemvKernel& row_kernel(engine::Isa isa, const format::LookUpForm& form, std::int64_t channels) {
+  using engine::RowCodes;
+  const RowCodes codes = form.tables                ? RowCodes::tables4
+                         : form.table.empty()       ? RowCodes::bytes
+                         : form.table.size() <= 4   ? RowCodes::table4
+                                                    : RowCodes::table16;
+  const engine::LutGemvKernel* best = nullptr;
+  std::int64_t least = 0;
+  for (const engine::LutGemvKernel& kernel : engine::lut_gemv_kernels(isa)) {
+    if (kernel.codes != codes) continue;
+    const std::int64_t padded = (channels + kernel.cols - 1) / kernel.cols * kernel.cols, slack = padded / 16;
+    // Wide panels are faster, unless they compute much that nobody needs.
+    if (best == nullptr || padded < least || (kernel.cols > best->cols && padded <= least + slack)) best = &kernel, least = padded;
+  }
+  return *best;
+}
+
+engine::CodedNumbers coded_numbers(const format::LookUpForm& form) { return {form.table, form.scale}; }
+
+std::string stays_codes(const engine::LutGemvKernel& kernel) {
+  const char* how = kernel.codes == engine::RowCodes::bytes ? "decoded" : "looked up";
+  return "weights stay " + std::to_string(kernel.bits) + "-bit codes, " + how + " in registers";
 }
 
 std::string percent(double ratio) {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "gemm/conv.h"
+#include "gemm/lut_gemv.h"
 #include "ops/maps.h"
 #include "plan/builder.h"
 
@@ -22,6 +23,14 @@ std::string weights_key(const Item& item, const std::string& how);
 
 // True if the kernel was asked for by name.
 bool preferred(const Builder& builder, const char* name);
+
+// True if tiles of the gemm loop were asked for: then no layer takes a loop of its own.
+bool asks_for_tiles(const Builder& builder);
+
+// The kernel of one row for weights of this form and so many outputs, at this level.
+const engine::LutGemvKernel& row_kernel(engine::Isa isa, const format::LookUpForm& form, std::int64_t channels);
+engine::CodedNumbers coded_numbers(const format::LookUpForm& form);
+std::string stays_codes(const engine::LutGemvKernel& kernel);  // "weights stay 4-bit codes, looked up in registers"
 
 std::string percent(double ratio);  // "+12 %"
 

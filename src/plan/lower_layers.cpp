@@ -182,8 +182,7 @@ void lower_conv(Builder& builder, const Item& item) {
   if (s.c == 0 || s.oc == 0) throw Error(ErrorCode::unsupported, place_of(item), "a convolution without channels", "remove the layer");
 
   const bool depthwise = s.groups == s.c && s.oc == s.c;
-  const auto& list = *builder.source().preferred;
-  const bool force_gemm = std::any_of(list.begin(), list.end(), [](const std::string& name) { return name.rfind("gemm_", 0) == 0; });
+  const bool force_gemm = asks_for_tiles(builder);
   const bool padded = (win.pad_top | win.pad_left | win.pad_bottom | win.pad_right) != 0;
   // A first layer of few channels reads planes as they are: blocks would be mostly empty.
   const bool from_planar = !(depthwise && !force_gemm) && !builder.has_blocked(item.inputs[0]) && s.c < 8;
@@ -257,47 +256,40 @@ void lower_conv(Builder& builder, const Item& item) {
   emit_layer(builder, item, layer, info.kernel + " block " + std::to_string(in.map.block), in, out, residual, biased, weights, bias);
 }
 
-// A product with one row whose weights are codes into a small table: read once, looked up in registers. False if they are not.
+// A product with one row whose weights are codes of few bits: read once, decoded in registers. False if they are not.
 bool lower_look_up(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, bool transposed, const Storage& in, const Storage& out,
                    const Make* bias) {
-  const auto& list = *builder.source().preferred;
-  if (std::any_of(list.begin(), list.end(), [](const std::string& name) { return name.rfind("gemm_", 0) == 0; })) return false;
+  if (asks_for_tiles(builder)) return false;
   const auto form = builder.source().constants->look_up_form(item.inputs[1]);
   if (!form || (form->axis >= 0 && form->axis != (transposed ? 0 : 1))) return false;
-  const engine::LutGemvKernel& kernel = engine::lut_gemv_kernel(builder.source().isa);
+  const engine::LutGemvKernel& kernel = row_kernel(builder.source().isa, *form, n);
   const engine::LutGemv layer(kernel, k, n);
   LayerInfo& info = builder.current();
   info.kernel = kernel.name;
   info.isa = engine::name_of(kernel.isa);
-  info.reason = "one row: weights stay 4-bit codes, looked up in registers";
+  info.reason = "one row: " + stays_codes(kernel);
   info.layout = "rows -> rows";
   info.macs = static_cast<double>(k) * static_cast<double>(n);
-  // The table, then scales and biases per channel, then the codes.
-  const std::int64_t scale_at = engine::LutGemv::entries, bias_at = scale_at + layer.padded_channels(), codes_at = bias_at + layer.padded_channels();
-  const std::int64_t floats = codes_at + (layer.packed_bytes() + 3) / 4;
+  const std::int64_t floats = layer.packed_floats() + (bias != nullptr ? n : 0);
   const float* packed = builder.weights(weights_key(item, info.kernel), floats, builder.source().place + ": " + place_of(item), [&](float* target) {
-    std::fill(target, target + codes_at, 0.0f);
-    std::copy(form->table.begin(), form->table.end(), target);
-    for (std::int64_t c = 0; c < n; ++c) target[scale_at + c] = form->scale.empty() ? 1.0f : form->scale[form->scale.size() == 1 ? 0 : static_cast<std::size_t>(c)];
+    const auto codes = builder.source().constants->look_up_codes(item.inputs[1]);
+    layer.pack(coded_numbers(*form), codes.data(), transposed ? k : 1, transposed ? 1 : n, target);
     if (bias != nullptr) {
       const std::vector<float> values = (*bias)();
-      std::copy(values.begin(), values.end(), target + bias_at);
+      std::copy(values.begin(), values.end(), target + layer.packed_floats());
     }
-    const auto codes = builder.source().constants->look_up_codes(item.inputs[1]);
-    layer.pack(codes.data(), transposed ? k : 1, transposed ? 1 : n, reinterpret_cast<std::uint8_t*>(target + codes_at));
+    builder.source().constants->release(item.inputs[1]);
   });
   info.packed_bytes = static_cast<std::uint64_t>(floats) * sizeof(float);
-  engine::LutGemvArgs args;
-  args.table = packed;
-  args.scale = form->scale.empty() ? nullptr : packed + scale_at;
-  args.bias = bias != nullptr ? packed + bias_at : nullptr;
-  args.lo = item.lo;
-  args.hi = item.hi;
+  engine::CodedRows rows;
+  rows.bias = bias != nullptr ? packed + layer.packed_floats() : nullptr;
+  rows.lo = item.lo;
+  rows.hi = item.hi;
   builder.emit([=](const RunContext& run) {
-    engine::LutGemvArgs now = args;
+    engine::CodedRows now = rows;
     now.x = run.read(in.place);
-    now.c = run.write(out.place);
-    layer.run(reinterpret_cast<const std::uint8_t*>(packed + codes_at), now, *run.team);
+    now.y = run.write(out.place);
+    layer.run(packed, now, *run.team);
   }, {in.place, out.place});
   return true;
 }

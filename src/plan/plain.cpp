@@ -7,6 +7,7 @@
 
 #include "base/aligned_buffer.h"
 #include "plan/builder.h"
+#include "plan/layer_parts.h"
 
 namespace bittern::plan {
 
@@ -92,23 +93,30 @@ void lower_plain(Builder& builder, const Item& item) {
   for (const std::string& name : node.inputs) inputs.push_back(name.empty() ? nullptr : &builder.type(name));
   std::vector<graph::ValueType> outputs;
   for (const std::string& name : node.outputs) outputs.push_back(name.empty() ? graph::ValueType{} : builder.type(name));
+  const Constants& constants = *builder.source().constants;
   std::vector<bool> packed(node.inputs.size());
   std::uint64_t packed_bytes = 0, encoded_bytes = 0;
-  std::string encoding;  // of the first packed input: the weights
+  std::string encoding;  // of the packed inputs: the weights
   bool decoded = false;
-  using Fill = std::function<void(const float*, float*)>;
-  const Pack pack = [&](std::size_t i, const std::string& form, std::int64_t floats, const Fill& fill) -> const float* {
-    const Constants& constants = *builder.source().constants;
-    const std::string& name = node.inputs[i];
-    if (!constants.has(name) || inputs[i]->dtype != DType::f32) return nullptr;
+  const auto constant_real = [&](std::size_t i) { return constants.has(node.inputs[i]) && inputs[i]->dtype == DType::f32; };
+  // Notes that the input is packed, and says under which key.
+  const auto take = [&](std::size_t i, const std::string& form, std::int64_t floats) {
     packed[i] = true;
-    const graph::Encoding& stored_as = *builder.source().graph->constants.at(name);
-    if (encoding.empty()) encoding = graph::describe(stored_as);
+    const graph::Encoding& stored_as = *builder.source().graph->constants.at(node.inputs[i]);
+    const std::string named = graph::describe(stored_as);
+    encoding = encoding.empty() || encoding == named ? named : encoding + ", " + named;
     encoded_bytes += graph::encoded_bytes(stored_as);
-    decoded = decoded || stored_as.kind != graph::EncodingKind::dense;
     packed_bytes += static_cast<std::uint64_t>(floats) * sizeof(float);
-    const std::string what = builder.source().place + ": node " + item.name + " (" + item.op + ")";
-    return builder.weights(form + key_part(item.op) + key_part(item.name) + key_part(name), floats, what, [&](float* target) {
+    return form + key_part(item.op) + key_part(item.name) + key_part(node.inputs[i]);
+  };
+  const std::string what = builder.source().place + ": node " + item.name + " (" + item.op + ")";
+  using Fill = std::function<void(const float*, float*)>;
+  using FillCodes = std::function<void(const std::uint8_t*, float*)>;
+  const Pack pack = [&](std::size_t i, const std::string& form, std::int64_t floats, const Fill& fill) -> const float* {
+    if (!constant_real(i)) return nullptr;
+    const std::string& name = node.inputs[i];
+    decoded = decoded || builder.source().graph->constants.at(name)->kind != graph::EncodingKind::dense;
+    return builder.weights(take(i, form, floats), floats, what, [&](float* target) {
       if (const float* stored = constants.stored(name); stored != nullptr) {
         fill(stored, target);
       } else {
@@ -117,7 +125,18 @@ void lower_plain(Builder& builder, const Item& item) {
       constants.release(name);
     });
   };
-  const PlainKernel kernel = prepare({node, inputs, outputs, builder.source().isa, pack, &builder.charge()});
+  const FormOf form_of = [&](std::size_t i) -> std::optional<format::LookUpForm> {
+    if (!constant_real(i) || asks_for_tiles(builder)) return std::nullopt;
+    return constants.look_up_form(node.inputs[i]);
+  };
+  const PackCodes pack_codes = [&](std::size_t i, const std::string& form, std::int64_t floats, const FillCodes& fill) {
+    const std::string& name = node.inputs[i];
+    return builder.weights(take(i, form, floats), floats, what, [&](float* target) {
+      fill(constants.look_up_codes(name).data(), target);
+      constants.release(name);
+    });
+  };
+  const PlainKernel kernel = prepare({node, inputs, outputs, builder.source().isa, pack, form_of, pack_codes, &builder.charge()});
   std::vector<Place> in, out, uses;
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (packed[i]) inputs[i] = nullptr;
@@ -143,11 +162,12 @@ void lower_plain(Builder& builder, const Item& item) {
   info.packed_bytes = packed_bytes;
   info.encoding = encoding;
   info.encoded_bytes = encoded_bytes;
-  if (kernel.product != nullptr) {
-    info.kernel = kernel.product->name;
-    info.isa = engine::name_of(kernel.product->isa);
-    info.reason = "products by this tile, all else plain";
-    if (decoded) info.reason += "; weights decoded to dense f32 at load: no kernel runs this encoding yet";
+  if (kernel.product != nullptr || kernel.kernel != nullptr) {
+    info.kernel = kernel.kernel != nullptr ? kernel.kernel : kernel.product->name;
+    info.isa = engine::name_of(kernel.kernel != nullptr ? kernel.isa : kernel.product->isa);
+    info.reason = kernel.reason.empty() ? "products by this tile, all else plain" : kernel.reason;
+    const std::string why = kernel.why_decoded.empty() ? "no kernel runs this encoding yet" : kernel.why_decoded;
+    if (decoded) info.reason += "; weights decoded to dense f32 at load: " + (asks_for_tiles(builder) ? "tiles were asked for" : why);
   }
 
   std::vector<bool> has_input, has_output;

@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/isa.h"
 #include "base/thread_pool.h"
+#include "format/look_up_form.h"
 #include "gemm/tile.h"
 #include "graph/ops.h"
 #include "plan/weights.h"
@@ -31,6 +33,10 @@ struct PlainKernel {
   std::uint64_t scratch_bytes = 0;
   double macs = 0;  // multiplications with weights, for reports
   const engine::GemmKernel* product = nullptr;  // the tile that computes its matrix products, for reports
+  // Of recurrent layers, in its place: name and level of the kernel, how W and R run, and why weights are decoded at load.
+  const char* kernel = nullptr;
+  engine::Isa isa = engine::Isa::scalar;
+  std::string reason = {}, why_decoded = {};
 };
 
 // Makes a constant input of f32 in the form that a kernel wants, once per model: fill(values, target) writes `floats` numbers.
@@ -39,6 +45,13 @@ struct PlainKernel {
 using Pack = std::function<const float*(std::size_t input, const std::string& form, std::int64_t floats,
                                         const std::function<void(const float*, float*)>& fill)>;
 
+// A constant input of f32 whose encoding kernels of one row decode in registers; nothing if it is another.
+using FormOf = std::function<std::optional<format::LookUpForm>(std::size_t input)>;
+
+// As Pack, of an input that has such a form: fill(codes, target).
+using PackCodes = std::function<const float*(std::size_t input, const std::string& form, std::int64_t floats,
+                                             const std::function<void(const std::uint8_t*, float*)>& fill)>;
+
 // What is known when an operator is prepared; the types of outputs are those that graph::infer gave.
 struct PlainNode {
   const graph::Node& node;
@@ -46,6 +59,8 @@ struct PlainNode {
   const std::vector<graph::ValueType>& outputs;
   engine::Isa isa = engine::Isa::scalar;
   Pack pack = {};  // may be empty: then no input is constant
+  FormOf form_of = {};  // may be empty, likewise
+  PackCodes pack_codes = {};
   Charge* charge = nullptr;  // for tables that the kernel will hold; null where they are small
 };
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import bittern
 import numpy as np
-from bittern.encodings import Codebook, Dense, Encoding, Packed
+from bittern.encodings import Codebook, Dense, Encoding, Packed, Ternary
 
 from tests import tolerances
 from tests.builders import reference
@@ -48,7 +48,7 @@ def code_row_cases(loop: str) -> Iterator[Case]:
 
 @dataclass(frozen=True)
 class RealRow(Case):
-    """One row of real numbers times weights from a small table: judged by the rounding bound."""
+    """One row of real numbers times weights of few bits: judged by the rounding bound."""
 
     trees: Mapping[str, Encoding] = field(default_factory=dict)
 
@@ -68,10 +68,25 @@ class RealRow(Case):
         return run(network, self.inputs)["y"], tolerances.dot_bound(values["x"].shape[1] + 2, magnitude)
 
 
+def real_weights(kind: str, rng: np.random.Generator, shape: tuple[int, ...], axis: int, index: int) -> Encoding:
+    """Weights of a kind, those among them that layers of codes do not run."""
+    if kind == "floats":
+        table = Dense(rng.standard_normal(1 + index % 16).astype(F32))
+        return Codebook(Packed.pack(rng.integers(0, table.shape[0], shape), 4), table)
+    if kind == "own codebooks":
+        tables = Dense(rng.standard_normal((shape[axis], 1 + index % 4)).astype(F32))
+        return Codebook(Packed.pack(rng.integers(0, tables.shape[1], shape), 2), tables, axis)
+    if kind == "two values":
+        count = (shape[axis],) if index % 4 else ()
+        positive, negative = (Dense(rng.uniform(0.2, 1.5, count).astype(F32)) for _ in range(2))
+        return Ternary(Packed.pack(rng.integers(0, 3, shape), 2), positive, negative, axis if count else None)
+    return weights(kind, rng, shape, axis)
+
+
 def real_row_cases(loop: str) -> Iterator[Case]:
     """One row of real numbers."""
     index = 0
-    for kind in (*FEW_LETTERS, "floats"):
+    for kind in (*FEW_LETTERS, "floats", "two values", "own codebooks", "i8", "6 bits"):
         for inputs, outputs in SIZES:
             index += 1
             name = f"{loop}/{kind} {inputs}x{outputs}"
@@ -79,12 +94,7 @@ def real_row_cases(loop: str) -> Iterator[Case]:
             wiring = Wiring(rng)
             turned = index % 2 == 0
             shape = (outputs, inputs) if turned else (inputs, outputs)
-            if kind == "floats":
-                table = Dense(rng.standard_normal(1 + index % 16).astype(F32))
-                codes = rng.integers(0, table.shape[0], shape)
-                wiring.trees["w"] = Codebook(Packed.pack(codes, 4), table)
-            else:
-                wiring.trees["w"] = weights(kind, rng, shape, 0 if turned else 1)
+            wiring.trees["w"] = real_weights(kind, rng, shape, 0 if turned else 1, index)
             wiring.inputs["x"] = rng.standard_normal((1, inputs)).astype(F32)
             sources = ["x", "w"]
             if index % 3:
