@@ -9,7 +9,7 @@ from tests import huffman_writer, rans_writer
 from tests.rawfile import RawLeaf, leaf, pack_bits
 from tests.reference.arrays import Array
 
-Tree = Mapping[str, Any]
+Tree = Mapping[str, Any] | str
 WEIGHT = (5, 3, 3, 2)
 
 
@@ -26,7 +26,7 @@ class Samples:
         self.leaves[name] = entry
         return name
 
-    def dense(self, name: str, array: Array) -> Tree:
+    def dense(self, name: str, array: Array) -> dict[str, Any]:
         """A dense node."""
         return {"kind": "dense", "leaf": self.put(name, leaf(array))}
 
@@ -82,6 +82,8 @@ def dense_samples(samples: Samples, rng: np.random.Generator) -> None:
         limits = np.iinfo(np.dtype(dtype))
         numbers = np.array([limits.min, limits.max, 0, 1, limits.max // 3], dtype)
         samples.constants[f"dense.{dtype}"] = samples.dense(f"dense.{dtype}", numbers)
+    samples.constants["dense.name"] = samples.put("dense.name", leaf(rng.standard_normal((4, 3)).astype(np.float32)))
+    samples.constants["dense.name.i4"] = samples.put("dense.name.i4", leaf(np.array([3, -1], np.int32)))
     samples.constants["dense.bool"] = samples.dense("dense.bool", np.array([[True, False], [False, True]]))
 
 

@@ -126,7 +126,7 @@ def sparse_patterns() -> Iterator[Hostile]:
 
     def sparse(name: str, pattern: Mapping[str, Any], leaves: Mapping[str, RawLeaf], kept: int = 3) -> Hostile:
         values = leaf(np.ones(kept, np.float32))
-        tree = {"kind": "sparse", "pattern": dict(pattern), "values": dense("v"), "shape": [4, 3]}
+        tree = {"kind": "sparse", "pattern": pattern, "values": dense("v"), "shape": [4, 3]}
         return hostile(name, tree, {**leaves, "v": values})
 
     csr = {"kind": "csr", "row_ptr": dense("r"), "columns": dense("c")}
@@ -135,6 +135,7 @@ def sparse_patterns() -> Iterator[Hostile]:
         pointers, indices = np.array(row_ptr, np.int32), np.array(columns, np.int32)
         return sparse(f"csr: {name}", csr, {"r": leaf(pointers), "c": leaf(indices)}, kept)
 
+    yield sparse("pattern is a name", "c", {"c": leaf(np.zeros(3, np.uint8))})  # type: ignore[arg-type]
     yield rows("falls", [0, 2, 1, 2, 3], [0, 1, 2])
     yield rows("does not start at 0", [1, 1, 2, 2, 3], [0, 1, 2])
     yield rows("does not end at the number of values", [0, 1, 1, 2, 2], [0, 1, 2])

@@ -98,7 +98,7 @@ def trees() -> dict[str, tuple[Encoding, np.ndarray[Any, Any]]]:
 TREES = trees()
 
 
-def write(tree: Encoding) -> tuple[dict[str, Any], dict[str, Leaf]]:
+def write(tree: Encoding) -> tuple[Any, dict[str, Leaf]]:
     """The JSON form and the leaves of a tree."""
     leaves: dict[str, Leaf] = {}
 
@@ -136,7 +136,8 @@ def test_json_round_trip(name: str) -> None:
 def test_names_of_leaves_and_defaults() -> None:
     tree = TREES["relative"][0]
     json, leaves = write(tree)
-    assert sorted(leaves) == ["w.codes", "w.codes.gaps", "w.codes.gaps.lengths", "w.scale"]
+    assert sorted(leaves) == ["w", "w.gaps", "w.gaps.lengths", "w.scale"]
+    assert json["scale"] == "w.scale" and from_json("w.scale", leaves, "here").describe() == "dense"
     assert "axis" not in json and "order" not in json
     assert tree.describe() == "affine(sparse(relative_index(huffman), packed(4)))"
     assert TREES["csr"][0].describe() == "sparse(csr(dense(u8)), dense)"

@@ -125,12 +125,11 @@ class TreeReader : private NodeReader {
   }
 
   bool dense(const At& at, Encoding& tree) {
-    if (!read_leaf(at, "leaf",
-                   {DType::f32, DType::f16, DType::bf16, DType::boolean, DType::u8, DType::i8, DType::u16, DType::i16,
-                    DType::u32, DType::i32, DType::i64},
-                   tree.leaf)) {
-      return false;
-    }
+    static constexpr std::initializer_list<DType> allowed{DType::f32, DType::f16, DType::bf16, DType::boolean, DType::u8, DType::i8,
+                                                          DType::u16, DType::i16, DType::u32, DType::i32, DType::i64};
+    const std::string* const name = at.json.string();
+    const bool found = name != nullptr ? find_leaf(at, *name, "it", allowed, tree.leaf) : read_leaf(at, "leaf", allowed, tree.leaf);
+    if (!found) return false;
     tree.dtype = tree.leaf.dtype;
     tree.real = tree.dtype == DType::f32 || tree.dtype == DType::f16 || tree.dtype == DType::bf16;
     tree.shape = tree.leaf.shape;

@@ -82,12 +82,13 @@ void NodeReader::problem(const std::string& path, std::string text) {
 }
 
 std::optional<EncodingKind> NodeReader::read_kind(const At& at, bool is_root, bool pattern) {
-  if (at.json.object() == nullptr) {
-    problem(at.path, std::string("is ") + at.json.type_name() + ", not an object");
-    return std::nullopt;
-  }
   if (at.depth > max_tree_depth) {
     problem(at.path, "nested deeper than " + std::to_string(max_tree_depth) + " nodes");
+    return std::nullopt;
+  }
+  if (at.json.string() != nullptr && !pattern) return EncodingKind::dense;  // the short form: the name of the leaf
+  if (at.json.object() == nullptr) {
+    problem(at.path, std::string("is ") + at.json.type_name() + ", not an object");
     return std::nullopt;
   }
   const Json* const name = at.json.find("kind");
@@ -137,9 +138,14 @@ bool NodeReader::read_leaf(const At& at, const char* key, std::initializer_list<
     problem(at.path, std::string(key) + " is missing or not the name of a leaf");
     return false;
   }
-  const graph::Leaf* const leaf = leaves_.use(*json->string());
+  return find_leaf(at, *json->string(), key, allowed, out);
+}
+
+bool NodeReader::find_leaf(const At& at, const std::string& name, const char* key, std::initializer_list<DType> allowed,
+                           graph::Leaf& out) {
+  const graph::Leaf* const leaf = leaves_.use(name);
   if (leaf == nullptr) {
-    problem(at.path, std::string(key) + " names no leaf of the file: " + quote(*json->string()));
+    problem(at.path, std::string(key) + " names no leaf of the file: " + quote(name));
     return false;
   }
   if (std::find(allowed.begin(), allowed.end(), leaf->dtype) == allowed.end()) {

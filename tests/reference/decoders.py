@@ -16,8 +16,23 @@ CHUNK = 65536
 """Symbols per chunk of huffman and rans."""
 
 
-def decode(tree: Tree, leaves: Leaves) -> Array:
+LEAF_KEYS = ("kind", "order", "leaf", "lengths", "frequencies", "offsets")
+"""Keys whose strings are not nodes in short form."""
+
+
+def spelled(tree: Tree | str) -> Tree:
+    """The tree with every dense node that is only the name of its leaf written as an object."""
+    if isinstance(tree, str):
+        return {"kind": "dense", "leaf": tree}
+    return {
+        key: spelled(value) if isinstance(value, (Mapping, str)) and key not in LEAF_KEYS else value
+        for key, value in tree.items()
+    }
+
+
+def decode(given: Tree | str, leaves: Leaves) -> Array:
     """The constant a tree stands for: float32, or the integer type of a dense integer leaf."""
+    tree = spelled(given)
     value = real(tree, leaves) if is_real(tree, leaves) else dense_leaf(tree, leaves)
     if tree.get("order", "OIHW") == "OHWI":
         value = value.transpose(0, 3, 1, 2)

@@ -49,8 +49,10 @@ def _node(value: Any, leaves: Mapping[str, Leaf], place: str, used: set[str], de
     def refuse(problem: str) -> NoReturn:
         raise FormatError(place, problem)
 
+    if isinstance(value, str):  # the short form of a dense node
+        value = {"kind": Dense.kind, "leaf": value}
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
-        refuse("an encoding must be an object with a kind")
+        refuse("an encoding must be an object with a kind, or the name of a leaf")
     if depth > MAX_DEPTH:
         refuse(f"encodings are nested deeper than {MAX_DEPTH}")
     kind = value["kind"]
