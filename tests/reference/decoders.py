@@ -153,6 +153,14 @@ def positions(pattern: Tree, leaves: Leaves, shape: tuple[int, ...]) -> Array:
         width = math.prod(shape[1:])
         found = [row * width + columns[row_ptr[row] : row_ptr[row + 1]] for row in range(shape[0])]
         return np.concatenate(found) if found else np.zeros(0, np.int64)
+    if kind == "blocks":
+        height, width = pattern["height"], pattern["width"]
+        grid = np.zeros((shape[0] // height, math.prod(shape[1:]) // width), bool)
+        grid.reshape(-1)[positions(pattern["pattern"], leaves, grid.shape)] = True
+        return np.flatnonzero(np.repeat(np.repeat(grid, height, axis=0), width, axis=1))
+    if kind == "n_of_m":
+        places = integers(pattern["places"], leaves).reshape(-1)
+        return np.array([i // pattern["n"] * pattern["m"] + int(place) for i, place in enumerate(places)], np.int64)
     raise NotImplementedError(kind)
 
 

@@ -173,6 +173,11 @@ class Encoding(Tree):
 class Pattern(Tree):
     """A node that says where the entries of a sparse tensor stand."""
 
+    @property
+    def unit(self) -> int:
+        """Entries come in multiples of this number."""
+        return 1
+
     @abstractmethod
     def check_shape(self, shape: tuple[int, ...]) -> int | None:
         """Check the pattern against a tensor's shape; the number of entries where it is known without decoding."""
