@@ -166,7 +166,7 @@ def test_patterns_that_do_not_fit() -> None:
         (lambda: NOfM.of(mask, 1, 3), "more than 1"),
         (
             lambda: Sparse(Blocks.of(mask[:2, :2], 2, 3), Dense(np.ones(11, np.float32)), (4, 6)).decode(),
-            "values has 11",
+            "11 values are no whole number",
         ),
         (lambda: Sparse(Blocks.of(mask[:2, :2], 2, 4), Dense(np.ones(24, np.float32)), (4, 6)), "do not divide"),
         (lambda: Blocks(0, 1, Blocks.of(mask, 1, 1)), "height is 0"),

@@ -69,8 +69,9 @@ def along(parameter: Array, shape: tuple[int, ...], tree: Tree) -> Array:
     return np.broadcast_to(parameter.reshape(()), shape)
 
 
-def real(tree: Tree, leaves: Leaves) -> Array:
+def real(given: Tree | str, leaves: Leaves) -> Array:
     """A real node's elements in float32."""
+    tree = spelled(given)
     kind = tree["kind"]
     if kind == "dense":
         return dense_leaf(tree, leaves).astype(np.float32)
@@ -102,8 +103,9 @@ def real(tree: Tree, leaves: Leaves) -> Array:
     raise NotImplementedError(kind)
 
 
-def integers(tree: Tree, leaves: Leaves) -> Array:
+def integers(given: Tree | str, leaves: Leaves) -> Array:
     """An integer node's elements in int64."""
+    tree = spelled(given)
     kind = tree["kind"]
     if kind == "dense":
         return dense_leaf(tree, leaves).astype(np.int64)
