@@ -9,7 +9,7 @@ from tests import huffman_writer, rans_writer
 from tests.rawfile import RawLeaf, leaf, pack_bits
 from tests.reference.arrays import Array
 
-Tree = Mapping[str, Any]
+Tree = Mapping[str, Any] | str
 WEIGHT = (5, 3, 3, 2)
 
 
@@ -26,7 +26,7 @@ class Samples:
         self.leaves[name] = entry
         return name
 
-    def dense(self, name: str, array: Array) -> Tree:
+    def dense(self, name: str, array: Array) -> dict[str, Any]:
         """A dense node."""
         return {"kind": "dense", "leaf": self.put(name, leaf(array))}
 
@@ -82,6 +82,8 @@ def dense_samples(samples: Samples, rng: np.random.Generator) -> None:
         limits = np.iinfo(np.dtype(dtype))
         numbers = np.array([limits.min, limits.max, 0, 1, limits.max // 3], dtype)
         samples.constants[f"dense.{dtype}"] = samples.dense(f"dense.{dtype}", numbers)
+    samples.constants["dense.name"] = samples.put("dense.name", leaf(rng.standard_normal((4, 3)).astype(np.float32)))
+    samples.constants["dense.name.i4"] = samples.put("dense.name.i4", leaf(np.array([3, -1], np.int32)))
     samples.constants["dense.bool"] = samples.dense("dense.bool", np.array([[True, False], [False, True]]))
 
 
@@ -295,6 +297,42 @@ def sparse_samples(samples: Samples, rng: np.random.Generator) -> None:
             del samples.leaves[name]
 
 
+def structured_samples(samples: Samples, rng: np.random.Generator) -> None:
+    """Blocks under every pattern, blocks of blocks, groups of m with n entries; reals, codes, other orders."""
+
+    def constant(name: str, shape: tuple[int, ...], pattern: Tree, entries: int, order: str = "") -> None:
+        where = {"shape": list(shape)}
+        values = samples.dense(f"{name}.values", rng.standard_normal(entries).astype(np.float32))
+        tree = {"kind": "sparse", "pattern": pattern, "values": values, **where}
+        samples.constants[name] = {**tree, "order": order} if order else tree
+        codes = samples.packed(f"{name}.codes", rng.integers(0, 8, entries), 3)
+        table = samples.dense(f"{name}.table", rng.standard_normal(8).astype(np.float32))
+        inner = {"kind": "sparse", "pattern": pattern, "values": codes, **where}
+        samples.constants[f"{name}.codebook"] = {"kind": "codebook", "codes": inner, "table": table}
+
+    for shape, height, width in (((8, 6), 2, 3), ((6, 4, 3, 2), 3, 6), ((5, 7), 5, 1), ((5, 7), 1, 1), ((9,), 3, 1)):
+        columns = int(np.prod(shape[1:], dtype=int))
+        grid = rng.random((shape[0] // height, columns // width)) < 0.5
+        label = f"blocks.{'x'.join(map(str, shape))}.{height}x{width}"
+        for kind, (pattern, entries) in patterns(samples, label, grid, rng).items():
+            tree = {"kind": "blocks", "height": height, "width": width, "pattern": pattern}
+            constant(f"{label}.{kind}", shape, tree, int(entries.sum()) * height * width)
+    mask = samples.packed("blocks.nested.mask", np.array([1, 0, 0, 1]), 1)
+    inner = {"kind": "blocks", "height": 2, "width": 1, "pattern": {"kind": "bitmap", "mask": mask}}
+    constant("blocks.nested", (8, 6), {"kind": "blocks", "height": 2, "width": 3, "pattern": inner}, 24)
+    none = {"kind": "bitmap", "mask": samples.packed("blocks.empty.mask", np.zeros(0, np.int64), 1)}
+    constant("blocks.empty", (4, 0), {"kind": "blocks", "height": 2, "width": 1, "pattern": none}, 0)
+    for shape, n, m in (((5, 8), 2, 4), ((3, 12), 1, 4), ((4, 4, 1, 3), 3, 6), ((2, 16), 7, 8), ((2, 4), 4, 4)):
+        groups = int(np.prod(shape, dtype=int)) // m
+        places = np.sort(np.argsort(rng.random((groups, m)), axis=1)[:, :n], axis=1).reshape(-1)
+        label = f"n_of_m.{'x'.join(map(str, shape))}.{n}.{m}"
+        packed = samples.packed(f"{label}.places", places, (m - 1).bit_length())
+        order = "OHWI" if len(shape) == 4 else ""
+        constant(label, shape, {"kind": "n_of_m", "n": n, "m": m, "places": packed}, groups * n, order)
+    coded = samples.huffman("n_of_m.coded.places", np.array([0, 3, 1, 2, 0, 1, 2, 3]), 4)
+    constant("n_of_m.coded", (2, 8), {"kind": "n_of_m", "n": 2, "m": 4, "places": coded}, 8)
+
+
 def huffman_samples(samples: Samples, rng: np.random.Generator) -> None:
     """Streams of one symbol, of the longest codes, and of more than one chunk."""
     scale = np.array(1, np.float32)
@@ -431,6 +469,6 @@ def all_samples(rng: np.random.Generator) -> Samples:
     """Every constant of this module."""
     samples = Samples()
     groups = (dense_samples, packed_samples, affine_samples, table_samples, sparse_samples, huffman_samples)
-    for add in (*groups, pow2_samples, trits_samples, rans_samples):
+    for add in (*groups, structured_samples, pow2_samples, trits_samples, rans_samples):
         add(samples, rng)
     return samples

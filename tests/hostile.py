@@ -251,7 +251,13 @@ def trees() -> Iterator[Hostile]:
     yield Hostile("no kind", tree(lambda t: t.pop("kind")), "w")
     yield Hostile("unknown key of an encoding", tree(lambda t: t.update(fancy=1)), "fancy")
     yield Hostile("missing codes", tree(lambda t: t.pop("codes")), "codes")
-    yield Hostile("codes are no object", tree(lambda t: t.update(codes="w.codes")), "codes")
+    yield Hostile("codes are no object", tree(lambda t: t.update(codes=["w.codes"])), "codes")
+    yield Hostile("codes are a leaf that is not there", tree(lambda t: t.update(codes="absent")), "absent")
+    yield Hostile("codes are a leaf of real numbers", tree(lambda t: t.update(codes="w.table")), "w")
+    yield Hostile(
+        "a constant is a leaf that is not there", file_with(lambda g: g["constants"].update(w="no\nleaf")), "w"
+    )
+    yield Hostile("a constant is an empty name", file_with(lambda g: g["constants"].update(w="")), "w")
     yield Hostile("codes are real", tree(lambda t: t.update(codes=copy.deepcopy(t["table"]))), "w")
     yield Hostile("table is integer", tree(lambda t: t.update(table=copy.deepcopy(t["codes"]))), "w")
     yield Hostile("unknown order", tree(lambda t: t.update(order="HWIO")), "HWIO")

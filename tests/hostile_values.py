@@ -126,7 +126,7 @@ def sparse_patterns() -> Iterator[Hostile]:
 
     def sparse(name: str, pattern: Mapping[str, Any], leaves: Mapping[str, RawLeaf], kept: int = 3) -> Hostile:
         values = leaf(np.ones(kept, np.float32))
-        tree = {"kind": "sparse", "pattern": dict(pattern), "values": dense("v"), "shape": [4, 3]}
+        tree = {"kind": "sparse", "pattern": pattern, "values": dense("v"), "shape": [4, 3]}
         return hostile(name, tree, {**leaves, "v": values})
 
     csr = {"kind": "csr", "row_ptr": dense("r"), "columns": dense("c")}
@@ -135,6 +135,7 @@ def sparse_patterns() -> Iterator[Hostile]:
         pointers, indices = np.array(row_ptr, np.int32), np.array(columns, np.int32)
         return sparse(f"csr: {name}", csr, {"r": leaf(pointers), "c": leaf(indices)}, kept)
 
+    yield sparse("pattern is a name", "c", {"c": leaf(np.zeros(3, np.uint8))})  # type: ignore[arg-type]
     yield rows("falls", [0, 2, 1, 2, 3], [0, 1, 2])
     yield rows("does not start at 0", [1, 1, 2, 2, 3], [0, 1, 2])
     yield rows("does not end at the number of values", [0, 1, 1, 2, 2], [0, 1, 2])
@@ -179,6 +180,55 @@ def sparse_patterns() -> Iterator[Hostile]:
     short = {"g": leaf(np.zeros(3, np.int32)), "v": leaf(np.ones(3, np.float32))}
     yield hostile("shape with a negative size", {**matrix, "shape": [-4, -3]}, short, lazy=False)
     yield hostile("shape that overflows", {**matrix, "shape": [2**32, 2**32]}, short, lazy=False)
+
+
+def structured_patterns() -> Iterator[Hostile]:
+    """Blocks and groups that do not divide the tensor, do not match their values, or lie elsewhere."""
+
+    def sparse(name: str, pattern: Mapping[str, Any], leaves: Mapping[str, RawLeaf], kept: int, lazy: bool) -> Hostile:
+        tree = {"kind": "sparse", "pattern": pattern, "values": dense("v"), "shape": [4, 3]}
+        return hostile(name, tree, {**leaves, "v": leaf(np.ones(kept, np.float32))}, lazy=lazy)
+
+    usual = {"kind": "blocks", "height": 2, "width": 3, "pattern": {"kind": "bitmap", "mask": dense("m")}}
+
+    def blocks(name: str, grid: Any, more: Any = None, kept: int = 6, lazy: bool = False) -> Hostile:
+        leaves = {"m": leaf(np.array(grid, np.uint8))}
+        node = {**usual, **(more or {})}
+        return sparse(f"blocks: {name}", node, leaves, kept, lazy)
+
+    yield blocks("more than values", [1, 1], lazy=True)
+    yield blocks("fewer than values", [0, 0], lazy=True)
+    yield blocks("neither there nor not", [2, 0], lazy=True)
+    yield blocks("half a block of values", [1, 0], kept=3)
+    yield blocks("grid too small", [1])
+    yield blocks("grid of the tensor's size", [1] * 6 + [0] * 6)
+    for key, size in (("height", 3), ("width", 2), ("height", 8), ("width", 6), ("height", 0), ("width", -1)):
+        yield blocks(f"{key} {size}", [1, 0], {key: size})
+    yield blocks("huge", [1, 0], {"height": 2**48, "width": 2**48})
+    yield blocks("height is a text", [1, 0], {"height": "2"})
+    yield blocks("no pattern", [1, 0], {"pattern": None})
+    yield blocks("pattern is a node", [1, 0], {"pattern": dense("m")})
+    yield blocks("unknown key", [1, 0], {"depth": 1})
+    gaps = {"pattern": {"kind": "relative_index", "gaps": dense("m")}}
+    yield blocks("gap over the end", [2], gaps, lazy=True)
+    deep: dict[str, Any] = {"kind": "bitmap", "mask": dense("m")}
+    for _ in range(20):
+        deep = {"kind": "blocks", "height": 1, "width": 1, "pattern": deep}
+    yield blocks("nested too deep", [1] * 6 + [0] * 6, {"pattern": deep})
+
+    def groups(name: str, places: Any, kept: int = 4, lazy: bool = False, **more: Any) -> Hostile:
+        node = {"kind": "n_of_m", "n": 1, "m": 3, "places": dense("p"), **more}
+        return sparse(f"n of m: {name}", node, {"p": leaf(np.array(places, np.int32))}, kept, lazy)
+
+    yield groups("place beyond its group", [0, 1, 3, 0], lazy=True)
+    yield groups("negative place", [0, 1, -1, 0], lazy=True)
+    yield groups("huge place", [2**31 - 1, 0, 0, 0], lazy=True)
+    yield groups("places fall", [1, 0] * 4, kept=8, lazy=True, n=2)
+    yield groups("a place twice", [1, 1] * 4, kept=8, lazy=True, n=2)
+    yield groups("places are missing", [0, 1, 2])
+    yield groups("too many values", [0, 1, 2, 0], kept=5)
+    for more in ({"m": 4}, {"m": 2}, {"m": 0}, {"m": 1}, {"m": 2**40}, {"n": 0}, {"n": 4}, {"n": -1}, {"n": 1.0}):
+        yield groups(f"{more}", [0, 1, 2, 0], **more)
 
 
 def huffman_streams() -> Iterator[Hostile]:
@@ -388,5 +438,6 @@ def all_values() -> Iterator[Hostile]:
     """Every file of this module."""
     yield from code_values()
     yield from parameter_shapes()
-    for source in (packed_streams, sparse_patterns, huffman_streams, pow2_values, trits_streams, rans_streams):
+    coded = (huffman_streams, pow2_values, trits_streams, rans_streams)
+    for source in (packed_streams, sparse_patterns, structured_patterns, *coded):
         yield from source()

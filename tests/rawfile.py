@@ -141,14 +141,14 @@ def raw_file(
     return assemble(graph, {name: leaf(array) for name, array in constants.items()})
 
 
-def product_graph(tree: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:
+def product_graph(tree: Mapping[str, Any] | str, shape: Sequence[int]) -> dict[str, Any]:
     """A graph that multiplies its input by the constant `w`."""
     value = {"dtype": "f32", "shape": list(shape)}
     return {
         "name": "hostile",
         "inputs": [{"name": "x", **value}],
         "outputs": [{"name": "y", **value}],
-        "constants": {"w": dict(tree)},
+        "constants": {"w": tree if isinstance(tree, str) else dict(tree)},
         "nodes": [{"name": "product", "op": "Mul", "inputs": ["x", "w"], "outputs": ["y"], "attributes": {}}],
         "metadata": {},
     }

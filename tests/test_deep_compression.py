@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bittern.compression import compress
-from bittern.encodings import Codebook, Sparse
+from bittern.encodings import Codebook
 from bittern.errors import FormatError, InputError
 from bittern.importers import convert
 from bittern.importers.deep_compression import import_deep_compression
@@ -32,21 +32,17 @@ def test_values(original: Path) -> None:
         for part in ("weight", "bias"):
             assert_same_bits(net.constants[f"{layer}.{part}"].decode(), decoded[f"{layer}.{part}"], layer)
         tree = net.constants[f"{layer}.weight"]
-        assert isinstance(tree, Codebook) and isinstance(tree.codes, Sparse)
+        assert isinstance(tree, Codebook)
         assert_same_bits(tree.table.decode(), decoded[f"{layer}.codebook"], layer)
         assert_equal(tree.codes.decode(), decoded[f"{layer}.code"], layer)
 
 
-def test_streams_are_taken_as_they_are(original: Path) -> None:
-    """All entries, fillers included: nothing is coded anew."""
+def test_every_layer_takes_its_smallest_form(original: Path) -> None:
+    """Codes and positions near their entropy, and a small header."""
     net = convert(original)
-    (first,) = struct.unpack("<I", original.read_bytes()[:4])
-    tree = net.constants["conv1.weight"]
-    assert isinstance(tree, Codebook) and isinstance(tree.codes, Sparse)
-    assert tree.codes.values.size == first == 13902
-    assert tree.describe() == "codebook(sparse(relative_index(packed(4)), dense(u8)))"
-    assert sum(t.codes.values.size for t in net.constants.values() if isinstance(t, Codebook)) == 422_083  # type: ignore[attr-defined]
-    assert len(net.to_bytes()) < 720_000
+    forms = {tree.describe() for tree in net.constants.values() if isinstance(tree, Codebook)}
+    assert len(forms) >= 4, forms  # few codes, many codes, hardly any zeros, many zeros
+    assert len(net.to_bytes()) <= 575_000 < 675_763
 
 
 def test_same_network_as_the_dense_one(original: Path) -> None:
@@ -72,7 +68,7 @@ def test_deterministic_and_smaller_when_compressed(original: Path) -> None:
     net = convert(original)
     assert net.to_bytes() == convert(original.read_bytes(), source_format="deep-compression").to_bytes()
     small = compress(net)
-    assert len(small.to_bytes()) <= 600_000
+    assert len(small.to_bytes()) <= len(net.to_bytes()) <= 575_000
     for name, tree in net.constants.items():
         assert_same_bits(small.constants[name].decode(), tree.decode(), name)
     again = Network.load(net.to_bytes())

@@ -10,11 +10,13 @@ from bittern.encode import bitpack, huffman, lloyd, relative_index
 from bittern.encodings import (
     Affine,
     Bitmap,
+    Blocks,
     Codebook,
     Csr,
     Dense,
     Encoding,
     Huffman,
+    NOfM,
     Packed,
     Pattern,
     RelativeIndex,
@@ -58,6 +60,9 @@ def trees() -> dict[str, tuple[Encoding, np.ndarray[Any, Any]]]:
     packed = Packed.pack(q, 4)
     values = Packed.pack(q[mask], 4)
     rng = np.random.default_rng(0)
+    grid, block = codes(2, (2, 3)) == 1, (2, 10)
+    kept = np.repeat(np.repeat(grid, 2, axis=0), 10, axis=1).reshape(SHAPE)
+    half = np.tile(np.array([True, False, False, True, False, False, True, False, False, True]), 12).reshape(SHAPE)
     weight = rng.standard_normal(SHAPE).astype(np.float32)
     bf16 = (weight.view(np.uint32) >> 16).astype(np.uint16)
     gaps = np.diff(flat, prepend=-1) - 1
@@ -88,6 +93,11 @@ def trees() -> dict[str, tuple[Encoding, np.ndarray[Any, Any]]]:
         "signs": (Signs(Packed.pack(signs, 1), scalar(3)), np.where(signs, 3, -3)),
         "bitmap": (Codebook(Sparse(Bitmap.of(mask), values, SHAPE), Dense(table)), table[sparse_q]),
         "csr": (Sparse(Csr.of(mask), Dense(weight[mask]), SHAPE), np.where(mask, weight, 0)),
+        "blocks": (Sparse(Blocks.of(grid, *block), Dense(weight[kept]), SHAPE), np.where(kept, weight, 0)),
+        "n of m": (
+            Sparse(NOfM.of(half, 2, 5), Dense(weight[half]), SHAPE),
+            np.where(half, weight, 0),
+        ),
         "relative": (
             Affine(Sparse(RelativeIndex(Huffman.code(gaps)), values, SHAPE), scalar(2)),
             2 * sparse_q,
@@ -98,7 +108,7 @@ def trees() -> dict[str, tuple[Encoding, np.ndarray[Any, Any]]]:
 TREES = trees()
 
 
-def write(tree: Encoding) -> tuple[dict[str, Any], dict[str, Leaf]]:
+def write(tree: Encoding) -> tuple[Any, dict[str, Leaf]]:
     """The JSON form and the leaves of a tree."""
     leaves: dict[str, Leaf] = {}
 
@@ -136,7 +146,8 @@ def test_json_round_trip(name: str) -> None:
 def test_names_of_leaves_and_defaults() -> None:
     tree = TREES["relative"][0]
     json, leaves = write(tree)
-    assert sorted(leaves) == ["w.codes", "w.codes.gaps", "w.codes.gaps.lengths", "w.scale"]
+    assert sorted(leaves) == ["w", "w.gaps", "w.gaps.lengths", "w.scale"]
+    assert json["scale"] == "w.scale" and from_json("w.scale", leaves, "here").describe() == "dense"
     assert "axis" not in json and "order" not in json
     assert tree.describe() == "affine(sparse(relative_index(huffman), packed(4)))"
     assert TREES["csr"][0].describe() == "sparse(csr(dense(u8)), dense)"

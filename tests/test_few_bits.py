@@ -17,7 +17,7 @@ from tests.encoding_samples import Samples, pow2_samples, rans_samples, trits_sa
 from tests.rawfile import RawLeaf, assemble, product_graph
 from tests.reference.arrays import Array
 from tests.reference.container import Leaf as StoredLeaf
-from tests.reference.decoders import decode
+from tests.reference.decoders import decode, spelled
 from tests.tools.write_seeds import leaves_of
 
 
@@ -327,7 +327,7 @@ def test_damage_is_judged_alike(rng: np.random.Generator) -> None:
     accepted = refused = 0
     for _ in range(400):
         tree = samples.constants[names[int(rng.integers(len(names)))]]
-        leaves = {name: samples.leaves[name] for name in leaves_of(tree)}
+        leaves = {name: samples.leaves[name] for name in leaves_of(spelled(tree))}
         shape = decode(tree, {name: StoredLeaf(raw.dtype, raw.shape, raw.data) for name, raw in leaves.items()}).shape
         changed = str(rng.choice([name for name, raw in leaves.items() if raw.data] or [*leaves]))
         data = bytearray(leaves[changed].data)

@@ -20,7 +20,7 @@ REMEDY = (
 )
 KINDS = {
     "dense", "affine", "codebook", "ternary", "signs", "pow2", "sparse", "packed", "trits", "huffman", "rans", "csr",
-    "relative_index",
+    "relative_index", "blocks", "n_of_m",
 }  # fmt: skip
 
 

@@ -21,7 +21,11 @@ def write_graph(network: Network, constants: Mapping[str, Any]) -> dict[str, Any
     nodes = []
     for node in network.nodes:
         entry: dict[str, Any] = {"name": node.name, "op": node.op, "inputs": node.inputs, "outputs": node.outputs}
-        if attributes := significant(node.op, node.attributes):
+        attributes = significant(node.op, node.attributes)
+        weight = network.constants.get(node.inputs[1]) if node.op == "Conv" and len(node.inputs) > 1 else None
+        if weight is not None and attributes.get("kernel_shape") == list(weight.shape[2:]):
+            del attributes["kernel_shape"]  # the weight says it
+        if attributes:
             entry["attributes"] = attributes
         nodes.append(entry)
     return {

@@ -177,8 +177,6 @@ def _kinds(graph: GraphProto) -> Iterator[str]:
                 yield _element_type(attribute.i)
             if attribute.HasField("t"):
                 yield _element_type(attribute.t.data_type)
-            if attribute.HasField("sparse_tensor"):
-                yield "sparse tensors"
             if attribute.name in ("value_string", "value_strings"):
                 yield _element_type(onnx.TensorProto.STRING)
 

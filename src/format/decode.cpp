@@ -185,6 +185,7 @@ class Decoder {
     }
   }
 
+  // `tree`: what has the pattern, a sparse node or blocks.
   template <class V>
   void scatter(const Encoding& tree, const std::string& path, std::span<const V> values, std::span<V> out) const {
     const Encoding& pattern = *tree.pattern;
@@ -202,6 +203,12 @@ class Decoder {
         return with_integers(*pattern.gaps, here + ".gaps", [&](auto gaps) {
           require(schemes::sparse::from_relative_index(gaps, values, out), here + ".gaps");
         });
+      case EncodingKind::n_of_m:
+        return with_integers(*pattern.places, here + ".places", [&](auto places) {
+          const auto n = static_cast<std::size_t>(pattern.n), m = static_cast<std::size_t>(pattern.m);
+          require(schemes::sparse::from_n_of_m(places, n, m, values, out), here + ".places");
+        });
+      case EncodingKind::blocks: return blocks(pattern, here, values, out);
       default: unexpected(here);
     }
   }
@@ -213,6 +220,17 @@ class Decoder {
     const std::vector<I> columns = integer<I>(*pattern.columns, path + ".columns");
     require(schemes::sparse::from_csr(std::span<const I>(row_ptr), std::span<const I>(columns), values, rows, out),
             path);
+  }
+
+  // The pattern of the grid puts a 1 where a block is.
+  template <class V>
+  void blocks(const Encoding& pattern, const std::string& path, std::span<const V> values, std::span<V> out) const {
+    const auto height = static_cast<std::size_t>(pattern.height), width = static_cast<std::size_t>(pattern.width);
+    const std::vector<std::int32_t> ones(values.size() / (height * width), 1);
+    std::vector<std::int32_t> grid(size_of_tree(*pattern.pattern));
+    scatter(pattern, path, std::span<const std::int32_t>(ones), std::span<std::int32_t>(grid));
+    const auto rows = static_cast<std::size_t>(pattern.shape[0]);
+    require(schemes::sparse::from_blocks(std::span<const std::int32_t>(grid), rows, height, width, values, out), path);
   }
 
   void require(const Status& status, const std::string& path) const {
@@ -274,7 +292,8 @@ std::uint64_t cost(const Encoding& tree, bool wide) noexcept {
     return child == nullptr ? 0 : cost(*child, is_wide(*child));
   };
   const bool is_pattern = tree.kind == EncodingKind::bitmap || tree.kind == EncodingKind::csr ||
-                          tree.kind == EncodingKind::relative_index;
+                          tree.kind == EncodingKind::relative_index || tree.kind == EncodingKind::blocks ||
+                          tree.kind == EncodingKind::n_of_m;
   std::uint64_t bytes = 0;
   if (!is_pattern) {
     bytes = saturating_mul(static_cast<std::uint64_t>(elements(tree)), !tree.real && wide ? 8 : 4);
@@ -283,10 +302,13 @@ std::uint64_t cost(const Encoding& tree, bool wide) noexcept {
   for (const auto* child : {&tree.scale, &tree.table, &tree.positive, &tree.negative}) {
     bytes = saturating_add(bytes, reals(*child));
   }
-  for (const auto* child : {&tree.codes, &tree.mask, &tree.gaps}) bytes = saturating_add(bytes, integers(*child));
+  for (const auto* child : {&tree.codes, &tree.mask, &tree.gaps, &tree.places}) bytes = saturating_add(bytes, integers(*child));
   if (tree.zero_point != nullptr) bytes = saturating_add(bytes, cost(*tree.zero_point, true));
   if (tree.values != nullptr) bytes = saturating_add(bytes, cost(*tree.values, wide));
   if (tree.pattern != nullptr) bytes = saturating_add(bytes, cost(*tree.pattern, false));
+  if (tree.kind == EncodingKind::blocks) {  // the grid, and a one for each block
+    bytes = saturating_add(bytes, saturating_mul(static_cast<std::uint64_t>(elements(*tree.pattern)), 8));
+  }
   if (tree.row_ptr != nullptr) {
     const bool both = is_wide(*tree.row_ptr) || is_wide(*tree.columns);
     bytes = saturating_add(bytes, saturating_add(cost(*tree.row_ptr, both), cost(*tree.columns, both)));

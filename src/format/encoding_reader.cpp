@@ -71,7 +71,9 @@ class TreeReader : private NodeReader {
       case EncodingKind::rans: complete = read_rans(*this, at, *tree); break;
       case EncodingKind::bitmap:
       case EncodingKind::csr:
-      case EncodingKind::relative_index: break;
+      case EncodingKind::relative_index:
+      case EncodingKind::blocks:
+      case EncodingKind::n_of_m: break;
     }
     if (!complete) return nullptr;
     if (want != Want::any && tree->real != (want == Want::real)) {
@@ -125,12 +127,11 @@ class TreeReader : private NodeReader {
   }
 
   bool dense(const At& at, Encoding& tree) {
-    if (!read_leaf(at, "leaf",
-                   {DType::f32, DType::f16, DType::bf16, DType::boolean, DType::u8, DType::i8, DType::u16, DType::i16,
-                    DType::u32, DType::i32, DType::i64},
-                   tree.leaf)) {
-      return false;
-    }
+    static constexpr std::initializer_list<DType> allowed{DType::f32, DType::f16, DType::bf16, DType::boolean, DType::u8, DType::i8,
+                                                          DType::u16, DType::i16, DType::u32, DType::i32, DType::i64};
+    const std::string* const name = at.json.string();
+    const bool found = name != nullptr ? find_leaf(at, *name, "it", allowed, tree.leaf) : read_leaf(at, "leaf", allowed, tree.leaf);
+    if (!found) return false;
     tree.dtype = tree.leaf.dtype;
     tree.real = tree.dtype == DType::f32 || tree.dtype == DType::f16 || tree.dtype == DType::bf16;
     tree.shape = tree.leaf.shape;
@@ -209,43 +210,90 @@ class TreeReader : private NodeReader {
         complete = false;
       }
     }
-    const Json* const json = at.json.find("pattern");
-    if (json == nullptr) {
-      problem(at.path, "has no key 'pattern'");
-      return false;
-    }
-    tree.pattern = pattern({*json, at.path + ".pattern", at.depth + 1}, tree, complete);
+    tree.pattern = child_pattern(at, tree.shape, tree.values == nullptr ? 0 : count(tree.values->shape), complete);
     return complete && tree.pattern != nullptr;
   }
 
-  // `complete`: the tensor's shape and values are known, so sizes can be compared.
-  Child pattern(const At& at, const Encoding& tensor, bool complete) {
+  Child child_pattern(const At& at, const Shape& shape, std::int64_t entries, bool complete) {
+    const Json* const json = at.json.find("pattern");
+    if (json != nullptr) return pattern({*json, at.path + ".pattern", at.depth + 1}, shape, entries, complete);
+    problem(at.path, "has no key 'pattern'");
+    return nullptr;
+  }
+
+  // `complete`: the tensor's shape and the number of entries are known, so sizes can be compared.
+  Child pattern(const At& at, const Shape& shape, std::int64_t entries, bool complete) {
     const auto kind = read_kind(at, false, true);
     if (!kind) return nullptr;
     auto tree = std::make_shared<Encoding>();
     tree->kind = *kind;
     tree->real = false;
-    tree->shape = tensor.shape;
+    tree->shape = shape;
+    if (*kind == EncodingKind::blocks) return blocks(at, *tree, entries, complete) ? tree : nullptr;
+    if (*kind == EncodingKind::n_of_m) return n_of_m(at, *tree, entries, complete) ? tree : nullptr;
     if (*kind == EncodingKind::bitmap) {
       tree->mask = child(at, "mask", Want::integer);
       if (tree->mask == nullptr || !complete) return nullptr;
-      if (!expect_count(at, "mask", tree->mask, count(tensor.shape))) return nullptr;
+      if (!expect_count(at, "mask", tree->mask, count(shape))) return nullptr;
     } else if (*kind == EncodingKind::csr) {
       tree->row_ptr = child(at, "row_ptr", Want::integer);
       tree->columns = child(at, "columns", Want::integer);
       if (tree->row_ptr == nullptr || tree->columns == nullptr || !complete) return nullptr;
-      if (tensor.shape.empty()) {
-        problem(at.path, "needs a tensor of at least one dimension");
-        return nullptr;
-      }
-      const bool fits = expect_count(at, "columns", tree->columns, count(tensor.values->shape));
-      if (!expect_count(at, "row_ptr", tree->row_ptr, tensor.shape[0] + 1) || !fits) return nullptr;
+      if (!has_rows(at, shape)) return nullptr;
+      const bool fits = expect_count(at, "columns", tree->columns, entries);
+      if (!expect_count(at, "row_ptr", tree->row_ptr, shape[0] + 1) || !fits) return nullptr;
     } else {
       tree->gaps = child(at, "gaps", Want::integer);
       if (tree->gaps == nullptr || !complete) return nullptr;
-      if (!expect_count(at, "gaps", tree->gaps, count(tensor.values->shape))) return nullptr;
+      if (!expect_count(at, "gaps", tree->gaps, entries)) return nullptr;
     }
     return tree;
+  }
+
+  bool has_rows(const At& at, const Shape& shape) {
+    if (shape.empty()) problem(at.path, "needs a tensor of at least one dimension");
+    return !shape.empty();
+  }
+
+  // Elements of a row: all dimensions but the first.
+  static std::int64_t width_of(const Shape& shape) { return count(Shape(shape.begin() + 1, shape.end())); }
+
+  bool blocks(const At& at, Encoding& tree, std::int64_t entries, bool complete) {
+    if (!complete || !has_rows(at, tree.shape)) return false;
+    const std::int64_t rows = tree.shape[0], columns = width_of(tree.shape);
+    const auto height = integer(at, "height", 1, std::max<std::int64_t>(1, rows));
+    const auto width = integer(at, "width", 1, std::max<std::int64_t>(1, columns));
+    if (!height || !width) return false;
+    tree.height = *height;
+    tree.width = *width;
+    if (rows % *height != 0 || columns % *width != 0) {
+      problem(at.path, "blocks of " + std::to_string(*height) + " x " + std::to_string(*width) + " do not divide " +
+                           std::to_string(rows) + " rows of " + std::to_string(columns) + " elements");
+      return false;
+    }
+    const std::int64_t size = *height * *width;  // at most the tensor's elements, or 1
+    if (entries % size != 0) {
+      problem(at.path, std::to_string(entries) + " values are no whole number of blocks of " + std::to_string(size));
+      return false;
+    }
+    tree.pattern = child_pattern(at, {rows / *height, columns / *width}, entries / size, true);
+    return tree.pattern != nullptr;
+  }
+
+  bool n_of_m(const At& at, Encoding& tree, std::int64_t entries, bool complete) {
+    const auto m = integer(at, "m", 2, 256), n = integer(at, "n", 1, m ? *m : 256);
+    tree.places = child(at, "places", Want::integer);
+    if (!m || !n || tree.places == nullptr || !complete || !has_rows(at, tree.shape)) return false;
+    tree.n = *n;
+    tree.m = *m;
+    if (width_of(tree.shape) % *m != 0) {
+      problem(at.path, "rows of " + std::to_string(width_of(tree.shape)) + " elements are no whole number of groups of " + std::to_string(*m));
+      return false;
+    }
+    const std::int64_t needed = count(tree.shape) / *m * *n;
+    const bool fits = expect_count(at, "places", tree.places, needed);
+    if (entries != needed) problem(at.path, std::to_string(entries) + " values, needed are " + std::to_string(needed));
+    return fits && entries == needed;
   }
 
   bool expect_count(const At& at, const char* key, const Child& tree, std::int64_t needed) {

@@ -18,7 +18,7 @@ using Keys = std::span<const char* const>;
 constexpr std::int64_t max_elements = std::int64_t{1} << 48;  // so that sizes in bytes never overflow
 
 std::optional<EncodingKind> kind_from(const std::string& name) {
-  for (int k = 0; k <= static_cast<int>(EncodingKind::relative_index); ++k) {
+  for (int k = 0; k <= static_cast<int>(EncodingKind::n_of_m); ++k) {
     const auto kind = static_cast<EncodingKind>(k);
     if (name == graph::name_of(kind)) return kind;
   }
@@ -26,7 +26,8 @@ std::optional<EncodingKind> kind_from(const std::string& name) {
 }
 
 bool is_pattern(EncodingKind kind) {
-  return kind == EncodingKind::bitmap || kind == EncodingKind::csr || kind == EncodingKind::relative_index;
+  return kind == EncodingKind::bitmap || kind == EncodingKind::csr || kind == EncodingKind::relative_index ||
+         kind == EncodingKind::blocks || kind == EncodingKind::n_of_m;
 }
 
 // Keys besides "kind" and, at a root, "order".
@@ -45,6 +46,8 @@ Keys keys_of(EncodingKind kind) {
   static constexpr std::array bitmap{"mask"};
   static constexpr std::array csr{"row_ptr", "columns"};
   static constexpr std::array relative_index{"gaps"};
+  static constexpr std::array blocks{"height", "width", "pattern"};
+  static constexpr std::array n_of_m{"n", "m", "places"};
   switch (kind) {
     case EncodingKind::dense: return dense;
     case EncodingKind::affine: return affine;
@@ -60,6 +63,8 @@ Keys keys_of(EncodingKind kind) {
     case EncodingKind::bitmap: return bitmap;
     case EncodingKind::csr: return csr;
     case EncodingKind::relative_index: return relative_index;
+    case EncodingKind::blocks: return blocks;
+    case EncodingKind::n_of_m: return n_of_m;
   }
   return {};
 }
@@ -82,12 +87,13 @@ void NodeReader::problem(const std::string& path, std::string text) {
 }
 
 std::optional<EncodingKind> NodeReader::read_kind(const At& at, bool is_root, bool pattern) {
-  if (at.json.object() == nullptr) {
-    problem(at.path, std::string("is ") + at.json.type_name() + ", not an object");
-    return std::nullopt;
-  }
   if (at.depth > max_tree_depth) {
     problem(at.path, "nested deeper than " + std::to_string(max_tree_depth) + " nodes");
+    return std::nullopt;
+  }
+  if (at.json.string() != nullptr && !pattern) return EncodingKind::dense;  // the short form: the name of the leaf
+  if (at.json.object() == nullptr) {
+    problem(at.path, std::string("is ") + at.json.type_name() + ", not an object");
     return std::nullopt;
   }
   const Json* const name = at.json.find("kind");
@@ -101,7 +107,7 @@ std::optional<EncodingKind> NodeReader::read_kind(const At& at, bool is_root, bo
     return std::nullopt;
   }
   if (is_pattern(*kind) != pattern) {
-    const char* const reason = pattern ? " is no pattern (bitmap, csr, relative_index)"
+    const char* const reason = pattern ? " is no pattern (bitmap, csr, relative_index, blocks, n_of_m)"
                                        : " is a pattern and yields no numbers; use it in a sparse node";
     problem(at.path, quote(*name->string()) + reason);
     return std::nullopt;
@@ -137,9 +143,14 @@ bool NodeReader::read_leaf(const At& at, const char* key, std::initializer_list<
     problem(at.path, std::string(key) + " is missing or not the name of a leaf");
     return false;
   }
-  const graph::Leaf* const leaf = leaves_.use(*json->string());
+  return find_leaf(at, *json->string(), key, allowed, out);
+}
+
+bool NodeReader::find_leaf(const At& at, const std::string& name, const char* key, std::initializer_list<DType> allowed,
+                           graph::Leaf& out) {
+  const graph::Leaf* const leaf = leaves_.use(name);
   if (leaf == nullptr) {
-    problem(at.path, std::string(key) + " names no leaf of the file: " + quote(*json->string()));
+    problem(at.path, std::string(key) + " names no leaf of the file: " + quote(name));
     return false;
   }
   if (std::find(allowed.begin(), allowed.end(), leaf->dtype) == allowed.end()) {

@@ -33,6 +33,7 @@ class NodeReader {
   std::optional<graph::EncodingKind> read_kind(const At& at, bool is_root, bool pattern);  // checks the node's keys too
   std::optional<std::int64_t> integer(const At& at, const char* key, std::int64_t low, std::int64_t high);
   bool read_leaf(const At& at, const char* key, std::initializer_list<DType> allowed, graph::Leaf& out);
+  bool find_leaf(const At& at, const std::string& name, const char* key, std::initializer_list<DType> allowed, graph::Leaf& out);
   bool read_shape(const At& at, Shape& out);
 
  private:

@@ -20,7 +20,7 @@ void add_bytes(const Encoding* tree, std::set<const std::byte*>& seen, std::size
   add_leaf(tree->offsets, seen, bytes);
   for (const Encoding::Child* child :
        {&tree->codes, &tree->scale, &tree->zero_point, &tree->table, &tree->positive, &tree->negative, &tree->pattern,
-        &tree->values, &tree->mask, &tree->row_ptr, &tree->columns, &tree->gaps}) {
+        &tree->values, &tree->mask, &tree->row_ptr, &tree->columns, &tree->gaps, &tree->places}) {
     add_bytes(child->get(), seen, bytes);
   }
 }
@@ -43,6 +43,8 @@ const char* name_of(EncodingKind kind) noexcept {
     case EncodingKind::bitmap: return "bitmap";
     case EncodingKind::csr: return "csr";
     case EncodingKind::relative_index: return "relative_index";
+    case EncodingKind::blocks: return "blocks";
+    case EncodingKind::n_of_m: return "n_of_m";
   }
   return "?";
 }
@@ -66,6 +68,10 @@ std::string describe(const Encoding& tree) {
     case EncodingKind::bitmap: return name + '(' + describe(*tree.mask) + ')';
     case EncodingKind::csr: return name + '(' + describe(*tree.columns) + ')';
     case EncodingKind::relative_index: return name + '(' + describe(*tree.gaps) + ')';
+    case EncodingKind::blocks:
+      return name + '(' + std::to_string(tree.height) + 'x' + std::to_string(tree.width) + ", " + describe(*tree.pattern) + ')';
+    case EncodingKind::n_of_m:
+      return name + '(' + std::to_string(tree.n) + ':' + std::to_string(tree.m) + ", " + describe(*tree.places) + ')';
   }
   return name;
 }

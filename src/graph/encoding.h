@@ -21,7 +21,7 @@ struct Leaf {
 };
 
 enum class EncodingKind : std::uint8_t {
-  dense, affine, codebook, ternary, signs, pow2, sparse, packed, trits, huffman, rans, bitmap, csr, relative_index
+  dense, affine, codebook, ternary, signs, pow2, sparse, packed, trits, huffman, rans, bitmap, csr, relative_index, blocks, n_of_m
 };
 
 const char* name_of(EncodingKind kind) noexcept;
@@ -44,16 +44,19 @@ struct Encoding {
   bool is_signed = false;         // packed
   int axis = -1;                  // affine, codebook, ternary, signs, pow2; -1: whole tensor
   std::int64_t group = 0;         // affine; 0: none
+  std::int64_t height = 0, width = 0;  // blocks
+  std::int64_t n = 0, m = 0;      // n_of_m
 
   using Child = std::shared_ptr<const Encoding>;
   Child codes;                    // affine, codebook, ternary, signs, pow2
   Child scale, zero_point;        // affine; signs and pow2 have a scale
   Child table;                    // codebook
   Child positive, negative;       // ternary
-  Child pattern, values;          // sparse
+  Child pattern, values;          // sparse; blocks have a pattern, whose shape is that of the grid
   Child mask;                     // bitmap
   Child row_ptr, columns;         // csr
   Child gaps;                     // relative_index
+  Child places;                   // n_of_m
 };
 
 // "codebook(sparse(relative_index(huffman), huffman))": what reports and plans show.

@@ -17,7 +17,7 @@ import numpy as np
 from tests.reference import conv, executor, pooling
 from tests.reference.arrays import Array, Attributes, narrow, wide
 from tests.reference.container import Leaf, parse
-from tests.reference.decoders import integers, real
+from tests.reference.decoders import integers, real, spelled
 from tests.reference.executor import Node
 from tests.reference.quantize import code_range
 from tests.reference.windows import axes
@@ -83,6 +83,7 @@ class Weights:
 
 def whole_numbers(tree: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> Weights | None:
     """The whole numbers of an encoding tree, if it says more than real numbers."""
+    tree = spelled(tree)
     kind, values, axis = tree["kind"], None, tree.get("axis")
     if kind == "affine" and "group" not in tree:
         values = integers(tree["codes"], leaves)

@@ -16,8 +16,23 @@ CHUNK = 65536
 """Symbols per chunk of huffman and rans."""
 
 
-def decode(tree: Tree, leaves: Leaves) -> Array:
+LEAF_KEYS = ("kind", "order", "leaf", "lengths", "frequencies", "offsets")
+"""Keys whose strings are not nodes in short form."""
+
+
+def spelled(tree: Tree | str) -> Tree:
+    """The tree with every dense node that is only the name of its leaf written as an object."""
+    if isinstance(tree, str):
+        return {"kind": "dense", "leaf": tree}
+    return {
+        key: spelled(value) if isinstance(value, (Mapping, str)) and key not in LEAF_KEYS else value
+        for key, value in tree.items()
+    }
+
+
+def decode(given: Tree | str, leaves: Leaves) -> Array:
     """The constant a tree stands for: float32, or the integer type of a dense integer leaf."""
+    tree = spelled(given)
     value = real(tree, leaves) if is_real(tree, leaves) else dense_leaf(tree, leaves)
     if tree.get("order", "OIHW") == "OHWI":
         value = value.transpose(0, 3, 1, 2)
@@ -54,8 +69,9 @@ def along(parameter: Array, shape: tuple[int, ...], tree: Tree) -> Array:
     return np.broadcast_to(parameter.reshape(()), shape)
 
 
-def real(tree: Tree, leaves: Leaves) -> Array:
+def real(given: Tree | str, leaves: Leaves) -> Array:
     """A real node's elements in float32."""
+    tree = spelled(given)
     kind = tree["kind"]
     if kind == "dense":
         return dense_leaf(tree, leaves).astype(np.float32)
@@ -87,8 +103,9 @@ def real(tree: Tree, leaves: Leaves) -> Array:
     raise NotImplementedError(kind)
 
 
-def integers(tree: Tree, leaves: Leaves) -> Array:
+def integers(given: Tree | str, leaves: Leaves) -> Array:
     """An integer node's elements in int64."""
+    tree = spelled(given)
     kind = tree["kind"]
     if kind == "dense":
         return dense_leaf(tree, leaves).astype(np.int64)
@@ -138,6 +155,14 @@ def positions(pattern: Tree, leaves: Leaves, shape: tuple[int, ...]) -> Array:
         width = math.prod(shape[1:])
         found = [row * width + columns[row_ptr[row] : row_ptr[row + 1]] for row in range(shape[0])]
         return np.concatenate(found) if found else np.zeros(0, np.int64)
+    if kind == "blocks":
+        height, width = pattern["height"], pattern["width"]
+        grid = np.zeros((shape[0] // height, math.prod(shape[1:]) // width), bool)
+        grid.reshape(-1)[positions(pattern["pattern"], leaves, grid.shape)] = True
+        return np.flatnonzero(np.repeat(np.repeat(grid, height, axis=0), width, axis=1))
+    if kind == "n_of_m":
+        places = integers(pattern["places"], leaves).reshape(-1)
+        return np.array([i // pattern["n"] * pattern["m"] + int(place) for i, place in enumerate(places)], np.int64)
     raise NotImplementedError(kind)
 
 

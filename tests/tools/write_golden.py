@@ -130,6 +130,11 @@ def sparse() -> dict[str, enc.Encoding | Array]:
                 table = np.concatenate([[0], numbers(7, salt=16)]).astype(np.float32)
                 inner = enc.Sparse(pattern, enc.Huffman.code(symbols), (6, 9))
                 found[f"{kind} {name} codebook"] = enc.Codebook(inner, enc.Dense(table))
+    grid = codes(2, 3, 3, salt=19) == 1
+    blocks = enc.Blocks.of(grid, 2, 3)
+    found["blocks"] = enc.Sparse(blocks, enc.Dense(numbers(6 * int(grid.sum()), salt=20)), (6, 9))
+    two = np.tile(np.array([True, False, False, True, False, True, True, False]), 6).reshape(4, 12)
+    found["two of four"] = enc.Sparse(enc.NOfM.of(two, 2, 4), enc.Dense(numbers(24, salt=21)), (4, 12))
     return found
 
 

@@ -17,7 +17,7 @@ from tests.kernels.one_row import code_row_cases, real_row_cases
 from tests.quantized_random import random_case
 from tests.rawfile import assemble, product_graph
 from tests.reference.container import Leaf
-from tests.reference.decoders import decode
+from tests.reference.decoders import decode, spelled
 
 LARGEST = 12_000
 """Bytes of a seed: what is larger costs time for every file made of it and shows nothing new."""
@@ -36,7 +36,7 @@ def encodings() -> Iterator[tuple[str, bytes]]:
     """A network for each constant: a product if it is real, a list of the constant alone if it holds integers."""
     samples = all_samples(np.random.default_rng(22))
     for name, tree in samples.constants.items():
-        leaves = {leaf: samples.leaves[leaf] for leaf in leaves_of(tree)}
+        leaves = {leaf: samples.leaves[leaf] for leaf in leaves_of(spelled(tree))}
         value = decode(tree, {leaf: Leaf(raw.dtype, raw.shape, raw.data) for leaf, raw in leaves.items()})
         graph = product_graph(tree, value.shape)
         if not np.issubdtype(value.dtype, np.floating):

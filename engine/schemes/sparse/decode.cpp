@@ -83,11 +83,59 @@ Status from_relative_index(std::span<const I> gaps, std::span<const V> values, s
   return {};
 }
 
+template <class V>
+Status from_blocks(std::span<const std::int32_t> grid, std::size_t rows, std::size_t height, std::size_t width,
+                   std::span<const V> values, std::span<V> out) noexcept {
+  if (rows == 0 ? !out.empty() : out.size() % rows != 0) return Status::failure("rows do not divide the tensor");
+  const std::size_t columns = rows == 0 ? 0 : out.size() / rows;
+  if (height == 0 || width == 0 || rows % height != 0 || columns % width != 0) return Status::failure("blocks do not divide the tensor");
+  const std::size_t across = columns / width;
+  if (grid.size() != rows / height * across) return Status::failure("grid and tensor differ in size");
+  std::size_t used = 0;
+  for (std::size_t row = 0; row < rows && !out.empty(); ++row) {
+    for (std::size_t block = 0; block < across; ++block) {
+      const std::span<V> part = out.subspan(row * columns + block * width, width);
+      if (grid[row / height * across + block] == 0) {
+        std::fill(part.begin(), part.end(), V{});
+        continue;
+      }
+      if (values.size() - used < width) return Status::failure("the blocks have more elements than there are values", row * columns);
+      std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(used), width, part.begin());
+      used += width;
+    }
+  }
+  if (used != values.size()) return Status::failure("the blocks have fewer elements than there are values", used);
+  return {};
+}
+
+template <class I, class V>
+Status from_n_of_m(std::span<const I> places, std::size_t n, std::size_t m, std::span<const V> values,
+                   std::span<V> out) noexcept {
+  if (n == 0 || n > m || out.size() % m != 0) return Status::failure("groups do not divide the tensor");
+  const std::size_t groups = out.size() / m;
+  if (places.size() != values.size() || places.size() != groups * n) return Status::failure("places, values and groups differ in number");
+  std::fill(out.begin(), out.end(), V{});
+  for (std::size_t group = 0; group < groups; ++group) {
+    std::int64_t previous = -1;
+    for (std::size_t j = group * n; j < (group + 1) * n; ++j) {
+      const std::int64_t place = places[j];
+      if (place <= previous || place >= as_limit(m)) {
+        return Status::outside("a place outside its group, or not rising", j, place, previous + 1, as_limit(m) - 1);
+      }
+      out[group * m + static_cast<std::size_t>(place)] = values[j];
+      previous = place;
+    }
+  }
+  return {};
+}
+
 #define BITTERN_INSTANTIATE(I, V)                                                                              \
   template Status from_bitmap(std::span<const I>, std::span<const V>, std::span<V>) noexcept;                  \
   template Status from_csr(std::span<const I>, std::span<const I>, std::span<const V>, std::size_t,            \
                            std::span<V>) noexcept;                                                             \
-  template Status from_relative_index(std::span<const I>, std::span<const V>, std::span<V>) noexcept;
+  template Status from_relative_index(std::span<const I>, std::span<const V>, std::span<V>) noexcept;           \
+  template Status from_n_of_m(std::span<const I>, std::size_t, std::size_t, std::span<const V>,                \
+                              std::span<V>) noexcept;
 BITTERN_INSTANTIATE(std::int32_t, float)
 BITTERN_INSTANTIATE(std::int32_t, std::int32_t)
 BITTERN_INSTANTIATE(std::int32_t, std::int64_t)
@@ -95,5 +143,10 @@ BITTERN_INSTANTIATE(std::int64_t, float)
 BITTERN_INSTANTIATE(std::int64_t, std::int32_t)
 BITTERN_INSTANTIATE(std::int64_t, std::int64_t)
 #undef BITTERN_INSTANTIATE
+template Status from_blocks(std::span<const std::int32_t>, std::size_t, std::size_t, std::size_t, std::span<const float>, std::span<float>) noexcept;
+template Status from_blocks(std::span<const std::int32_t>, std::size_t, std::size_t, std::size_t, std::span<const std::int32_t>,
+                            std::span<std::int32_t>) noexcept;
+template Status from_blocks(std::span<const std::int32_t>, std::size_t, std::size_t, std::size_t, std::span<const std::int64_t>,
+                            std::span<std::int64_t>) noexcept;
 
 }  // namespace bittern::engine::schemes::sparse

@@ -26,4 +26,15 @@ Status from_csr(std::span<const I> row_ptr, std::span<const I> columns, std::spa
 template <class I, class V>
 Status from_relative_index(std::span<const I> gaps, std::span<const V> values, std::span<V> out) noexcept;
 
+// grid: a tensor of rows / height by (elements of a row / width) blocks, 1 where there is one, else 0. values: those of
+// all elements that lie in a block, in the order of the tensor. height and width divide the rows and their elements.
+template <class V>
+Status from_blocks(std::span<const std::int32_t> grid, std::size_t rows, std::size_t height, std::size_t width,
+                   std::span<const V> values, std::span<V> out) noexcept;
+
+// places: n for each group of m elements, strictly rising, in 0..m-1. 1 <= n <= m, which divides out.size().
+template <class I, class V>
+Status from_n_of_m(std::span<const I> places, std::size_t n, std::size_t m, std::span<const V> values,
+                   std::span<V> out) noexcept;
+
 }  // namespace bittern::engine::schemes::sparse

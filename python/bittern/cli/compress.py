@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bits", type=positive, metavar="B", help="bits of a code, 2..8 (default: as the recipe has it)"
     )
-    parser.add_argument("--index-bits", type=positive, metavar="B", help="bits of a relative position (default: 4)")
+    parser.add_argument("--index-bits", type=positive, metavar="B", help="bits of a gap, 2..8 (default: the best)")
     parser.add_argument(
         "--set",
         action="append",

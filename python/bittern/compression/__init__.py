@@ -30,7 +30,7 @@ def compress(
       indices, entropy codes. Options: ``density`` (share of weights to keep, one number or ``{name: number}`` by weight
       or node; default: keep the zeros that are there and prune nothing), ``bits`` of a code (2 to 8, default 8; a layer
       that has no more than ``2**bits - 1`` distinct non-zero values is kept exactly), ``index_bits`` of a gap (2 to 8,
-      default 4; None: the best per layer).
+      default None: the best per layer).
     * ``"float16"``: weights as 16-bit floats. No options.
 
     * ``"int8"``: 8-bit weights, a scale per output channel, and 8-bit activations (QuantizeLinear, DequantizeLinear).

@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 from bittern.compression.kmeans import codebook
 from bittern.compression.magnitude import prune
 from bittern.compression.method import Compressed, Method
-from bittern.compression.streams import LEAF_COST, packed_bytes, smallest, stream_bytes
+from bittern.compression.streams import LEAF_COST, counted_bytes, packed_bytes, smallest, stream_bytes
 from bittern.encode import relative_index
 from bittern.encodings import Bitmap, Codebook, Dense, Encoding, RelativeIndex, Sparse
 from bittern.errors import InputError
 
 LEAST_ELEMENTS = 256  # below, tables and header outweigh what is saved
+NEAR = 1000  # forms within one part in so many of the smallest are alike: that with the fewest symbols loads fastest
 
 
 class DeepCompression(Method):
     """Prune to ``density`` (None: not at all), cluster to ``2**bits - 1`` values and zero, code what is left."""
 
     def __init__(
-        self, density: float | Mapping[str, float] | None = None, bits: int = 8, index_bits: int | None = 4
+        self, density: float | Mapping[str, float] | None = None, bits: int = 8, index_bits: int | None = None
     ) -> None:
         """Raises InputError for an option out of range."""
         self.density = density
@@ -71,39 +72,43 @@ def encode(
     positions: NDArray[np.int64],
     codes: NDArray[np.uint32],
     table: NDArray[np.float32],
-    index_bits: int | None = 4,
+    index_bits: int | None = None,
 ) -> Encoding:
     """The smallest codebook encoding of a tensor that is zero except at ``positions``.
 
     ``codes`` (from 1) index ``table`` (from entry 1; code 0 is 0.0). Forms: relative index with gaps of ``index_bits``
     bits (None: the best of 2 to 8), bitmap, or a code for every element; each stream packed, Huffman or rANS coded,
-    which is smallest. The first of equally small forms is taken.
+    which is smallest. Of forms that differ by less than a thousandth the one of the fewest symbols is taken.
     """
     size = math.prod(shape)
-    forms: list[tuple[int, Callable[[], Encoding]]] = []
+    forms: list[tuple[int, int, Callable[[], Encoding]]] = []
     for bits in range(2, 9) if index_bits is None else (index_bits,):
         gaps, sources = relative_index.encode(positions, bits)
         entries = np.where(sources < 0, np.uint32(0), codes[sources] if codes.size else np.uint32(0))
         cost = stream_bytes(gaps, bits) + stream_bytes(entries) + LEAF_COST
-        forms.append((cost, partial(_indexed, shape, gaps, entries, bits)))
-    forms.append(
-        (
-            packed_bytes(size, 1) + stream_bytes(codes - np.uint32(1)) + LEAF_COST,
-            partial(_masked, shape, positions, codes),
-        )
-    )
-    every = np.zeros(size, dtype=np.uint32)
-    every[positions] = codes
-    forms.append((stream_bytes(every), partial(smallest, every.reshape(shape))))
-    tree = min(forms, key=lambda form: form[0])[1]()
+        forms.append((cost, 2 * gaps.size, partial(_indexed, shape, gaps, entries, bits)))
+    counts = np.bincount(codes, minlength=1)
+    masked = packed_bytes(size, 1) + counted_bytes(counts[1:]) + LEAF_COST
+    forms.append((masked, size // 8 + codes.size, partial(_masked, shape, positions, codes)))
+    counts[0] = size - codes.size
+    forms.append((counted_bytes(counts), size, partial(_every, shape, positions, codes)))
+    least = min(cost for cost, _, _ in forms)
+    near = [form for form in forms if form[0] <= least + least // NEAR]
+    tree = min(near, key=lambda form: form[1])[2]()
     zero_first = np.concatenate([np.zeros(1, np.float32), table])
     if positions.size == size and not isinstance(tree, Sparse):  # nothing is zero: its entry goes
-        return Codebook(smallest((every - np.uint32(1)).reshape(shape)), Dense(table))
+        return Codebook(smallest((codes - np.uint32(1)).reshape(shape)), Dense(table))
     return Codebook(tree, Dense(zero_first))
 
 
 def _indexed(shape: tuple[int, ...], gaps: NDArray[Any], entries: NDArray[Any], bits: int) -> Encoding:
     return Sparse(RelativeIndex(smallest(gaps, bits)), smallest(entries), shape)
+
+
+def _every(shape: tuple[int, ...], positions: NDArray[Any], codes: NDArray[Any]) -> Encoding:
+    every = np.zeros(math.prod(shape), dtype=np.uint32)
+    every[positions] = codes
+    return smallest(every.reshape(shape))
 
 
 def _masked(shape: tuple[int, ...], positions: NDArray[Any], codes: NDArray[Any]) -> Encoding:

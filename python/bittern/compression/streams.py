@@ -33,6 +33,12 @@ def stream_bytes(codes: NDArray[Any], bits: int | None = None) -> int:
     return min(packed_bytes(codes.size, width), *coded_bytes(codes))
 
 
+def counted_bytes(counts: NDArray[np.int64]) -> int:
+    """``stream_bytes`` of codes that occur so often: ``counts[code]`` times."""
+    width = max(int(np.flatnonzero(counts).max(initial=0)).bit_length(), 1)
+    return min(packed_bytes(int(counts.sum()), width), *coded_bytes_of(counts))
+
+
 def smallest_affine(
     codes: NDArray[Any], scale: NDArray[Any], bits: int, zero_point: NDArray[Any] | None = None, axis: int | None = None
 ) -> Affine:
@@ -63,8 +69,14 @@ def coded_bytes(codes: NDArray[Any]) -> tuple[int, int]:
     """About the bytes as Huffman codes and as rANS, tables and header included; counted, not coded."""
     if not codes.size or int(codes.max()) >= 2**huffman.MAX_LENGTH:
         return 2**62, 2**62
-    counts = np.bincount(codes.reshape(-1))
-    chunks = -(-codes.size // huffman.CHUNK)
+    return coded_bytes_of(np.bincount(codes.reshape(-1)))
+
+
+def coded_bytes_of(counts: NDArray[np.int64]) -> tuple[int, int]:
+    """``coded_bytes`` of codes that occur so often: ``counts[code]`` times."""
+    if not counts.any() or counts.size > 2**huffman.MAX_LENGTH:
+        return 2**62, 2**62
+    chunks = -(-int(counts.sum()) // huffman.CHUNK)
     shared = 2 * LEAF_COST + (4 * chunks + LEAF_COST // 2 if chunks > 1 else 0)
     lengths = huffman.code_lengths(counts)
     by_huffman = (int(counts @ lengths) + 7) // 8 + lengths.size + chunks - 1

@@ -7,18 +7,20 @@ from bittern.encodings.base import Encoding, Pattern, RegisterLeaf, Tree, leaf_k
 from bittern.encodings.dense import Affine, Codebook, Dense, Signs, Ternary, as_encoding
 from bittern.encodings.parse import KINDS, from_json
 from bittern.encodings.pow2 import Pow2
-from bittern.encodings.sparse import Bitmap, Csr, RelativeIndex, Sparse
+from bittern.encodings.sparse import Bitmap, Blocks, Csr, NOfM, RelativeIndex, Sparse
 from bittern.encodings.streams import Huffman, Packed, Rans, Trits
 
 __all__ = [
     "KINDS",
     "Affine",
     "Bitmap",
+    "Blocks",
     "Codebook",
     "Csr",
     "Dense",
     "Encoding",
     "Huffman",
+    "NOfM",
     "Packed",
     "Pattern",
     "Pow2",

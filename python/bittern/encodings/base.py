@@ -71,8 +71,8 @@ class Tree(ABC):
         parts = [child.describe() for key, child in self.children() if key not in _PARAMETERS]
         return f"{self.kind}({', '.join(parts)})" if parts else self.kind
 
-    def to_json(self, register_leaf: RegisterLeaf, role: str = "") -> dict[str, Any]:
-        """The JSON object of this node. ``register_leaf`` is called for every leaf and gives its name."""
+    def to_json(self, register_leaf: RegisterLeaf, role: str = "") -> dict[str, Any] | str:
+        """The JSON form of this node. ``register_leaf`` is called for every leaf and gives its name."""
         out: dict[str, Any] = {"kind": self.kind}
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
@@ -86,7 +86,7 @@ class Tree(ABC):
         return out
 
     def _role_of(self, role: str, key: str) -> str:
-        return join(role, key)
+        return role if key == "codes" else join(role, key)  # codes stand for the tensor: a short name for a large leaf
 
     def _leaf_type(self, leaf: NDArray[Any]) -> str:
         return LEAF_TYPES[leaf.dtype.str]
@@ -172,6 +172,11 @@ class Encoding(Tree):
 @dataclass(frozen=True, eq=False)
 class Pattern(Tree):
     """A node that says where the entries of a sparse tensor stand."""
+
+    @property
+    def unit(self) -> int:
+        """Entries come in multiples of this number."""
+        return 1
 
     @abstractmethod
     def check_shape(self, shape: tuple[int, ...]) -> int | None:

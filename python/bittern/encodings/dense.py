@@ -12,6 +12,7 @@ from bittern.encodings.base import (
     INTEGER_TYPES,
     REAL_TYPES,
     Encoding,
+    RegisterLeaf,
     along,
     as_leaf,
     check_axis,
@@ -43,6 +44,13 @@ class Dense(Encoding):
         kind, bits = self.leaf.dtype.kind, 8 * self.leaf.dtype.itemsize
         name = "bf16" if self.bf16 else "bool" if kind == "b" else f"{kind}{bits}"
         return self.kind if name == "f32" else f"{self.kind}({name})"
+
+    def to_json(self, register_leaf: RegisterLeaf, role: str = "") -> dict[str, Any] | str:
+        return (
+            super().to_json(register_leaf, role)
+            if self.order
+            else register_leaf(role, self.leaf, self._leaf_type(self.leaf))
+        )
 
     def _leaf_type(self, leaf: NDArray[Any]) -> str:
         return "BF16" if self.bf16 else super()._leaf_type(leaf)

@@ -9,7 +9,7 @@ from bittern.container import Leaf, is_size
 from bittern.encodings.base import MAX_DEPTH, Encoding, Pattern, Tree
 from bittern.encodings.dense import Affine, Codebook, Dense, Signs, Ternary
 from bittern.encodings.pow2 import Pow2
-from bittern.encodings.sparse import Bitmap, Csr, RelativeIndex, Sparse
+from bittern.encodings.sparse import Bitmap, Blocks, Csr, NOfM, RelativeIndex, Sparse
 from bittern.encodings.streams import Huffman, Packed, Rans, Trits
 from bittern.errors import FormatError, InputError
 
@@ -29,6 +29,8 @@ _KEYS: dict[type[Tree], dict[str, str]] = {
     Bitmap: {"mask": "node"},
     Csr: {"row_ptr": "node", "columns": "node"},
     RelativeIndex: {"gaps": "node"},
+    Blocks: {"height": "integer", "width": "integer", "pattern": "pattern"},
+    NOfM: {"n": "integer", "m": "integer", "places": "node"},
 }
 KINDS: dict[str, type[Tree]] = {cls.kind: cls for cls in _KEYS}
 
@@ -49,8 +51,10 @@ def _node(value: Any, leaves: Mapping[str, Leaf], place: str, used: set[str], de
     def refuse(problem: str) -> NoReturn:
         raise FormatError(place, problem)
 
+    if isinstance(value, str):  # the short form of a dense node
+        value = {"kind": Dense.kind, "leaf": value}
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
-        refuse("an encoding must be an object with a kind")
+        refuse("an encoding must be an object with a kind, or the name of a leaf")
     if depth > MAX_DEPTH:
         refuse(f"encodings are nested deeper than {MAX_DEPTH}")
     kind = value["kind"]

@@ -1,4 +1,4 @@
-"""Sparse tensors and the patterns that place their entries: bitmap, csr, relative index."""
+"""Sparse tensors and the patterns that place their entries: bitmap, csr, relative index, blocks, n of m."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bittern.encode import relative_index
 from bittern.encodings.base import Encoding, Pattern, as_shape, need
 from bittern.encodings.dense import Dense
 from bittern.encodings.streams import Packed
+from bittern.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +28,12 @@ class Sparse(Encoding):
     def _check(self) -> None:
         as_shape(self, "dims")
         if not isinstance(self.pattern, Pattern):
-            self.refuse(f"pattern is {type(self.pattern).__name__}, expected a bitmap, csr or relative_index")
+            self.refuse(f"pattern is {type(self.pattern).__name__}, expected a pattern, e.g. Bitmap")
         if not isinstance(self.values, Encoding) or len(self.values.shape) != 1:
             self.refuse("values must be an encoding of one dimension")
         self._compare(self.pattern.check_shape(self.dims))
+        if self.values.size % self.pattern.unit:
+            self.refuse(f"{self.values.size} values are no whole number of blocks of {self.pattern.unit}")
 
     def _compare(self, entries: int | None) -> None:
         if entries is not None and entries != self.values.size:
@@ -148,6 +151,122 @@ class RelativeIndex(Pattern):
             return relative_index.decode(gaps.astype(np.uint32), math.prod(shape))
         except ValueError as error:
             self.damaged(str(error))
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks(Pattern):
+    """Blocks of ``height`` rows by ``width`` elements of a row; their grid has a pattern.
+
+    A row is all dimensions but the first. All elements of a block are entries; like everywhere, their values stand in
+    the order of the tensor.
+    """
+
+    kind: ClassVar[str] = "blocks"
+    height: int
+    width: int
+    pattern: Pattern
+
+    @classmethod
+    def of(cls, grid: NDArray[np.bool_], height: int, width: int) -> Blocks:
+        """The blocks of a matrix of booleans, one bit for each."""
+        return cls(height, width, Bitmap.of(grid))
+
+    def _check(self) -> None:
+        for key in ("height", "width"):
+            size = getattr(self, key)
+            if type(size) is not int or size < 1:
+                self.refuse(f"{key} is {size!r}, expected a positive integer")
+        if not isinstance(self.pattern, Pattern):
+            self.refuse(f"pattern is {type(self.pattern).__name__}, expected a pattern")
+
+    def describe(self) -> str:
+        return f"{self.kind}({self.height}x{self.width}, {self.pattern.describe()})"
+
+    def _role_of(self, role: str, key: str) -> str:
+        return role
+
+    @property
+    def unit(self) -> int:
+        return self.height * self.width * self.pattern.unit
+
+    def _grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        if not shape:
+            self.refuse("a tensor without dimensions has no rows")
+        rows, columns = shape[0], math.prod(shape[1:])
+        if rows % self.height or columns % self.width or self.height > max(rows, 1) or self.width > max(columns, 1):
+            self.refuse(f"blocks of {self.height} x {self.width} do not divide {rows} rows of {columns} elements")
+        return rows // self.height, columns // self.width
+
+    def check_shape(self, shape: tuple[int, ...]) -> int | None:
+        blocks = self.pattern.check_shape(self._grid(shape))
+        return None if blocks is None else blocks * self.height * self.width
+
+    def positions(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        down, across = self._grid(shape)
+        row, column = np.divmod(self.pattern.positions((down, across)), max(across, 1))
+        if not row.size:
+            return row
+        first = row * self.height * across * self.width + column * self.width
+        inside = np.arange(self.height)[:, None] * (across * self.width) + np.arange(self.width)
+        positions: NDArray[np.int64] = (first[:, None] + inside.reshape(-1)).reshape(-1).astype(np.int64)
+        positions.sort()
+        return positions
+
+
+@dataclass(frozen=True, eq=False)
+class NOfM(Pattern):
+    """``n`` entries in every group of ``m`` elements that follow each other in a row; ``places`` says which ones."""
+
+    kind: ClassVar[str] = "n_of_m"
+    n: int
+    m: int
+    places: Encoding
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_], n: int, m: int) -> NOfM:
+        """The entries of a boolean array; a group of fewer than ``n`` gets the first free places, too.
+
+        Raises InputError if a group has more, or the groups do not divide the rows.
+        """
+        flat = mask.reshape(-1)
+        if not mask.ndim or not 1 <= n <= m or math.prod(mask.shape[1:]) % m:
+            raise InputError("n_of_m encoding", f"groups of {m} do not divide the rows of shape {list(mask.shape)}")
+        groups = flat.reshape(-1, m)
+        if groups.size and int(groups.sum(axis=1).max()) > n:
+            raise InputError("n_of_m encoding", f"a group of {m} has more than {n} entries")
+        chosen = np.sort(np.argsort(~groups, axis=1, kind="stable")[:, :n], axis=1)
+        return cls(n, m, Packed.pack(chosen.reshape(-1), (m - 1).bit_length()))
+
+    def _check(self) -> None:
+        need(self, "places", real=False)
+        if type(self.m) is not int or not 2 <= self.m <= MAX_GROUP:
+            self.refuse(f"m is {self.m!r}, allowed are 2 to {MAX_GROUP}")
+        if type(self.n) is not int or not 1 <= self.n <= self.m:
+            self.refuse(f"n is {self.n!r}, allowed are 1 to {self.m}")
+
+    def describe(self) -> str:
+        return f"{self.kind}({self.n}:{self.m}, {self.places.describe()})"
+
+    def check_shape(self, shape: tuple[int, ...]) -> int | None:
+        if not shape or math.prod(shape[1:]) % self.m:
+            self.refuse(f"groups of {self.m} do not divide the rows of shape {list(shape)}")
+        entries = math.prod(shape) // self.m * self.n
+        if self.places.size != entries:
+            self.refuse(f"{self.places.size} places, {entries} are needed")
+        return entries
+
+    def positions(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        places = self.places.decode().reshape(-1, self.n).astype(np.int64)
+        if places.size and (int(places.min()) < 0 or int(places.max()) >= self.m):
+            self.damaged(f"a place is outside 0..{self.m - 1}")
+        if (np.diff(places, axis=1) <= 0).any():
+            self.damaged("places do not strictly increase inside a group")
+        first = np.arange(places.shape[0], dtype=np.int64)[:, None] * self.m
+        positions: NDArray[np.int64] = (first + places).reshape(-1)
+        return positions
+
+
+MAX_GROUP = 256
 
 
 def _smallest(values: NDArray[Any]) -> Encoding:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.encodings import Codebook, Dense, Packed, RelativeIndex, Sparse
+from bittern.compression.deep_compression import encode
+from bittern.encodings import Dense, Packed, RelativeIndex, Sparse
 from bittern.errors import FormatError
 from bittern.network import Network, read_source
 
@@ -28,7 +29,8 @@ PREPROCESS = {"resize": [256, 256], "crop": [227, 227], "color": "BGR", "mean": 
 def import_deep_compression(source: str | os.PathLike[str] | bytes) -> Network:
     """Import the file: input ``data`` [N, 3, 227, 227], output ``logits`` [N, 1000] (before softmax).
 
-    The code and gap streams become ``codebook(sparse(relative_index, codes))`` as they are, fillers included.
+    Codebooks and codes stay as they are; positions and codes are written in the smallest form there is for each layer,
+    so the file's fillers go.
     Raises FormatError if the file is truncated, has bytes left over, or a stream does not fit its layer.
     """
     data, place = read_source(source)
@@ -54,7 +56,11 @@ def import_deep_compression(source: str | os.PathLike[str] | bytes) -> Network:
                 f"{place}: {node.name}", f"entries reach position {position - 1} of {int(np.prod(shape))} weights"
             )
         pattern = RelativeIndex(Packed(gaps, _GAP_BITS, (count,)))
-        network.constants[f"{node.name}.weight"] = Codebook(Sparse(pattern, Dense(codes), shape), Dense(table))
+        every = Sparse(pattern, Dense(codes), shape).decode().reshape(-1)
+        positions = np.flatnonzero(every)
+        network.constants[f"{node.name}.weight"] = encode(
+            shape, positions.astype(np.int64), every[positions].astype(np.uint32), table[1:]
+        )
         network.constants[f"{node.name}.bias"] = Dense(bias)
     if reader.left:
         raise FormatError(place, f"{reader.left} bytes are left over after the last layer")

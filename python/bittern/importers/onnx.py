@@ -15,6 +15,7 @@ from bittern.importers.onnx_codes import CODE_TYPES, MOVES, NARROW, READERS, bit
 from bittern.importers.onnx_functions import inlined
 from bittern.importers.onnx_hints import Hints
 from bittern.importers.onnx_operators import DOMAINS, SPECIAL, translate
+from bittern.importers.onnx_sparse import dense_array, encode_zeros
 from bittern.importers.onnx_steps import Context, Step, Unsupported, attributes_of, type_name
 from bittern.network import Network, read_source, unique
 from bittern.operators import OPERATORS, check_attributes, supported
@@ -33,9 +34,9 @@ _TYPES = ("F32", "BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "I64")
 def import_onnx(source: str | os.PathLike[str] | bytes | ModelProto) -> Network:
     """Import a model: a path (with its external data), bytes or a loaded ModelProto.
 
-    Weights stay exact: floats dense, quantised ones in their codes. Functions of the model are inlined. Raises
-    UnsupportedError that names every operator, attribute and type that cannot be served, FormatError for a damaged
-    model, InputError for an unreadable path.
+    Weights stay exact: floats dense, or sparse where their zeros make that smaller, quantised ones in their codes.
+    Functions of the model are inlined. Raises UnsupportedError that names every operator, attribute and type that
+    cannot be served, FormatError for a damaged model, InputError for an unreadable path.
     """
     model = read_model(source)
     named = isinstance(source, (str, os.PathLike))
@@ -93,6 +94,7 @@ class _Importer:
         self.taken = {name for node in self.graph.node for name in [*node.input, *node.output]}
         self.taken |= {info.name for info in [*self.graph.input, *self.graph.output]}
         self.taken |= {tensor.name for tensor in self.graph.initializer}
+        self.taken |= {tensor.values.name for tensor in self.graph.sparse_initializer}
         self.names = self._unique_names()
         self.opset = 0
 
@@ -101,11 +103,15 @@ class _Importer:
             self._check_model()
             for tensor in self.graph.initializer:
                 self._hold(tensor.name, tensor)
+            for sparse in self.graph.sparse_initializer:
+                name = sparse.values.name
+                self._hold(name, dense_array(sparse, f"{self.place}: sparse tensor {name!r}"))
             self._add_inputs()
             for index, node in enumerate(self.graph.node):
                 self._add(node, self.names[index])
             self._report()
             self._set_outputs()
+            encode_zeros(self.network)
         except Unsupported as error:
             raise UnsupportedError(self.place, str(error), _REMEDY) from None
         except InputError as error:
@@ -124,8 +130,6 @@ class _Importer:
                 f"is of opset {self.opset}, supported are {OLDEST} to {NEWEST}",
                 "convert it with onnx.version_converter",
             )
-        if self.graph.sparse_initializer:
-            self._refuse("sparse initializers are not supported", self.graph.sparse_initializer[0].values.name)
 
     def _is_as_in_oldest(self) -> bool:
         """True for an older model whose operators have not changed until the oldest opset that is supported."""
@@ -417,6 +421,9 @@ class _Importer:
             self._hold(node.output[0], np.asarray(value, dtype=scalars[key]))
         elif key == "value":
             self._hold(node.output[0], value)
+        elif key == "sparse_value":
+            sparse = node.attribute[0].sparse_tensor
+            self._hold(node.output[0], dense_array(sparse, f"{self.place}: node {name!r}"))
         else:
             self._refuse(f"attribute {key!r} of Constant is not supported", name)
 

@@ -3,6 +3,7 @@ arXiv 1612.01543): uniform cells, and clusters that weigh the error against the 
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ from bittern.compression.quantize.grid import (
     WeightMethod,
     spread_importance,
 )
-from bittern.compression.quantize.options import number_in, whole_in
+from bittern.compression.quantize.options import number_in, one_of, whole_in
 
 CHUNK = 2**16  # values compared with all centres at a time
 
@@ -78,6 +79,12 @@ class ConstrainedGrid(LevelGrid):
         self._lengths = -multiplier * np.log2(shares)
         self._weights = weights
 
+    def weighing(self, weights: Floats) -> ConstrainedGrid:
+        """The same levels, in the same memory, for a weight whose errors count as ``weights`` say."""
+        other = copy(self)
+        other._weights = weights
+        return other
+
     def nearest(self, rows: Floats, columns: Columns = EVERY) -> Codes:
         weights = np.broadcast_to(self._weights[:, columns], rows.shape).reshape(-1)
         wide = self.table.astype(np.float64)
@@ -89,13 +96,16 @@ class EntropyMethod(WeightMethod):
     """Entropy-constrained codebook, at most ``2**bits`` values; Huffman codes where those are smaller.
 
     ``multiplier`` is the price of a bit, as a share of the mean of ``h w^2``: more means fewer bits and more error.
+    ``shared``: one codebook for all layers, which is in the file once.
     """
 
     name: ClassVar[str] = "entropy"
     bits: int = 5
     multiplier: float = 0.01
+    shared: bool = False
 
     def __post_init__(self) -> None:
+        one_of("shared", self.shared, (True, False))
         whole_in("bits", self.bits, 1, 8)
         number_in("multiplier", self.multiplier, 0, 10)
 

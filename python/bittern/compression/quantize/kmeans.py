@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bittern.compression.quantize.grid import Floats, Layout, LevelGrid, WeightMethod, spread_importance
 from bittern.compression.quantize.options import one_of, whole_in
+from bittern.errors import InputError
 
 OBJECTIVES = ("mse", "stochastic_var")
 Indices = NDArray[np.int64]
@@ -189,7 +190,8 @@ class CodebookMethod(WeightMethod):
     """A codebook of ``2**bits`` values per tensor (or channel), by exact clustering; uses the importance.
 
     ``objective`` "stochastic_var" gives ZipML's levels for random rounding. ``points``: above so many distinct values
-    they are binned first, and the levels improved on all of them (None: never).
+    they are binned first, and the levels improved on all of them (None: never). ``shared``: one codebook for all
+    layers, which is in the file once (Choi et al., arXiv 1612.01543).
     """
 
     name: ClassVar[str] = "codebook"
@@ -197,11 +199,15 @@ class CodebookMethod(WeightMethod):
     objective: str = "mse"
     per_channel: bool = False
     points: int | None = 4096
+    shared: bool = False
 
     def __post_init__(self) -> None:
         whole_in("bits", self.bits, 1, 8)
         one_of("objective", self.objective, OBJECTIVES)
         one_of("per_channel", self.per_channel, (True, False))
+        one_of("shared", self.shared, (True, False))
+        if self.shared and self.per_channel:
+            raise InputError("shared", "is for one codebook, per_channel for many", "choose one of them")
         if self.points is not None:
             whole_in("points", self.points, 512, 2**20)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bittern.compression.quantize.calibration import Feeds, samples_of
 from bittern.compression.quantize.dynamic import quantise_on_the_fly
+from bittern.compression.quantize.grid import WeightMethod
 from bittern.compression.quantize.methods import METHODS
 from bittern.compression.quantize.options import number_in, one_of, whole_in
 from bittern.compression.quantize.placement import Placement, find_weights, place_activations
@@ -18,6 +19,7 @@ from bittern.compression.quantize.prepare import prepare
 from bittern.compression.quantize.qdq import Builder
 from bittern.compression.quantize.ranges import METHODS as RANGES
 from bittern.compression.quantize.ranges import Observer, Quantiser
+from bittern.compression.quantize.shared import shared_grid
 from bittern.compression.quantize.walk import Plan, Rounded, Walked, decibels, round_weight, walk
 from bittern.encodings import Encoding
 from bittern.errors import Error, InputError
@@ -121,12 +123,15 @@ class Quantization:
         if static:
             place_activations(prepared, placement)
             quantisers = activation_quantisers(prepared, placement, samples, settings)
+        few = samples[:: -(-len(samples) // settings.samples)] if samples else []
+        method = self.method
+        if getattr(method, "shared", False):
+            method = shared_grid(method, prepared, placement, few)
         if samples:
-            plan = Plan(self.method, placement, quantisers, reconstruct, correct)
-            few = samples[:: -(-len(samples) // settings.samples)]
+            plan = Plan(method, placement, quantisers, reconstruct, correct)
             walked = walk(prepared, plan, few, step)
         else:
-            walked = Walked({name: self._alone(prepared, name, placement, step) for name in placement.weights})
+            walked = Walked({name: _alone(prepared, name, placement, method, step) for name in placement.weights})
         encodings = {name: rounded.encoding() for name, rounded in walked.weights.items()}
         kept = _kept(prepared, encodings) if not static else {}
         result = Builder(prepared, placement, quantisers).build(
@@ -141,14 +146,17 @@ class Quantization:
         result._remarks += _remarks(samples, given, walked)
         return result
 
-    def _alone(self, network: Network, name: str, placement: Placement, step: Callable[[str], None]) -> Rounded:
-        """A weight without any data."""
-        try:
-            rounded = round_weight(network.constants[name].decode(), placement.weights[name], self.method)
-        except Error as error:
-            raise type(error)(f"weight {name!r}", error.problem, error.remedy) from None
-        step(name)
-        return rounded
+
+def _alone(
+    network: Network, name: str, placement: Placement, method: WeightMethod, step: Callable[[str], None]
+) -> Rounded:
+    """A weight without any data."""
+    try:
+        rounded = round_weight(network.constants[name].decode(), placement.weights[name], method)
+    except Error as error:
+        raise type(error)(f"weight {name!r}", error.problem, error.remedy) from None
+    step(name)
+    return rounded
 
 
 def activation_quantisers(

@@ -126,7 +126,7 @@ def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walk
         run_node(node, network.constants, exact)
         for name in node.inputs:
             if name in plan.placement.weights and name not in made.weights:
-                statistics = _statistics(name, node, network, exact, rough, plan)
+                statistics = _statistics(name, node, network, exact, rough) if plan.reconstruct else None
                 try:
                     weight = network.constants[name].decode()
                     layout = plan.placement.weights[name]
@@ -156,10 +156,10 @@ def _quantise_values(values: Values, names: list[str], plan: Plan) -> None:
             values[name] = [plan.quantisers[name].round(array) for array in values[name]]
 
 
-def _statistics(name: str, node: Node, network: Network, exact: Values, rough: Values, plan: Plan) -> Statistics | None:
-    """Those of what the weight ``name`` meets; None where there is no reconstruction."""
+def _statistics(name: str, node: Node, network: Network, exact: Values, rough: Values) -> Statistics | None:
+    """Those of what the weight ``name`` meets; None where that is not known."""
     source = _meets(name, node, network)
-    if not plan.reconstruct or not source:
+    if not source:
         return None
     # The states that a recurrent weight meets are known from the original alone.
     arrays = exact[source] if source in node.outputs else rough[source]
@@ -181,6 +181,19 @@ def _statistics(name: str, node: Node, network: Network, exact: Values, rough: V
     nothing = np.zeros_like(hessians[0])
     halves = [(pair[0], nothing if len(arrays) == 1 else pair[1]) for pair in (hessians, crosses)]
     return Statistics(*halves)
+
+
+def importance_of(name: str, node: Node, network: Network, exact: Values, layout: Layout) -> Floats | None:
+    """What an error of each element of a weight ``[channels, n]`` costs: the square of the inputs it meets, summed.
+
+    None where that is not known or not finite.
+    """
+    statistics = _statistics(name, node, network, exact, exact)
+    if statistics is None or not statistics.finite:
+        return None
+    hessian = statistics.hessians[0] + statistics.hessians[1]
+    diagonal: Floats = np.diagonal(hessian, axis1=1, axis2=2)
+    return np.repeat(diagonal, layout.channels // hessian.shape[0], axis=0)
 
 
 def _meets(name: str, node: Node, network: Network) -> str:
