@@ -7,6 +7,14 @@ from bittern import _native
 if TYPE_CHECKING:
     from bittern import encodings
     from bittern.compression import compress
+    from bittern.compression.prune import (
+        fold_dead_neurons,
+        gradual_sparsity,
+        prune_filters,
+        prune_sensitivity,
+        remove_channels,
+        sparse_outlook,
+    )
     from bittern.errors import Error, FormatError, InputError, ResourceError, UnsupportedError
     from bittern.importers import convert
     from bittern.machine_limits import Limits, limits
@@ -44,9 +52,15 @@ __all__ = [
     "convert",
     "cpu",
     "encodings",
+    "fold_dead_neurons",
+    "gradual_sparsity",
     "kernels",
     "limits",
     "load",
+    "prune_filters",
+    "prune_sensitivity",
+    "remove_channels",
+    "sparse_outlook",
     "verify",
 ]
 
@@ -54,6 +68,14 @@ __all__ = [
 # it is first used. No module may be called like a public function: importing it would replace the function.
 _HOMES = {
     "compression": ("compress",),
+    "compression.prune": (
+        "fold_dead_neurons",
+        "gradual_sparsity",
+        "prune_filters",
+        "prune_sensitivity",
+        "remove_channels",
+        "sparse_outlook",
+    ),
     "errors": ("Error", "FormatError", "InputError", "ResourceError", "UnsupportedError"),
     "importers": ("convert",),
     "machine_limits": ("Limits", "limits"),

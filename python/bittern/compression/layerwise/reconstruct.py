@@ -7,11 +7,14 @@ least. Convolutions in groups have a matrix per group; the columns of all groups
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bittern.compression.quantize.grid import Codes, Floats, Grid
+from bittern.compression.layerwise.grid import Codes, Floats, Grid
+
+Indices = NDArray[np.int64]
 
 BLOCK = 64  # columns whose corrections are applied together
 DAMPING = 0.01  # of the mean of the diagonal
@@ -23,30 +26,92 @@ def compensated(rows: Floats, grid: Grid, hessian: Floats, damping: float = DAMP
 
     ``damping`` times the mean of the diagonal is added to it. Columns go in order of falling diagonal.
     """
-    groups, n = hessian.shape[:2]
-    diagonal = np.diagonal(hessian, axis1=1, axis2=2)
-    scale = diagonal.mean(axis=1)
-    if not n or not np.isfinite(hessian).all() or not scale.any():
+    n = hessian.shape[1]
+    if not n or not np.isfinite(hessian).all() or not hessian.any():
         return grid.nearest(rows)
-    order = np.argsort(-diagonal.mean(axis=0), kind="stable")
-    scale[scale <= 0] = 1.0
-    damped = hessian[:, order][:, :, order] / scale[:, np.newaxis, np.newaxis] + damping * np.eye(n)
+    codes = np.empty(rows.shape, dtype=np.int64)
+
+    def rounded(left: Floats, place: Indices) -> Floats:
+        code = grid.nearest(left, place)
+        codes[:, place] = code
+        return grid.values(code, place)
+
+    sweep(
+        rows,
+        hessian,
+        rounded,
+        falling_order(hessian),
+        [(at, min(at + BLOCK, n)) for at in range(0, n, BLOCK)],
+        damping=damping,
+    )
+    return codes
+
+
+def falling_order(hessian: Floats, *together: Indices) -> Indices:
+    """The columns by falling diagonal; columns that have the same ids in ``together``, from coarse to fine, stay so."""
+    diagonal = np.diagonal(hessian, axis1=1, axis2=2).mean(axis=0)
+    keys = [np.arange(diagonal.size), -diagonal]
+    for ids in reversed(together):
+        counts = np.maximum(np.bincount(ids), 1)
+        keys += [ids, -(np.bincount(ids, diagonal) / counts)[ids]]
+    return np.lexsort(keys)
+
+
+def _damped(hessian: Floats, damping: float) -> Floats:
+    """The matrices over the mean of their diagonals, with ``damping`` added to each."""
+    scale = np.diagonal(hessian, axis1=1, axis2=2).mean(axis=1)
+    scale = np.where(scale > 0, scale, 1.0)[:, np.newaxis, np.newaxis]
+    return np.asarray(hessian / scale + damping * np.eye(hessian.shape[1]))
+
+
+def inverse_diagonal(hessian: Floats, damping: float = DAMPING) -> Floats:
+    """The diagonals ``[groups, n]`` of the inverses of the damped matrices."""
+    return np.diagonal(np.linalg.inv(_damped(hessian, damping)), axis1=1, axis2=2)
+
+
+def sweep(
+    rows: Floats,
+    hessian: Floats,
+    change: Callable[[Floats, Indices], Floats],
+    order: Indices,
+    stretches: Sequence[tuple[int, int]],
+    choose: Callable[[Floats, Indices, Floats], None] | None = None,
+    damping: float = DAMPING,
+) -> None:
+    """Go over the columns of ``rows`` ``[channels, n]`` in ``order``; the others make good what each loses.
+
+    ``change(values, [column])`` says what becomes of a column, both ``[channels, 1]``. Before each of ``stretches``
+    (of ``order``, one after the other), ``choose(values, columns, pivots)`` sees its columns as they are by then,
+    ``[groups, channels of a group, columns]``, with the pivots ``[groups, columns]``: dropping a value costs the square
+    of its ratio to the pivot.
+    """
+    groups, n = hessian.shape[:2]
+    damped = _damped(hessian[:, order][:, :, order], damping)
     upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
     left = rows[:, order].reshape(groups, -1, n).copy()
-    codes = np.empty(rows.shape, dtype=np.int64)
-    for begin in range(0, n, BLOCK):
-        end = min(begin + BLOCK, n)
+    starts = dict(stretches)
+    for begin, end in _blocks(stretches):
         errors = np.empty((*left.shape[:2], end - begin))
         for column in range(begin, end):
+            if choose is not None and column in starts:
+                stop = starts[column]
+                pivots = np.diagonal(upper[:, column:stop, column:stop], axis1=1, axis2=2)
+                choose(left[:, :, column:stop], order[column:stop], pivots)
             place = order[column : column + 1]
-            code = grid.nearest(left[:, :, column].reshape(-1, 1), place)
-            codes[:, place] = code
-            rounded = grid.values(code, place).reshape(left.shape[:2])
-            error = (left[:, :, column] - rounded) / upper[:, column, column, np.newaxis]
+            changed = change(left[:, :, column].reshape(-1, 1), place).reshape(left.shape[:2])
+            error = (left[:, :, column] - changed) / upper[:, column, column, np.newaxis]
             left[:, :, column + 1 : end] -= error[:, :, np.newaxis] * upper[:, np.newaxis, column, column + 1 : end]
             errors[:, :, column - begin] = error
         left[:, :, end:] -= errors @ upper[:, begin:end, end:]
-    return codes
+
+
+def _blocks(stretches: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Whole stretches in runs of at least ``BLOCK`` columns, whose corrections are applied together."""
+    begin = 0
+    for index, (_, end) in enumerate(stretches):
+        if end - begin >= BLOCK or index == len(stretches) - 1:
+            yield begin, end
+            begin = end
 
 
 def retargeted(rows: Floats, hessian: Floats, cross: Floats, ridges: Sequence[float]) -> list[Floats]:
