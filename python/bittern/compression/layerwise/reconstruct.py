@@ -36,14 +36,9 @@ def compensated(rows: Floats, grid: Grid, hessian: Floats, damping: float = DAMP
         codes[:, place] = code
         return grid.values(code, place)
 
-    sweep(
-        rows,
-        hessian,
-        rounded,
-        falling_order(hessian),
-        [(at, min(at + BLOCK, n)) for at in range(0, n, BLOCK)],
-        damping=damping,
-    )
+    order = falling_order(hessian)
+    stretches = [(at, min(at + BLOCK, n)) for at in range(0, n, BLOCK)]
+    sweep(rows, factor(hessian, order, damping), rounded, order, stretches)
     return codes
 
 
@@ -69,25 +64,30 @@ def inverse_diagonal(hessian: Floats, damping: float = DAMPING) -> Floats:
     return np.diagonal(np.linalg.inv(_damped(hessian, damping)), axis1=1, axis2=2)
 
 
+def factor(hessian: Floats, order: Indices, damping: float = DAMPING) -> Floats:
+    """The upper Cholesky factors ``[groups, n, n]`` of the inverses of the damped matrices, columns in this order."""
+    damped = _damped(hessian[:, order][:, :, order], damping)
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1))
+
+
 def sweep(
     rows: Floats,
-    hessian: Floats,
+    upper: Floats,
     change: Callable[[Floats, Indices], Floats],
     order: Indices,
     stretches: Sequence[tuple[int, int]],
     choose: Callable[[Floats, Indices, Floats], None] | None = None,
-    damping: float = DAMPING,
 ) -> None:
     """Go over the columns of ``rows`` ``[channels, n]`` in ``order``; the others make good what each loses.
+
+    ``upper``: what ``factor`` makes of their inputs.
 
     ``change(values, [column])`` says what becomes of a column, both ``[channels, 1]``. Before each of ``stretches``
     (of ``order``, one after the other), ``choose(values, columns, pivots)`` sees its columns as they are by then,
     ``[groups, channels of a group, columns]``, with the pivots ``[groups, columns]``: dropping a value costs the square
     of its ratio to the pivot.
     """
-    groups, n = hessian.shape[:2]
-    damped = _damped(hessian[:, order][:, :, order], damping)
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
+    groups, n = upper.shape[:2]
     left = rows[:, order].reshape(groups, -1, n).copy()
     starts = dict(stretches)
     for begin, end in _blocks(stretches):

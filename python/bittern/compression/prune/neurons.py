@@ -51,9 +51,9 @@ def _unread(couplings: Couplings) -> set[int]:
     for node, value, axis in readers(couplings):
         weight = couplings.network.constants[node.inputs[1]].decode()
         used = np.asarray(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).any(axis=1))
-        roots = couplings.roots(value)
-        met.update(roots.tolist())
-        read.update(roots[used].tolist())
+        readable = couplings.roots(value)
+        met.update(readable.tolist())
+        read.update(readable[used].tolist())
     dead = met - read - held
     for name in couplings.of:
         roots = set(couplings.roots(name).tolist())

@@ -150,7 +150,8 @@ class NofM(Pattern):
         return Cells(np.arange(rows), np.arange(columns), np.arange(rows), column_group)
 
     def places(self, cells: Cells, density: float) -> Ids:
-        return np.full(int(cells.contests.max(initial=-1)) + 1, self.n, dtype=np.int64)
+        places = max(self.n, int(np.ceil(density * self.m - 1e-6)))
+        return np.full(int(cells.contests.max(initial=-1)) + 1, places, dtype=np.int64)
 
     def unfit(self, layout: Layout) -> str:
         inputs = layout.shape[layout.inner]

@@ -16,11 +16,12 @@ import numpy as np
 
 from bittern.compression.layerwise.grid import Floats
 from bittern.compression.layerwise.options import one_of, whole_in
-from bittern.compression.layerwise.reconstruct import BLOCK, DAMPING, falling_order, inverse_diagonal, sweep
+from bittern.compression.layerwise.reconstruct import DAMPING, factor, falling_order, inverse_diagonal, sweep
 from bittern.compression.prune.method import Layer, PruneMethod
 from bittern.compression.prune.patterns import Ids, Mask, select
 from bittern.compression.prune.schedule import gradual_sparsity
 
+STRETCH = 16  # columns that are decided on together: more see less of what compensation makes of them
 STEPS = 60  # of conjugate gradients
 SMALL = 1e-7  # of the residual at the start, where they end
 
@@ -31,7 +32,7 @@ class ReconstructMethod(PruneMethod):
 
     name: ClassVar[str] = "reconstruct"
     needs_data: ClassVar[bool] = True
-    rounds: int = 1
+    rounds: int = 3
     refit: bool = True
 
     def __post_init__(self) -> None:
@@ -45,26 +46,29 @@ class ReconstructMethod(PruneMethod):
             kept = select(layer.pattern, layer.cells, np.abs(layer.rows), density, kept)
             return np.where(kept, layer.rows, 0.0), kept
         rows = np.where(kept, layer.target, 0.0)
-        fixed = layer.pattern.sparsity is not None  # a schedule has nothing to vary
-        rounds = 1 if fixed else self.rounds
+        cells = layer.cells
+        order = falling_order(hessian, cells.column_contest[cells.column_tile], cells.column_tile)
+        upper, diagonal = factor(hessian, order), inverse_diagonal(hessian)
         begin = 1 - np.count_nonzero(kept) / max(kept.size, 1)
-        for turn in range(1, rounds + 1):
-            share = 1 - gradual_sparsity(turn, begin, max(1 - density, begin), 0, rounds)
-            rows, kept = _pruned(layer, rows, kept, density if turn == rounds else share, hessian)
+        for turn in range(1, self.rounds + 1):
+            share = 1 - gradual_sparsity(turn, begin, max(1 - density, begin), 0, self.rounds)
+            share = density if turn == self.rounds else share
+            rows, kept = _pruned(layer, rows, kept, share, diagonal, order, upper)
             if self.refit:
                 rows = refitted(rows, layer.target, kept, hessian)
         return np.where(kept, rows, 0.0), kept
 
 
-def _pruned(layer: Layer, rows: Floats, support: Mask, density: float, hessian: Floats) -> tuple[Floats, Mask]:
-    """One pass over the columns."""
-    groups, n = hessian.shape[:2]
-    saliency = np.square(rows).reshape(groups, -1, n) / inverse_diagonal(hessian)[:, np.newaxis]
+def _pruned(
+    layer: Layer, rows: Floats, support: Mask, density: float, diagonal: Floats, order: Ids, upper: Floats
+) -> tuple[Floats, Mask]:
+    """One pass over the columns. ``diagonal``, ``upper``: of the inverse of the Hessian, and its factor."""
+    groups, n = diagonal.shape
+    saliency = np.square(rows).reshape(groups, -1, n) / diagonal[:, np.newaxis]
     first = select(layer.pattern, layer.cells, saliency.reshape(rows.shape), density, support)
     kept = np.zeros_like(support)
     pruned = np.zeros_like(rows)
-    order = falling_order(hessian, layer.cells.column_contest[layer.cells.column_tile], layer.cells.column_tile)
-    stretches = layer.pattern.stretches(layer.cells, order, BLOCK)
+    stretches = layer.pattern.stretches(layer.cells, order, STRETCH)
 
     def choose(left: Floats, columns: Ids, pivots: Floats) -> None:
         """As many as the first choice took of each contest, by what the weights are now."""
@@ -78,7 +82,7 @@ def _pruned(layer: Layer, rows: Floats, support: Mask, density: float, hessian: 
         pruned[:, place] = np.where(kept[:, place], left, 0.0)
         return np.asarray(pruned[:, place])
 
-    sweep(rows, hessian, drop, order, stretches, choose)
+    sweep(rows, upper, drop, order, stretches, choose)
     return pruned, kept
 
 

@@ -10,8 +10,8 @@ def gradual_sparsity(step: int, initial: float, final: float, begin: int = 0, st
     fast while there is much to remove (Zhu and Gupta, arXiv 1710.01878).
 
     Constant before ``begin`` and after ``begin + steps * every``, and between multiples of ``every``. For rounds of
-    pruning by hand: ``[gradual_sparsity(t, 0, 0.9, steps=5) for t in range(1, 6)]``. Raises InputError for a sparsity outside
-    0 .. 1, or fewer than one step.
+    pruning by hand: ``[gradual_sparsity(t, 0, 0.9, steps=5) for t in range(1, 6)]``. Raises InputError for a sparsity
+    outside 0 .. 1, or fewer than one step.
     """
     initial, final = number_in("initial", initial, 0, 1), number_in("final", final, 0, 1)
     steps, every = whole_in("steps", steps, 1, 2**31), whole_in("every", every, 1, 2**31)

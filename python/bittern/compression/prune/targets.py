@@ -142,6 +142,12 @@ def densities(
     share = sparsity if sparsity is not None else pattern.sparsity
     if isinstance(per_layer, Mapping):
         told = named(per_layer, users, "per_layer")
+        fixed = pattern.sparsity
+        if fixed is not None and (
+            wrong := [name for name, value in told.items() if value and abs(value - fixed) > 1e-6]
+        ):
+            remedy = f"{pattern} removes {fixed:g}: give that, or 0 to leave a layer alone"
+            raise InputError("per_layer", f"has {told[wrong[0]]:g} for {wrong[0]!r}", remedy)
         return {name: 1 - told.get(name, share or 0.0) for name in layers}, ""
     if share is None:
         raise InputError(
