@@ -113,6 +113,19 @@ def test_what_cannot_be_removed_is_refused(rng: np.random.Generator) -> None:
         bittern.remove_channels(m.net, {"c": [0, 1]})
 
 
+def test_products_fall_as_counted(rng: np.random.Generator) -> None:
+    """A filter less saves its own products, and one input of those that read it (Li et al., section 3.1)."""
+
+    def products(net: Network) -> dict[str, float]:
+        return {layer.name: layer.macs for layer in bittern.load(net).plan.layers if layer.macs}
+
+    net = residual(rng)
+    small = bittern.remove_channels(net, {"a1": without(6, [0, 3]), "b1": without(10, [9])})
+    before, after = products(net), products(small)
+    lost = {"a1": 2 * 8 * 9 * 36, "a2": 2 * 12 * 9 * 36, "b1": 12 * 9 * 36, "b2": 12 * 9 * 36}
+    assert {name: before[name] - after[name] for name in before} == {**dict.fromkeys(before, 0), **lost}
+
+
 @pytest.mark.parametrize("policy", ["independent", "greedy"])
 def test_filters_by_norm(policy: str, rng: np.random.Generator) -> None:
     net, x = residual(rng), rng.standard_normal((2, 3, 6, 6)).astype(np.float32)

@@ -22,7 +22,7 @@ from bittern.compression.prune.patterns import Ids, Mask, select
 from bittern.compression.prune.schedule import gradual_sparsity
 
 STRETCH = 16  # columns that are decided on together: more see less of what compensation makes of them
-STEPS = 60  # of conjugate gradients
+STEPS = 60  # of conjugate gradients; a quarter of them between rounds
 SMALL = 1e-7  # of the residual at the start, where they end
 
 
@@ -55,7 +55,8 @@ class ReconstructMethod(PruneMethod):
             share = density if turn == self.rounds else share
             rows, kept = _pruned(layer, rows, kept, share, diagonal, order, upper)
             if self.refit:
-                rows = refitted(rows, layer.target, kept, hessian)
+                steps = STEPS if turn == self.rounds else STEPS // 4
+                rows = refitted(rows, layer.target, kept, hessian, steps)
         return np.where(kept, rows, 0.0), kept
 
 
@@ -86,14 +87,14 @@ def _pruned(
     return pruned, kept
 
 
-def refitted(rows: Floats, target: Floats, kept: Mask, hessian: Floats, damping: float = DAMPING) -> Floats:
+def refitted(rows: Floats, target: Floats, kept: Mask, hessian: Floats, steps: int = STEPS) -> Floats:
     """The rows with these elements that are nearest to ``target`` in their output: the least of
-    ``(w - t) (H + damping * mean diagonal * I) (w - t)^T``, by conjugate gradients from ``rows``.
+    ``(w - t) (H + DAMPING * mean diagonal * I) (w - t)^T``, by ``steps`` of conjugate gradients from ``rows``.
     """
     groups, n = hessian.shape[:2]
     scale = np.diagonal(hessian, axis1=1, axis2=2).mean(axis=1)
     scale = np.where(scale > 0, scale, 1.0)[:, np.newaxis, np.newaxis]
-    matrix = hessian / scale + damping * np.eye(n)
+    matrix = hessian / scale + DAMPING * np.eye(n)
     free = kept.reshape(groups, -1, n).astype(np.float64)
     found, aim = (part.reshape(groups, -1, n) for part in (rows, target))
     ease = free / np.diagonal(matrix, axis1=1, axis2=2)[:, np.newaxis]  # Jacobi's preconditioner
@@ -102,7 +103,7 @@ def refitted(rows: Floats, target: Floats, kept: Mask, hessian: Floats, damping:
     direction = ease * residual
     power = np.sum(residual * direction, axis=2, keepdims=True)
     enough = SMALL**2 * power.max(initial=0.0)
-    for _ in range(min(STEPS, n)):
+    for _ in range(min(steps, n)):
         if not (power > enough).any():
             break
         ahead = (direction @ matrix) * free
