@@ -36,7 +36,7 @@ class Maker:
         self.net.add_node("BatchNormalization", [source, *names], [f"{name}.n"], f"{name}.n")
         return self.node("Relu", [f"{name}.n"], name)
 
-    def node(self, op: str, sources: list[str], name: str, **attributes: int | list[int]) -> str:
+    def node(self, op: str, sources: list[str], name: str, **attributes: int | str | list[int]) -> str:
         """Any other node, with one output of its name."""
         self.net.add_node(op, sources, [name], name, **attributes)
         return name

@@ -90,6 +90,47 @@ def test_branches_groups_and_shuffles_lose_channels(rng: np.random.Generator) ->
     close(masked, bittern.remove_channels(masked, {"mix": without(12, gone)}), x)
 
 
+@pytest.mark.parametrize("sizes", [[3, 5], None])
+def test_splits_moves_and_reductions(sizes: list[int] | None, rng: np.random.Generator) -> None:
+    m = Maker(rng)
+    first = m.node("Relu", [m.conv("x", "first", 8, 3)], "first.r")
+    if sizes is not None:
+        m.net.add_constant("sizes", np.array(sizes, np.int64))
+        m.net.add_node("Split", [first, "sizes"], ["p", "q"], "cut", axis=1)
+    else:
+        m.net.add_node("Split", [first], ["p", "q"], "cut", axis=1, num_outputs=2)
+    m.net.add_constant("pads", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64))
+    m.net.add_constant("scales", np.array([1, 1, 2, 2], np.float32))
+    wide = m.conv(m.node("Pad", ["p", "pads"], "padded"), "second", 5, (sizes or [4, 4])[0])
+    grown = m.node("Resize", ["q", "", "scales"], "grown", mode="nearest")
+    last = m.node("Transpose", [grown], "last", perm=[0, 2, 3, 1])
+    m.net.add_constant("matrix", m.numbers((sizes or [4, 4])[1], 6))
+    product = m.node("MatMul", [last, "matrix"], "product")
+    m.net.add_constant("axes", np.array([1, 2], np.int64))
+    means = m.node("ReduceMean", [product, "axes"], "means", keepdims=0)
+    m.net.add_constant("spatial", np.array([2, 3], np.int64))
+    other = m.node("Squeeze", [m.node("ReduceMax", [wide, "spatial"], "most"), "spatial"], "other")
+    m.net.add_constant("flat", np.array([0, 11], np.int64))
+    joined = m.node(
+        "Reshape", [m.node("Concat", [m.node("Relu", [means], "mr"), other], "joined", axis=1), "flat"], "end"
+    )
+    m.fc(joined, "fc", 4, 11)
+    m.net.set_outputs(["fc"])
+    rows = {"first": [0, 6], "second": [1]}
+    masked = zeroed(m.net, rows)
+    matrix = masked.constants["matrix"].decode()
+    matrix[:, [2, 5]] = 0
+    masked.constants["matrix"] = Dense(matrix)
+    keep = {"first": without(8, [0, 6]), "second": without(5, [1]), "product": without(6, [2, 5])}
+    small = bittern.remove_channels(masked, keep)
+    close(masked, small, rng.standard_normal((2, 3, 6, 6)).astype(np.float32))
+    found = shapes(small)
+    assert found["matrix"] == (((sizes or [4, 4])[1]) - 1, 4) and found["fc.w"] == (8, 4)
+    if sizes is None:
+        with pytest.raises(UnsupportedError, match="splits evenly"):
+            bittern.remove_channels(m.net, {"first": without(8, [0, 1])})
+
+
 def test_what_cannot_be_removed_is_refused(rng: np.random.Generator) -> None:
     net = residual(rng)
     for keep, error, message in (
