@@ -23,8 +23,14 @@ Array = NDArray[Any]
 METHODS: dict[str, dict[str, Any]] = {
     "magnitude": {"method": "magnitude", "bias_correction": False},
     "reconstruct": {"method": "reconstruct"},
-    "reconstruct, global": {"method": "reconstruct", "per_layer": "global", "normalise": True},
 }
+LAYERS: dict[str, dict[str, Any]] = {
+    "uniform": {},
+    "global": {"per_layer": "global", "normalise": True},
+    "sensitivity": {"per_layer": "sensitivity"},
+}
+"""How the sparsity is spread over layers; patterns but unstructured are uniform."""
+
 SPARSITIES = {"squeezenet_dc": (0.7, 0.8, 0.9), "resnet8": (0.3, 0.5, 0.7)}
 
 
@@ -59,40 +65,44 @@ def measure(name: str, data: Path, progress: Progress) -> list[dict[str, Any]]:
     """A row per pattern, sparsity and method."""
     network, output, given, unseen = NETWORKS[name](data)
     exact = outputs(network, output, unseen)
-    cases: list[tuple[str, float | None]] = [("unstructured", share) for share in SPARSITIES[name]]
-    cases += [("2:4", None), ("1x4", SPARSITIES[name][0])]
-    rows = []
-    for pattern, sparsity in cases:
-        for method, options in METHODS.items():
-            if "per_layer" in options and pattern != "unstructured":
-                continue
-            share: dict[str, Any] = {} if sparsity is None else {"sparsity": sparsity}
-            made = bittern.compress(
-                network,
-                recipe="prune",
-                pattern=pattern,
-                calibration={network.inputs[0].name: given},
-                **share,
-                **options,
-            )
-            found = outputs(made, output, unseen)
-            weights = [row for row in made.summary().rows if row.is_weight]
-            elements = sum(row.elements for row in weights)
-            zeros = 1 - sum(row.density * row.elements for row in weights) / elements
-            noise = np.sum(np.square(found.astype(np.float64) - exact))
-            rows.append(
-                {
-                    "network": name,
-                    "pattern": pattern,
-                    "sparsity": zeros,
-                    "method": method,
-                    "sqnr_db": float(10 * np.log10(np.sum(np.square(exact.astype(np.float64))) / noise)),
-                    "same_class": int(np.sum(found.argmax(axis=-1) == exact.argmax(axis=-1))),
-                    "images": len(unseen),
-                    "file_bytes": len(made.to_bytes()),
-                }
-            )
-            progress(len(rows), len(cases) * 2 + len(SPARSITIES[name]), f"{name} {pattern} {method}")
+    cases: list[tuple[str, float | None, str, str]] = [
+        ("unstructured", share, layers, method)
+        for share in SPARSITIES[name]
+        for layers in LAYERS
+        for method in (METHODS if layers != "sensitivity" else ("reconstruct",))
+    ]
+    cases += [("2:4", None, "uniform", method) for method in METHODS]
+    rows: list[dict[str, Any]] = []
+    for pattern, sparsity, layers, method in cases:
+        share: dict[str, Any] = {} if sparsity is None else {"sparsity": sparsity}
+        made = bittern.compress(
+            network,
+            recipe="prune",
+            pattern=pattern,
+            calibration={network.inputs[0].name: given},
+            **share,
+            **METHODS[method],
+            **LAYERS[layers],
+        )
+        found = outputs(made, output, unseen)
+        weights = [row for row in made.summary().rows if row.is_weight]
+        elements = sum(row.elements for row in weights)
+        zeros = 1 - sum(row.density * row.elements for row in weights) / elements
+        noise = np.sum(np.square(found.astype(np.float64) - exact))
+        rows.append(
+            {
+                "network": name,
+                "pattern": pattern,
+                "sparsity": zeros,
+                "layers": layers,
+                "method": method,
+                "sqnr_db": float(10 * np.log10(np.sum(np.square(exact.astype(np.float64))) / noise)),
+                "same_class": int(np.sum(found.argmax(axis=-1) == exact.argmax(axis=-1))),
+                "images": len(unseen),
+                "file_bytes": len(made.to_bytes()),
+            }
+        )
+        progress(len(rows), len(cases), f"{name} {pattern} {layers} {method}")
     return rows
 
 
@@ -113,19 +123,13 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     cells = [
         [
-            *(
-                row["network"],
-                row["pattern"],
-                f"{100 * row['sparsity']:.1f} %",
-                row["method"],
-                f"{row['sqnr_db']:.1f} dB",
-            ),
-            *(f"{row['same_class']} of {row['images']}", bytes_short(row["file_bytes"])),
+            *(row["network"], row["pattern"], f"{100 * row['sparsity']:.1f} %", row["layers"], row["method"]),
+            *(f"{row['sqnr_db']:.1f} dB", f"{row['same_class']} of {row['images']}", bytes_short(row["file_bytes"])),
         ]
         for row in rows
     ]
-    headers = ("network", "pattern", "zeros", "method", "signal to noise", "same class", "file")
-    print(table(headers, cells, "llrlrrr"))
+    headers = ("network", "pattern", "zeros", "layers", "method", "signal to noise", "same class", "file")
+    print(table(headers, cells, "llrllrrr"))
     return 0
 
 

@@ -139,7 +139,7 @@ def round_weight(
     if cut is not None:
         target, kept = cut(rows, target, hessian)
     grid = method.fit(target, layout, importance)
-    choices = grid if kept is None else Kept(grid, kept)
+    choices = grid if kept is None or kept.all() else Kept(grid, kept)
     codes = choices.nearest(target) if hessian is None or method.exact else compensated(target, choices, hessian)
     return Rounded(grid, codes, layout, decibels([rows], [grid.values(codes)]), kept=kept)
 
