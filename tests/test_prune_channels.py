@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import bittern
 import numpy as np
 import pytest
+from bittern.compression.prune.channels import without as prune_without
+from bittern.compression.prune.coupling import Couplings
 from bittern.encodings import Dense
 from bittern.errors import InputError, UnsupportedError
 from bittern.network import Network
@@ -239,3 +242,41 @@ def test_dead_neurons_become_biases(rng: np.random.Generator) -> None:
     small = bittern.fold_dead_neurons(net)
     close(net, small, x)
     assert shapes(small)["c2.w"] == (5, 6, 1, 1) and small._remarks == ["6 dead neurons removed"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlperf_tiny/resnet8_cifar10_float",
+        "mlperf_tiny/ad01_toycar_float",
+        "squeezenet_dc/squeezenet_dc",
+        "ultraface/version-slim-320_simplified",
+    ],
+)
+def test_real_networks_lose_channels(name: str, shared_data: Path, rng: np.random.Generator) -> None:
+    """With the weights and biases of what goes at zero, the network without it says the same."""
+    pytest.importorskip("onnx")
+    net = bittern.convert(shared_data / f"{name}.onnx")
+    couplings = Couplings(net)
+    fixed = set(couplings.pins())
+    layers = [node for node in net.nodes if node.op in ("Conv", "Gemm", "MatMul") and node.outputs[0] in couplings.of]
+    roots = {node.outputs[0]: couplings.roots(node.outputs[0]) for node in layers}
+    first = {int(root) for found in roots.values() for root in rng.choice(found, found.size // 4, replace=False)}
+    removed = first - fixed
+    assert len(removed) > 20
+    masked = net.copy()
+    for node in layers:
+        gone = np.isin(roots[node.outputs[0]], list(removed))
+        rows_out = node.op == "Conv" or node.attributes.get("transB", 0)
+        for constant in node.inputs[1:]:
+            array = masked.constants[constant].decode()
+            (array.T if array.ndim > 1 and not rows_out else array)[gone] = 0
+            masked.constants[constant] = Dense(array)
+    small = prune_without(Couplings(masked), removed)
+    assert len(small.to_bytes()) < 0.8 * len(net.to_bytes())
+    info = net.inputs[0]
+    shape = [size if isinstance(size, int) else 1 for size in info.shape or ()]
+    x = (50 * rng.standard_normal(shape)).astype(np.float32)
+    one, two = (bittern.load(which).run({info.name: x}) for which in (masked, small))
+    for output, expected in one.items():
+        assert np.abs(two[output] - expected).max() <= 1e-6 * np.abs(expected).max()
