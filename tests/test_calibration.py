@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bittern.compression.quantize.calibration import samples_of
+from bittern.compression.layerwise.calibration import samples_of
 from bittern.compression.quantize.ranges import Observer, Quantiser
 from bittern.errors import InputError
 from bittern.network import Network

@@ -1,4 +1,4 @@
-"""`bittern compress` with recipes that quantise: calibration data by name, options without a flag of their own."""
+"""`bittern compress` with recipes that quantise or prune: calibration data by name, options without a flag."""
 
 import json
 from importlib import resources
@@ -51,3 +51,35 @@ def test_compress_to_few_bits(capsys: pytest.CaptureFixture[str], tmp_path: Path
     np.savez(data, image=np.zeros((3, 1, 9, 9), np.float32))
     assert main([str(word) for word in (*words, "int8")]) == 2
     assert "calibration of 'image'" in capsys.readouterr().err
+
+
+def test_compress_by_pruning(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    source, output, data = (tmp_path / name for name in ("digits.onnx", "small.bittern", "data.npz"))
+    source.write_bytes((resources.files("bittern") / "data" / "digits.onnx").read_bytes())
+    np.savez(data, image=np.random.default_rng(0).random((6, 1, 8, 8), np.float32))
+    words = ("compress", source, "-o", output, "--recipe", "prune")
+    shares = ("--sparsity", 0.5, "--sparsity", "conv*=0.25", "--sparsity", "fc2=0")
+    told = document(capsys, *words, *shares, "--calibration", data, "--set", "quantize=int4", "--bits", 8)
+    assert told["options"]["per_layer"] == {"conv*": 0.25, "fc2": 0.0} and told["options"]["sparsity"] == 0.5
+    found = {row["name"]: row["density"] for row in told["summary"]["rows"] if row["is_weight"]}
+    assert 0.7 < found["conv2.weight"] <= 0.751 and found["fc1.weight"] <= 0.501 and found["fc2.weight"] > 0.8
+    assert "affine" in bittern.Network.load(output).constants["fc1.weight"].describe()
+
+    told = document(capsys, *words, "--set", "pattern=2:4")
+    found = {row["name"]: row["density"] for row in told["summary"]["rows"] if row["is_weight"]}
+    assert found["conv2.weight"] == 0.5 and found["conv1.weight"] == 1.0
+    assert document(capsys, *words, "--sparsity", 0.9)["output_bytes"] < told["output_bytes"]
+
+    for wrong, message in (
+        ((), "sparsity: is missing"),
+        (("--sparsity", "1"), "0 <= S < 1"),
+        (("--sparsity", "conv9=0.5"), "conv9"),
+        (("--sparsity", "0.5", "--set", "pattern=5:4"), "N of N:M"),
+        (("--sparsity", "0.5", "--set", "pattern=rows"), "unstructured"),
+        (("--sparsity", "0.5", "--set", "method=reconstruct"), "--calibration DATA.npz"),
+        (("--sparsity", "0.5", "--set", "quantize=dorefa"), "no zero"),
+    ):
+        assert main([str(word) for word in (*words, *wrong)]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bittern.compression.layerwise.grid import Layout, LevelGrid, WeightMethod
 from bittern.compression.quantize import half_gaussian
 from bittern.compression.quantize.affine import AffineMethod
 from bittern.compression.quantize.entropy import constrained_levels
 from bittern.compression.quantize.fixed_point import best_step, steps
-from bittern.compression.quantize.grid import Layout, LevelGrid, WeightMethod
 from bittern.compression.quantize.kmeans import exact_levels, levels_of
 from bittern.compression.quantize.methods import METHODS
 from bittern.compression.quantize.powers import linear_quantised, nearest_power

@@ -10,10 +10,10 @@ import bittern
 import numpy as np
 import pytest
 from bittern.compression import compress
-from bittern.compression.quantize.inputs import input_vectors
-from bittern.compression.quantize.prepare import prepare
-from bittern.compression.quantize.reconstruct import compensated, retargeted, validated_target
-from bittern.compression.quantize.walk import decibels
+from bittern.compression.layerwise.inputs import input_vectors
+from bittern.compression.layerwise.prepare import prepare
+from bittern.compression.layerwise.reconstruct import compensated, retargeted, validated_target
+from bittern.compression.layerwise.walk import decibels
 from bittern.encodings import Affine, Codebook, Packed, Pow2, Ternary
 from bittern.errors import InputError
 from bittern.graph import Node
@@ -373,7 +373,7 @@ def test_input_vectors_make_the_convolution(auto_pad: str, group: int, rng: np.r
 
 def test_compensation_lowers_the_error_of_the_output(rng: np.random.Generator) -> None:
     """For correlated inputs by far, for every method; and never much for the worse."""
-    from bittern.compression.quantize.grid import Layout
+    from bittern.compression.layerwise.grid import Layout
     from bittern.compression.quantize.methods import METHODS
 
     mixing = rng.standard_normal((40, 40)) * 0.9 ** np.arange(40)

@@ -6,12 +6,12 @@ import bittern
 import numpy as np
 import pytest
 from bittern.compression import compress
+from bittern.compression.layerwise.grid import Layout
+from bittern.compression.layerwise.walk import decibels
 from bittern.compression.quantize.entropy import CellsMethod, entropy
 from bittern.compression.quantize.fixed_point import best_step, steps
-from bittern.compression.quantize.grid import Layout
 from bittern.compression.quantize.shift import shift_codes
 from bittern.compression.quantize.ternary import TernaryMethod
-from bittern.compression.quantize.walk import decibels
 from bittern.encodings import Codebook, Dense, Packed, Pow2
 from bittern.errors import InputError
 from bittern.network import Network

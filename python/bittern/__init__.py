@@ -7,6 +7,12 @@ from bittern import _native
 if TYPE_CHECKING:
     from bittern import encodings
     from bittern.compression import compress
+    from bittern.compression.prune.channels import remove_channels
+    from bittern.compression.prune.filters import prune_filters
+    from bittern.compression.prune.neurons import fold_dead_neurons
+    from bittern.compression.prune.performance import sparse_outlook
+    from bittern.compression.prune.schedule import gradual_sparsity
+    from bittern.compression.prune.sensitivity import prune_sensitivity
     from bittern.errors import Error, FormatError, InputError, ResourceError, UnsupportedError
     from bittern.importers import convert
     from bittern.machine_limits import Limits, limits
@@ -44,9 +50,15 @@ __all__ = [
     "convert",
     "cpu",
     "encodings",
+    "fold_dead_neurons",
+    "gradual_sparsity",
     "kernels",
     "limits",
     "load",
+    "prune_filters",
+    "prune_sensitivity",
+    "remove_channels",
+    "sparse_outlook",
     "verify",
 ]
 
@@ -54,6 +66,12 @@ __all__ = [
 # it is first used. No module may be called like a public function: importing it would replace the function.
 _HOMES = {
     "compression": ("compress",),
+    "compression.prune.channels": ("remove_channels",),
+    "compression.prune.filters": ("prune_filters",),
+    "compression.prune.neurons": ("fold_dead_neurons",),
+    "compression.prune.performance": ("sparse_outlook",),
+    "compression.prune.schedule": ("gradual_sparsity",),
+    "compression.prune.sensitivity": ("prune_sensitivity",),
     "errors": ("Error", "FormatError", "InputError", "ResourceError", "UnsupportedError"),
     "importers": ("convert",),
     "machine_limits": ("Limits", "limits"),

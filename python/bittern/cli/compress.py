@@ -24,6 +24,9 @@ recipes
                      weights of 4 bits (even levels, codebook), three values, sums of two powers of two; activations
                      stay float32 unless --set activations=u8; better with --calibration
   quantize           any other method: --set method=NAME, and its options (help(bittern.compress) lists them)
+  prune              --sparsity of the weights become zero, the least ones, or with --calibration those that the others
+                     can make good best; --set pattern=unstructured, 2:4, 1x4, row-balanced or filters;
+                     --set quantize=int8 (or another of these recipes) gives what is left few bits
 A recipe may also be a .toml file: a key `recipe` with the name, and the recipe's options as further keys."""
 EXAMPLE = "bittern compress net.onnx -o small.bittern --density 0.3 --density conv1=0.8 --bits 5"
 
@@ -39,6 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[LAYER=]D",
         help="share of weights kept, for all layers or for the one named; repeatable",
+    )
+    parser.add_argument(
+        "--sparsity",
+        action="append",
+        default=[],
+        metavar="[LAYER=]S",
+        help="share of weights removed by the recipe prune, for all layers, or for those a name or pattern tells;"
+        " repeatable",
     )
     parser.add_argument(
         "--bits", type=positive, metavar="B", help="bits of a code, 2..8 (default: as the recipe has it)"
@@ -94,6 +105,12 @@ def _recipe(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         recipe, options = _recipe_file(recipe)
     if arguments.density:
         options["density"] = _density(arguments.density)
+    if arguments.sparsity:
+        layers = _shares("--sparsity", arguments.sparsity, zero=True)
+        if "" in layers:
+            options["sparsity"] = layers.pop("")
+        if layers:
+            options["per_layer"] = layers
     for name in ("bits", "index_bits"):
         if getattr(arguments, name) is not None:
             options[name] = getattr(arguments, name)
@@ -127,23 +144,30 @@ def _value(text: str) -> Any:
 
 def _density(parts: list[str]) -> float | dict[str, float]:
     """`D` for all layers, or `LAYER=D` for some. InputError if both are given or a number is not a share."""
-    layers: dict[str, float] = {}
-    for part in parts:
-        layer, mark, number = part.rpartition("=")
-        try:
-            density = float(number)
-        except ValueError:
-            density = -1.0
-        if not 0.0 < density <= 1.0:
-            raise InputError(f"--density {part}", "is not a share", "give D or LAYER=D with 0 < D <= 1")
-        if layer in layers or (not layer and mark):
-            raise InputError(f"--density {part}", "repeats or lacks a layer name", "name each layer once")
-        layers[layer] = density
+    layers = _shares("--density", parts, zero=False)
     if "" not in layers:
         return layers
     if len(layers) > 1:
         raise InputError("--density", "is given for all layers and for single ones", "name every layer, or none")
     return layers[""]
+
+
+def _shares(option: str, parts: list[str], *, zero: bool) -> dict[str, float]:
+    """Shares by layer, that of all under the empty name: 0 to below 1, or (without zero) above 0 to 1."""
+    letter, limits = ("S", "0 <= S < 1") if zero else ("D", "0 < D <= 1")
+    layers: dict[str, float] = {}
+    for part in parts:
+        layer, mark, number = part.rpartition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            share = -1.0
+        if not (0.0 <= share < 1.0 if zero else 0.0 < share <= 1.0):
+            raise InputError(f"{option} {part}", "is not a share", f"give {letter} or LAYER={letter} with {limits}")
+        if layer in layers or (not layer and mark):
+            raise InputError(f"{option} {part}", "repeats or lacks a layer name", "name each layer once")
+        layers[layer] = share
+    return layers
 
 
 def _recipe_file(path: str) -> tuple[str, dict[str, Any]]:

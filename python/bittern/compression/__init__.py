@@ -38,7 +38,17 @@ def compress(
       bits with a codebook, of three values, of sums of two powers of two; the last is 8 bits, a start for others.
       Activations stay float32 unless ``activations="u8"``.
 
-    The recipes of the last two points take options: ``method`` (affine, balanced, binary, cells, codebook, dorefa,
+    * ``"prune"``: zeros in place of the weights that matter least. Options: ``sparsity`` (share removed, 0 to below 1);
+      ``pattern``: "unstructured", "2:4" (or other N:M along the input channels), "1x4" (or other blocks, output by
+      input channels), "row-balanced" or "row-balanced:BANKS", "filters" (whole output channels, taken out of the
+      graph); ``per_layer``: "uniform", "global" (one threshold; ``normalise=True``: in standard deviations of the
+      layer), "sensitivity" (from a scan with the calibration data), or ``{name or pattern: sparsity}``; ``method``:
+      "magnitude" (``norm`` "l1" or "l2" of blocks), or "reconstruct" (``rounds``, ``refit``), the default where
+      calibration data is given: second-order pruning, made good by what stays; ``policy`` "independent" or "greedy" of
+      filters; ``quantize``: one of the other recipes or methods, for weights (and activations) of few bits, with its
+      options: zeros stay zeros.
+
+    The recipes ``int8`` to ``quantize`` take options: ``method`` (affine, balanced, binary, cells, codebook, dorefa,
     entropy, fixed-point, linear, log, shift, ternary) and what it takes (``bits``, ``per_channel``, ``group``,
     ``symmetric``, ``scale`` ...); ``activations`` (``"u8"``, fewer bits down to ``"u2"``, or None);
     ``calibration_method`` for their ranges (``"minmax"``, ``"percentile"`` with ``calibration_percentile``, ``"mse"``);

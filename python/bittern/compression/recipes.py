@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from bittern.compression.deep_compression import DeepCompression
 from bittern.compression.float16 import Float16
+from bittern.compression.layerwise.weights import users_of
 from bittern.compression.method import Compressed, Method
+from bittern.compression.prune.recipe import prune_recipe
 from bittern.compression.quantize.recipe import QUANTISATION_RECIPES
 from bittern.errors import Error, InputError
 from bittern.network import Network
-from bittern.operators import OPERATORS
 
 Progress = Callable[[int, int, str], None]
 
@@ -32,7 +33,7 @@ class Recipe:
         result = network.copy()
         if calibration is not None:
             result._remarks.append("calibration data is not used by this recipe")
-        weights = weights_of(network)
+        weights = users_of(network)
         self.method.check_names(weights)
         for done, (name, users) in enumerate(weights.items(), 1):
             if network.constants[name].is_real:
@@ -72,17 +73,6 @@ def relative_error(original: NDArray[Any], decoded: NDArray[Any]) -> float:
     return float(np.linalg.norm(decoded.astype(np.float64) - reference)) / norm if norm else 0.0
 
 
-def weights_of(network: Network) -> dict[str, list[str]]:
-    """The real constants that layers use as weights, with their nodes, in the order of the graph."""
-    found: dict[str, list[str]] = {}
-    for node in network.nodes:
-        for index in OPERATORS[node.op].weights if node.op in OPERATORS else ():
-            name = node.inputs[index] if index < len(node.inputs) else ""
-            if name in network.constants and network.constants[name].is_real:
-                found.setdefault(name, []).append(node.name)
-    return found
-
-
 class Runnable(Protocol):
     """A recipe whose options are settled."""
 
@@ -106,5 +96,6 @@ def _deep_compression(options: Mapping[str, Any]) -> Recipe:
 RECIPES: dict[str, Callable[[Mapping[str, Any]], Runnable]] = {
     "deep-compression": _deep_compression,
     "float16": _float16,
+    "prune": prune_recipe,
     **{name: partial(recipe.with_options, name) for name, recipe in QUANTISATION_RECIPES.items()},
 }

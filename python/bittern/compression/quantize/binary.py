@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.compression.quantize.grid import (
+from bittern.compression.layerwise.grid import (
     EVERY,
     Codes,
     Columns,
@@ -18,7 +18,7 @@ from bittern.compression.quantize.grid import (
     WeightMethod,
     spread_importance,
 )
-from bittern.compression.quantize.options import one_of
+from bittern.compression.layerwise.options import one_of
 from bittern.encodings import Dense, Encoding, Packed, Signs
 
 
@@ -46,6 +46,7 @@ class BinaryMethod(WeightMethod):
     """The scale ``mean |w|`` is the best one in the least-squares sense; weighted where an importance is given."""
 
     name: ClassVar[str] = "binary"
+    has_zero: ClassVar[bool] = False
     per_channel: bool = True
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from bittern.compression.quantize.prepare import rebuilt
+from bittern.compression.layerwise.prepare import rebuilt
 from bittern.graph import Node
 from bittern.network import Network, unique
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.compression.quantize.grid import (
+from bittern.compression.layerwise.grid import (
     EVERY,
     Codes,
     Columns,
@@ -20,7 +20,7 @@ from bittern.compression.quantize.grid import (
     WeightMethod,
     spread_importance,
 )
-from bittern.compression.quantize.options import number_in, one_of, whole_in
+from bittern.compression.layerwise.options import number_in, one_of, whole_in
 
 CHUNK = 2**16  # values compared with all centres at a time
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from bittern.compression.layerwise.grid import Floats, Layout, WeightMethod, spread_importance
+from bittern.compression.layerwise.options import one_of, whole_in
 from bittern.compression.quantize.affine import AffineGrid
-from bittern.compression.quantize.grid import Floats, Layout, WeightMethod, spread_importance
-from bittern.compression.quantize.options import one_of, whole_in
 
 STARTS = 32
 

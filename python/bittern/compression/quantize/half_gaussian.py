@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from bittern.compression.quantize.grid import Floats
+from bittern.compression.layerwise.grid import Floats
 
 
 def _density(t: Floats) -> Floats:

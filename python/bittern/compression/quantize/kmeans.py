@@ -15,8 +15,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.compression.quantize.grid import Floats, Layout, LevelGrid, WeightMethod, spread_importance
-from bittern.compression.quantize.options import one_of, whole_in
+from bittern.compression.layerwise.grid import Floats, Layout, LevelGrid, WeightMethod, spread_importance
+from bittern.compression.layerwise.options import one_of, whole_in
 from bittern.errors import InputError
 
 OBJECTIVES = ("mse", "stochastic_var")

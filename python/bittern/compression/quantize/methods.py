@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from bittern.compression.layerwise.grid import WeightMethod
 from bittern.compression.quantize.affine import AffineMethod
 from bittern.compression.quantize.binary import BinaryMethod
 from bittern.compression.quantize.entropy import CellsMethod, EntropyMethod
 from bittern.compression.quantize.fixed_point import FixedPointMethod
-from bittern.compression.quantize.grid import WeightMethod
 from bittern.compression.quantize.kmeans import CodebookMethod
 from bittern.compression.quantize.powers import LinearMethod, LogMethod
 from bittern.compression.quantize.shift import ShiftMethod

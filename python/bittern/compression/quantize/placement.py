@@ -1,16 +1,12 @@
-"""Where a network is quantised: which layers, which values between them, and which of those share a scale."""
+"""Where activations are quantised: which values between the layers, and which of those share a scale."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass, field
 
-from bittern.compression.quantize.grid import Layout
-from bittern.compression.quantize.prepare import LAYERS
+from bittern.compression.layerwise.weights import Placement
 from bittern.graph import Node
 from bittern.network import Network
-from bittern.operators import OPERATORS
 from bittern.shapes import infer_shapes
 
 # The output holds only elements of the inputs, so that codes can be moved instead.
@@ -21,66 +17,6 @@ MOVES = (
 SEVERAL = ("Concat",)  # moves with more than one data input
 ARITHMETIC = ("Add", "Sub", "Mul", "AveragePool", "GlobalAveragePool")
 CLAMPS = ("Relu", "Clip")  # may vanish in the saturation of the quantiser that follows
-
-
-@dataclass
-class Placement:
-    """``values``: quantised values, in order; ``root[v]``: the value whose scale ``v`` takes."""
-
-    weights: dict[str, Layout] = field(default_factory=dict)  # weights to quantise
-    layers: dict[str, Node] = field(default_factory=dict)  # by name, those whose inputs are quantised
-    values: list[str] = field(default_factory=list)
-    root: dict[str, str] = field(default_factory=dict)
-
-
-def layout_of(node: Node, index: int, shape: tuple[int, ...]) -> Layout | None:
-    """How the weight at input ``index`` is laid out; None if it has no output channels of its own."""
-    if node.op == "Conv":
-        return Layout(shape, 0, 1) if len(shape) > 1 else None
-    if node.op == "ConvTranspose":
-        return Layout(shape, 1, 0) if len(shape) > 1 else None
-    if node.op in ("LSTM", "GRU", "RNN"):
-        return Layout(shape, 1, 2)
-    if len(shape) < 2:
-        return None
-    if node.op == "Gemm" and node.attributes.get("transB", 0):
-        return Layout(shape, 0, 1)
-    return Layout(shape, len(shape) - 1, len(shape) - 2)
-
-
-def find_weights(network: Network, excluded: Collection[str] = (), first: bool = True, last: bool = True) -> Placement:
-    """The weights to quantise, without those of excluded names (of weights or nodes), and the layers they serve."""
-    made = Placement()
-    users: dict[str, list[Node]] = {}
-    for node in network.nodes:
-        for index in OPERATORS[node.op].weights:
-            name = node.inputs[index] if index < len(node.inputs) else ""
-            if name not in network.constants or not network.constants[name].is_real:
-                continue
-            layout = layout_of(node, index, network.constants[name].shape)
-            if layout is not None and network.constants[name].size:
-                users.setdefault(name, []).append(node)
-                made.weights.setdefault(name, layout)
-    names = list(made.weights)
-    out = {name for name in names if name in excluded or any(node.name in excluded for node in users[name])}
-    if names and not first:
-        out.add(names[0])
-    if names and not last:
-        out.add(names[-1])
-    for name in out:
-        del made.weights[name]
-    for name in made.weights:
-        made.layers.update({node.name: node for node in users[name] if _runs_in_integers(node, network)})
-    return made
-
-
-def _runs_in_integers(node: Node, network: Network) -> bool:
-    """Whether the layer takes quantised inputs: one known weight, no transposition, no factors left."""
-    if node.op not in LAYERS or node.inputs[0] in network.constants:
-        return False
-    plain = all(node.attributes.get(key, 1.0) == 1.0 for key in ("alpha", "beta"))
-    rank = len(network.constants[node.inputs[1]].shape)
-    return plain and not node.attributes.get("transA", 0) and (node.op == "Conv" or rank == 2)
 
 
 def place_activations(network: Network, made: Placement) -> None:

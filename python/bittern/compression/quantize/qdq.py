@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from bittern.compression.layerwise.prepare import rebuilt
+from bittern.compression.layerwise.walk import Rounded
+from bittern.compression.layerwise.weights import Placement
 from bittern.compression.quantize.affine import AffineGrid
-from bittern.compression.quantize.placement import Placement, removable_clamps
-from bittern.compression.quantize.prepare import rebuilt
+from bittern.compression.quantize.placement import removable_clamps
 from bittern.compression.quantize.ranges import Quantiser
-from bittern.compression.quantize.walk import Rounded
 from bittern.encodings import Affine, Dense, Encoding
 from bittern.graph import Node
 from bittern.network import Network, unique

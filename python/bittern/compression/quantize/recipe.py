@@ -7,25 +7,34 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bittern.compression.quantize.calibration import Feeds, samples_of
+from bittern.compression.layerwise.calibration import Feeds, samples_of
+from bittern.compression.layerwise.grid import WeightMethod
+from bittern.compression.layerwise.options import number_in, one_of, whole_in
+from bittern.compression.layerwise.prepare import prepare
+from bittern.compression.layerwise.walk import (
+    Plan,
+    Pruner,
+    Pruning,
+    Rounded,
+    Walked,
+    decibels,
+    round_weight,
+    same_top,
+    walk,
+)
+from bittern.compression.layerwise.weights import Placement, check_names, find_weights, groups_of
 from bittern.compression.quantize.dynamic import quantise_on_the_fly
-from bittern.compression.quantize.grid import WeightMethod
 from bittern.compression.quantize.methods import METHODS
-from bittern.compression.quantize.options import number_in, one_of, whole_in
-from bittern.compression.quantize.placement import Placement, find_weights, place_activations
-from bittern.compression.quantize.prepare import prepare
+from bittern.compression.quantize.placement import place_activations
 from bittern.compression.quantize.qdq import Builder
 from bittern.compression.quantize.ranges import METHODS as RANGES
 from bittern.compression.quantize.ranges import Observer, Quantiser
 from bittern.compression.quantize.shared import shared_grid
-from bittern.compression.quantize.walk import Plan, Rounded, Walked, decibels, round_weight, walk
 from bittern.encodings import Encoding
 from bittern.errors import Error, InputError
 from bittern.model import load
 from bittern.network import Network
-from bittern.operators import OPERATORS
 
 Progress = Callable[[int, int, str], None]
 
@@ -95,6 +104,7 @@ class Quantization:
     name: str
     method: Any
     settings: Settings
+    pruning: Pruning | None = None
 
     def run(self, network: Network, progress: Progress | None = None, calibration: Any = None) -> Network:
         """A quantised copy of ``network``. Raises InputError for data that does not fit and weights that cannot be."""
@@ -102,13 +112,13 @@ class Quantization:
         static = settings.activations not in (None, "dynamic")
         if settings.activations and any(node.op in QUANTISERS for node in network.nodes):
             raise InputError("network", "its activations are quantised already", "start from the float network")
-        prepared = prepare(network)
-        placement = find_weights(prepared, settings.exclude, settings.first_layer, settings.last_layer)
-        _check_names(prepared, settings.exclude)
         given = calibration is not None
+        whole = prepare(network)
+        prepared = whole if self.pruning is None else self.pruning.reduced(whole)
+        placement = find_weights(prepared, settings.exclude, settings.first_layer, settings.last_layer)
+        check_names(prepared, "exclude", settings.exclude)
         reconstruct = given if settings.reconstruct is None else settings.reconstruct
         correct = given if settings.bias_correction is None else settings.bias_correction
-        total = len(placement.weights)
         done: list[str] = []
 
         def step(weight: str) -> None:
@@ -118,8 +128,17 @@ class Quantization:
 
         quantisers: dict[str, Quantiser] = {}
         samples: list[Feeds] = []
+        pruner: Pruner | None = None
         if static or reconstruct or correct or given:
             samples = samples_of(prepared, calibration)
+        few = samples[:: -(-len(samples) // settings.samples)] if samples else []
+        if self.pruning is not None:
+            pruner = self.pruning.pruner(prepared, placement, few, given)
+            reconstruct = pruner.learns or (reconstruct and not self.method.exact)
+            if self.method.exact:
+                for name in pruner.left:
+                    del placement.weights[name]
+        total = len(placement.weights)
         if static:
             place_activations(prepared, placement)
             quantisers = activation_quantisers(prepared, placement, samples, settings)
@@ -128,12 +147,18 @@ class Quantization:
         if getattr(method, "shared", False):
             method = shared_grid(method, prepared, placement, few)
         if samples:
-            plan = Plan(method, placement, quantisers, reconstruct, correct)
+            plan = Plan(method, placement, quantisers, reconstruct, correct, pruner)
             walked = walk(prepared, plan, few, step)
+            if prepared is not whole:
+                _compare_with(whole, few, walked)
         else:
-            walked = Walked({name: _alone(prepared, name, placement, method, step) for name in placement.weights})
+            walked = Walked(
+                {name: _alone(prepared, name, placement, method, pruner, step) for name in placement.weights}
+            )
         encodings = {name: rounded.encoding() for name, rounded in walked.weights.items()}
         kept = _kept(prepared, encodings) if not static else {}
+        if pruner is not None:
+            kept = {name: note for name, note in kept.items() if walked.weights[name].weight_db == np.inf}
         result = Builder(prepared, placement, quantisers).build(
             {name: tree for name, tree in encodings.items() if name not in kept},
             {name: rounded for name, rounded in walked.weights.items() if name not in kept},
@@ -143,16 +168,28 @@ class Quantization:
             result, products = quantise_on_the_fly(result, set(encodings) - set(kept))
             result._remarks.append(f"inputs of {products} products are quantised to 8 bits on the fly")
         _report(result, network, walked, kept)
+        if pruner is not None:
+            result._notes.update(
+                {name: note for name, note in pruner.left.items() if name not in result._notes and note}
+            )
+        result._remarks += prepared._remarks
         result._remarks += _remarks(samples, given, walked)
         return result
 
 
 def _alone(
-    network: Network, name: str, placement: Placement, method: WeightMethod, step: Callable[[str], None]
+    network: Network,
+    name: str,
+    placement: Placement,
+    method: WeightMethod,
+    pruner: Pruner | None,
+    step: Callable[[str], None],
 ) -> Rounded:
     """A weight without any data."""
+    layout = placement.weights[name]
+    cut = None if pruner is None else pruner.cut(name, layout, groups_of(network, name))
     try:
-        rounded = round_weight(network.constants[name].decode(), placement.weights[name], method)
+        rounded = round_weight(network.constants[name].decode(), layout, method, cut=cut)
     except Error as error:
         raise type(error)(f"weight {name!r}", error.problem, error.remedy) from None
     step(name)
@@ -197,17 +234,12 @@ def _share(network: Network, placement: Placement, ranges: dict[str, tuple[float
                         placement.root[name] = target
 
 
-def _check_names(network: Network, excluded: Collection[str]) -> None:
-    weights = {
-        node.inputs[index]
-        for node in network.nodes
-        for index in OPERATORS[node.op].weights
-        if index < len(node.inputs) and node.inputs[index] in network.constants
-    }
-    known = weights | {node.name for node in network.nodes}
-    if unknown := [name for name in excluded if name not in known]:
-        remedy = f"use weights: {', '.join(sorted(weights))}; or nodes"
-        raise InputError("exclude", f"no weight or node is named {unknown[0]!r}", remedy)
+def _compare_with(original: Network, samples: list[Feeds], walked: Walked) -> None:
+    """Outputs of the original in place of those of a network that has lost filters."""
+    model = load(original)
+    runs = [model.run(sample) for sample in samples]
+    for name, (_, rough) in walked.outputs.items():
+        walked.outputs[name] = ([run[name] for run in runs], rough)
 
 
 def _kept(network: Network, encodings: Mapping[str, Encoding]) -> dict[str, str]:
@@ -255,15 +287,10 @@ def _remarks(samples: list[Feeds], given: bool, walked: Walked) -> list[str]:
             continue
         text = f"output {name}: signal to noise {_db(decibels(exact, rough))}"
         if exact[0].ndim >= 2 and exact[0].shape[-1] > 1:
-            same, count = _same_top(exact, rough)
+            same, count = same_top(exact, rough)
             text += f", the same greatest element in {same:,} of {count:,}"
         found.append(f"{text} ({len(exact)} samples)")
     return found
-
-
-def _same_top(exact: list[NDArray[Any]], rough: list[NDArray[Any]]) -> tuple[int, int]:
-    pairs = [(a.argmax(axis=-1), b.argmax(axis=-1)) for a, b in zip(exact, rough, strict=True)]
-    return sum(int(np.count_nonzero(a == b)) for a, b in pairs), sum(a.size for a, _ in pairs)
 
 
 QUANTISATION_RECIPES: dict[str, Recipe] = {

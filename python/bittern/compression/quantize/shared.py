@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from bittern.compression.quantize.calibration import Feeds
+from bittern.compression.layerwise.calibration import Feeds
+from bittern.compression.layerwise.executor import Values, run_node
+from bittern.compression.layerwise.grid import Floats, Grid, Layout, WeightMethod, spread_importance
+from bittern.compression.layerwise.walk import importance_of
+from bittern.compression.layerwise.weights import Placement
 from bittern.compression.quantize.entropy import ConstrainedGrid
-from bittern.compression.quantize.executor import Values, run_node
-from bittern.compression.quantize.grid import Floats, Grid, Layout, WeightMethod, spread_importance
-from bittern.compression.quantize.placement import Placement
-from bittern.compression.quantize.walk import importance_of
 from bittern.errors import InputError
 from bittern.network import Network
 

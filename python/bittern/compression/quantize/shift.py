@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.compression.quantize.grid import EVERY, Codes, Columns, Floats, Grid, Layout, WeightMethod
-from bittern.compression.quantize.options import one_of, whole_in
+from bittern.compression.layerwise.grid import EVERY, Codes, Columns, Floats, Grid, Layout, WeightMethod
+from bittern.compression.layerwise.options import one_of, whole_in
 from bittern.encodings import Dense, Encoding, Pow2
 
 

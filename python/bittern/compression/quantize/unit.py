@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from bittern.compression.quantize.grid import EVERY, Codes, Columns, Floats, Layout, LevelGrid, WeightMethod
-from bittern.compression.quantize.options import number_in, one_of, whole_in
+from bittern.compression.layerwise.grid import EVERY, Codes, Columns, Floats, Layout, LevelGrid, WeightMethod
+from bittern.compression.layerwise.options import number_in, one_of, whole_in
 
 
 class TanhGrid(LevelGrid):
@@ -35,6 +35,7 @@ class DorefaMethod(WeightMethod):
     """
 
     name: ClassVar[str] = "dorefa"
+    has_zero: ClassVar[bool] = False
     bits: int = 4
     scale: str = "match"
 
@@ -56,6 +57,7 @@ class BalancedMethod(WeightMethod):
     """
 
     name: ClassVar[str] = "balanced"
+    has_zero: ClassVar[bool] = False
     bits: int = 2
     spread: str = "mean"
     factor: float = 2.5

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.compression.quantize.executor import Feeds, Values, run_node
-from bittern.compression.quantize.grid import Codes, Floats, Grid, Layout, WeightMethod
-from bittern.compression.quantize.inputs import input_vectors, recurrent_vectors
-from bittern.compression.quantize.placement import Placement
-from bittern.compression.quantize.prepare import LAYERS
-from bittern.compression.quantize.ranges import Quantiser
-from bittern.compression.quantize.reconstruct import compensated, validated_target
+from bittern.compression.layerwise.executor import Feeds, Values, run_node
+from bittern.compression.layerwise.grid import Codes, Floats, Grid, Kept, Layout, WeightMethod
+from bittern.compression.layerwise.inputs import input_vectors, recurrent_vectors
+from bittern.compression.layerwise.prepare import LAYERS
+from bittern.compression.layerwise.reconstruct import compensated, validated_target
+from bittern.compression.layerwise.weights import Placement, groups_of
+from bittern.compression.sparse import smallest_form
 from bittern.encodings import Encoding
 from bittern.errors import InputError
 from bittern.graph import Node
@@ -23,6 +23,36 @@ from bittern.network import Network
 
 RECURRENT = ("LSTM", "GRU", "RNN")
 Step = Callable[[str], None]
+Cut = Callable[[Floats, Floats, "Floats | None"], tuple[Floats, NDArray[np.bool_]]]
+"""From rows, their target and the Hessian of their inputs to pruned rows, and which elements are left."""
+
+
+class ValueRounder(Protocol):
+    """What quantises activations."""
+
+    def round(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The values that are left."""
+
+
+class Pruner(Protocol):
+    """What prunes weights on a walk. ``learns``: by what their inputs are; ``left``: why it lets weights alone."""
+
+    @property
+    def learns(self) -> bool: ...
+    @property
+    def left(self) -> Mapping[str, str]: ...
+    def cut(self, name: str, layout: Layout, groups: int) -> Cut:
+        """How to prune this weight of a layer in ``groups``."""
+
+
+class Pruning(Protocol):
+    """Pruning as a part of a recipe: of filters before the walk, of weights on it."""
+
+    def reduced(self, network: Network) -> Network:
+        """A prepared network without the filters that go; the network itself where none do."""
+
+    def pruner(self, network: Network, placement: Placement, samples: list[Feeds], given: bool) -> Pruner:
+        """What to do with each weight; ``given``: whether the samples are a user's calibration data."""
 
 
 @dataclass
@@ -34,6 +64,7 @@ class Rounded:
     layout: Layout
     weight_db: float
     output_db: float | None = None
+    kept: NDArray[np.bool_] | None = None  # what pruning left, [channels, n]; None: nothing was pruned
 
     def decoded(self) -> NDArray[np.float32]:
         """The values that the codes stand for, in the weight's shape."""
@@ -41,7 +72,8 @@ class Rounded:
 
     def encoding(self) -> Encoding:
         """The tree for the file."""
-        return self.grid.encoding(self.codes, self.layout)
+        tree = self.grid.encoding(self.codes, self.layout)
+        return tree if self.kept is None else smallest_form(tree)
 
 
 @dataclass
@@ -87,22 +119,29 @@ def round_weight(
     layout: Layout,
     method: WeightMethod,
     statistics: Statistics | None = None,
+    cut: Cut | None = None,
 ) -> Rounded:
-    """One weight on a grid of the method; with statistics of its inputs, errors are made good across columns."""
+    """One weight on a grid of the method; with statistics of its inputs, errors are made good across columns.
+
+    ``cut`` prunes it first; what it drops stays zero.
+    """
     rows = layout.rows(weight).astype(np.float64)
     if not np.isfinite(rows).all():
         raise InputError("weight", "holds values that are not finite", "train it again, or leave this layer out")
-    if statistics is None or not statistics.finite:
-        grid = method.fit(rows, layout)
-        codes = grid.nearest(rows)
-    else:
+    hessian: Floats | None = None
+    importance: Floats | None = None
+    target, kept = rows, None
+    if statistics is not None and statistics.finite:
         hessian = statistics.hessians[0] + statistics.hessians[1]
         target = validated_target(rows, statistics.hessians, statistics.crosses)
         diagonal = np.diagonal(hessian, axis1=1, axis2=2)
         importance = np.repeat(diagonal, layout.channels // hessian.shape[0], axis=0)
-        grid = method.fit(target, layout, importance)
-        codes = compensated(target, grid, hessian)
-    return Rounded(grid, codes, layout, decibels([rows], [grid.values(codes)]))
+    if cut is not None:
+        target, kept = cut(rows, target, hessian)
+    grid = method.fit(target, layout, importance)
+    choices = grid if kept is None or kept.all() else Kept(grid, kept)
+    codes = choices.nearest(target) if hessian is None or method.exact else compensated(target, choices, hessian)
+    return Rounded(grid, codes, layout, decibels([rows], [grid.values(codes)]), kept=kept)
 
 
 @dataclass(frozen=True)
@@ -111,9 +150,15 @@ class Plan:
 
     method: WeightMethod
     placement: Placement
-    quantisers: Mapping[str, Quantiser]
+    quantisers: Mapping[str, ValueRounder]
     reconstruct: bool = False
     correct_bias: bool = True
+    pruner: Pruner | None = None
+
+    def cut(self, network: Network, name: str) -> Cut | None:
+        """What prunes this weight; None if nothing does."""
+        layout = self.placement.weights[name]
+        return None if self.pruner is None else self.pruner.cut(name, layout, groups_of(network, name))
 
 
 def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walked:
@@ -130,7 +175,7 @@ def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walk
                 try:
                     weight = network.constants[name].decode()
                     layout = plan.placement.weights[name]
-                    made.weights[name] = round_weight(weight, layout, plan.method, statistics)
+                    made.weights[name] = round_weight(weight, layout, plan.method, statistics, plan.cut(network, name))
                 except InputError as error:
                     raise InputError(f"weight {name!r}", error.problem, error.remedy) from None
                 constants[name] = made.weights[name].decoded()
@@ -239,3 +284,9 @@ def _agreed(means: Floats) -> Floats:
     square = np.square(mean)
     share = np.clip(1 - np.divide(chance, square, out=np.ones_like(square), where=square > 0), 0.0, 1.0)
     return np.asarray(mean * share)
+
+
+def same_top(exact: list[NDArray[Any]], rough: list[NDArray[Any]]) -> tuple[int, int]:
+    """In how many rows along the last axis the same element is the greatest, and how many rows there are."""
+    pairs = [(a.argmax(axis=-1), b.argmax(axis=-1)) for a, b in zip(exact, rough, strict=True)]
+    return sum(int(np.count_nonzero(a == b)) for a, b in pairs), sum(a.size for a, _ in pairs)

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bittern.compression.sparse import smallest_form
 from bittern.compression.streams import smallest
 from bittern.encodings import Codebook, Dense, Encoding
+from bittern.errors import InputError
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -53,6 +55,15 @@ class Layout:
 class Grid(ABC):
     """The values that the elements of a weight may take."""
 
+    def zero_codes(self, shape: tuple[int, int]) -> Codes:
+        """The codes of 0.0 for rows of this shape. A grid that lacks it may take it in, in place of a value close to
+        it. Raises InputError if it cannot.
+        """
+        codes = self.nearest(np.zeros(shape))
+        if self.values(codes).any():
+            raise InputError("method", "has no zero among its values", "a pruned weight needs one: use another")
+        return codes
+
     @abstractmethod
     def nearest(self, rows: Floats, columns: Columns = EVERY) -> Codes:
         """The codes of numbers ``[channels, n]`` that stand in these columns."""
@@ -74,6 +85,8 @@ class WeightMethod(ABC):
     """Fits a grid to a weight. A dataclass whose fields are its options; raises InputError for values out of range."""
 
     name: ClassVar[str]
+    exact: ClassVar[bool] = False  # whether its grids hold every number, so that nothing is rounded
+    has_zero: ClassVar[bool] = True  # whether its grids hold 0.0, or a value that may become 0.0
 
     @abstractmethod
     def fit(self, rows: Floats, layout: Layout, importance: Floats | None = None) -> Grid:
@@ -82,6 +95,23 @@ class WeightMethod(ABC):
         ``importance`` has the same shape, is not negative, and says how much a squared error counts (None: all alike);
         methods that cannot use it ignore it.
         """
+
+
+class Kept(Grid):
+    """Another grid, but what is not in ``mask`` ``[channels, n]`` has the code of zero."""
+
+    def __init__(self, grid: Grid, mask: NDArray[np.bool_]) -> None:
+        self._grid, self._mask = grid, mask
+        self._zeros = grid.zero_codes((mask.shape[0], mask.shape[1]))
+
+    def nearest(self, rows: Floats, columns: Columns = EVERY) -> Codes:
+        return np.where(self._mask[:, columns], self._grid.nearest(rows, columns), self._zeros[:, columns])
+
+    def values(self, codes: Codes, columns: Columns = EVERY) -> Floats:
+        return self._grid.values(codes, columns)
+
+    def encoding(self, codes: Codes, layout: Layout) -> Encoding:
+        return smallest_form(self._grid.encoding(codes, layout))
 
 
 class LevelGrid(Grid):
@@ -106,6 +136,11 @@ class LevelGrid(Grid):
     def values(self, codes: Codes, columns: Columns = EVERY) -> Floats:
         wide = self.table.astype(np.float64)
         return wide[codes] if wide.ndim == 1 else np.take_along_axis(wide, codes, axis=1)
+
+    def zero_codes(self, shape: tuple[int, int]) -> Codes:
+        least = np.abs(self.table).argmin(axis=-1, keepdims=True)
+        np.put_along_axis(self.table, least, np.float32(0), axis=-1)
+        return np.broadcast_to(least, shape).astype(np.int64)
 
     def encoding(self, codes: Codes, layout: Layout) -> Encoding:
         symbols = layout.tensor(codes).astype(np.uint32)
