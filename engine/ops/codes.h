@@ -52,6 +52,10 @@ void code_add(const CodeKernels& kernels, const Quantiser& a_from, const Map& a_
 void code_table(const CodeKernels& kernels, const std::uint8_t* table, const Map& in, const std::uint8_t* source, const Map& out,
                 std::uint8_t* target, Team& team);
 
+// Codes are counts of the thresholds that numbers reach: `steps` per channel, as CodeThresholdRow has them, for every 16 channels.
+void code_thresholds(const CodeKernels& kernels, const float* thresholds, std::int64_t steps, const Map& in, const float* source, const Map& out,
+                     std::uint8_t* target, Team& team);
+
 // Between floats and codes; both maps in blocks of 16.
 void quantise(const CodeKernels& kernels, const Quantiser& to, const Map& in, const float* source, const Map& out, std::uint8_t* target, Team& team);
 void dequantise(const CodeKernels& kernels, const Quantiser& from, const Map& in, const std::uint8_t* source, const Map& out, float* target, Team& team);
