@@ -153,9 +153,10 @@ class CodeUser {
   const Constants& constants_;
   std::vector<bool> dead_;
   std::map<std::string, Decoded> decoded_, dynamic_;
-  std::set<std::string> rows_;                // codes of more than 2 dimensions that stand in rows of the last
-  std::map<std::string, std::int32_t> zeros_;  // of the inputs of ConvInteger
+  std::set<std::string> rows_;                   // codes of more than 2 dimensions that stand in rows of the last
+  std::map<std::string, std::int32_t> zeros_;    // of the inputs of ConvInteger
   std::map<std::size_t, engine::Quantiser> coded_;
+  std::map<std::size_t, std::int32_t> counted_;  // of QuantizeLinear behind thresholds: the code of zero for its readers
   std::map<std::string, int> uses_;
   std::map<std::string, std::size_t> producer_, reader_;
 };

@@ -145,7 +145,7 @@ void lower_thresholds(Builder& builder, const Item& item) {
   const std::int64_t channels = rows ? shape.back() : shape[1];
   Storage in = rows ? builder.planar(item.inputs[0]) : builder.blocked(item.inputs[0]);
   builder.layer(item);
-  const Storage out = builder.make_codes(item.output, 0);
+  const Storage out = builder.make_codes(item.output, item.codes->output->zero);
   if (rows) in.map = engine::make_map(1, channels, 1, out.map.w, channels);
   say(builder, "threshold_u8", "counts of the thresholds that a number reaches, as codes", layout_name(in.map) + " -> codes " + layout_name(out.map));
   const Shape& given = builder.shape(item.inputs[1]);

@@ -195,7 +195,7 @@ Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const Inp
       const bool integer = item.op == "ConvInteger" || item.op == "MatMulInteger";
       reason += (reason.empty() ? "" : "; ") + std::string(integer ? "no integer kernel, because " : "in float32, because ") + item.stays_real;
     }
-    if (item.on_codes) builder.current().reason += "; it moves codes as they are";
+    if (item.on_codes) builder.current().reason += "; it moves the codes as they are";
   }
   Plan plan = builder.finish(outputs);
   for (const std::string& output : outputs) {

@@ -63,7 +63,7 @@ std::vector<Item> CodeUser::run() {
   for (std::size_t i = 0; i < items_.size(); ++i) {
     Item& item = items_[i];
     if (dead_[i]) continue;
-    if (item.op == "QuantizeLinear" && coded_.count(i) != 0) item.conversion = coded_.at(i);
+    if (item.op == "QuantizeLinear" && coded_.count(i) != 0 && counted_.count(i) == 0) item.conversion = coded_.at(i);
     if (item.codes) {
       for (const std::string& value : item.inputs) {
         if (rows_.count(value) != 0) item.codes->rows.push_back(value);
@@ -104,6 +104,11 @@ void CodeUser::find_quantisers() {
   }
   for (const auto& [i, q] : coded_) {
     const auto found = meaning.find(items_[i].output);
+    const auto counts = producer_.find(items_[i].inputs[0]);
+    if (found != meaning.end() && counts != producer_.end() && items_[counts->second].op == "MultiThreshold" && q == Quantiser{1, 0, 0, 255}) {
+      counted_[i] = found->second.zero;  // what counts of thresholds mean is up to who reads them
+      continue;
+    }
     if (found != meaning.end() && (found->second.zero != q.zero || found->second.scale != q.scale)) ambiguous.insert(items_[i].output);
   }
   std::erase_if(decoded_, [&](const auto& entry) { return ambiguous.count(entry.second.codes) != 0; });
@@ -229,6 +234,7 @@ void CodeUser::thresholds(std::size_t i, std::size_t q) {
   CodesForm form;
   item.plain = false;
   take_over(i, q, form, rows);
+  if (const auto zero = counted_.find(q); zero != counted_.end()) form.output->zero = zero->second;
   item.codes = std::move(form);
 }
 
