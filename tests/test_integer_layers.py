@@ -1,4 +1,4 @@
-"""ConvInteger and MatMulInteger on integer kernels, products of more than two dimensions, thresholds, moves of codes."""
+"""Integer layers, products of more than two dimensions, thresholds and what moves codes: exact, on integer kernels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -210,7 +210,7 @@ def test_convolution_and_product_of_the_same_codes(isa: str, rng: np.random.Gene
 
 @pytest.mark.parametrize("index", range(12))
 def test_layers_and_thresholds_stay_in_codes(index: int, isa: str) -> None:
-    """Convolution or product, thresholds, next layer: exactly the plain operators' numbers, no float tensor between layers."""
+    """Convolution or product, thresholds, the next layer: exactly the plain operators' numbers."""
     seed = seed_of(f"thresholds {index}") % 2**32
     rng = np.random.default_rng(seed)
     wiring, source = Wiring(rng), Form("u8", 1.0, 0, bits=4)
