@@ -188,19 +188,20 @@ class _Rewriter:
             if node.op != "MultiThreshold":
                 continue
             self._index()
+            value = node.outputs[0]
             grid = self._grid(node)
-            layers = self._layers_behind(node.outputs[0])
+            layers = self._layers_behind(value)
             if grid is None or not layers:
                 continue
             changed = True
-            scale = self._constant(f"{node.outputs[0]}.scale", grid[0])
-            zero = self._constant(f"{node.outputs[0]}.zero", grid[1])
-            one = self._constant(f"{node.outputs[0]}.one", np.array(1, np.float32))
-            none = self._constant(f"{node.outputs[0]}.none", np.array(0, np.uint8))
+            scale = self._constant(f"{value}.scale", grid[0])
+            zero = self._constant(f"{value}.zero", grid[1])
+            one = self._constant(f"{value}.one", np.array(1, np.float32))
+            none = self._constant(f"{value}.none", np.array(0, np.uint8))
             self._quantise(node, [one, none], [scale, zero])
             kept = {key: value for key, value in node.attributes.items() if key not in ("out_scale", "out_bias")}
             node.attributes = kept
-            self._pass_on(node.outputs[0], [scale, zero])
+            self._pass_on(value, [scale, zero])
             for layer in layers:
                 self._encode(layer.inputs[1])
         return changed
