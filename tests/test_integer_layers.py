@@ -223,7 +223,8 @@ def test_layers_and_thresholds_stay_in_codes(index: int, isa: str) -> None:
         size = (after, before, 3, 3) if conv else (before, after)
         values = rng.integers(-3, 4, size)
         wiring.trees[f"w{step}"] = bittern.encodings.Affine(packed(values, 4), Dense(np.array(1, F32)))
-        x = wiring.add("Conv" if conv else "MatMul", [x, f"w{step}"], **({"pads": [1] * 4} if conv else {}))
+        padding: dict[str, Any] = {"pads": [1] * 4} if conv else {}
+        x = wiring.add("Conv" if conv else "MatMul", [x, f"w{step}"], **padding)
         if step == 0:
             table = np.sort(rng.integers(-90, 200, (middle if index % 3 else 1, steps)), axis=1).astype(F32)
             layout = "NCHW" if conv else "NC" if len(shape) == 2 else "NWC"
@@ -336,11 +337,12 @@ def test_functions_of_one_code_are_tables(rng: np.random.Generator) -> None:
 
 def test_reasons_of_operators_between_codes(rng: np.random.Generator) -> None:
     """What computes with real numbers between codes says why."""
-    for op, attributes, to, why in (
+    cases: tuple[tuple[str, dict[str, Any], Form, str], ...] = (
         ("Softmax", {}, U8, "no kernel computes it on codes"),
         ("Transpose", {}, I8, "its result has another scale, zero point or type than its input"),
         ("MaxPool", {"kernel_shape": [2, 2]}, U8.scaled(2), "its result has another scale, zero point or type"),
-    ):
+    )
+    for op, attributes, to, why in cases:
         wiring = Wiring(rng)
         wiring.quantise(wiring.add(op, [wiring.decoded("x", U8, 1, 6, 4, 4)], **attributes), to, "y")
         (layer,) = [layer for layer in bittern.load(wiring.network(["y"])).plan.layers if layer.op == op]
