@@ -259,6 +259,40 @@ void quantise_planar(const CodeKernels& kernels, const Quantiser& to, const Map&
   });
 }
 
+namespace {
+
+// f(row, count) for runs of rows, some for each task.
+template <class F>
+void for_runs(std::int64_t rows, std::int64_t k, Team& team, const F& f) {
+  const std::int64_t each = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, k));
+  team.run(static_cast<std::size_t>((rows + each - 1) / each), [&](std::size_t task) {
+    const std::int64_t first = static_cast<std::int64_t>(task) * each;
+    f(first, std::min(each, rows - first));
+  });
+}
+
+}  // namespace
+
+void quantise_rows(const CodeKernels& kernels, const Quantiser& to, std::int64_t rows, std::int64_t k, const float* source, std::int64_t pitch,
+                   std::uint8_t* target, Team& team) {
+  for_runs(rows, k, team, [&](std::int64_t first, std::int64_t count) {
+    const std::int64_t step = k == pitch ? count : 1;  // rows without gaps are one
+    for (std::int64_t r = first; r < first + count; r += step) {
+      kernels.quantise({source + r * k, target + r * pitch, step * k, to.scale, to.lowest(), to.highest(), to.zero});
+    }
+  });
+}
+
+void dequantise_rows(const CodeKernels& kernels, const Quantiser& from, std::int64_t rows, std::int64_t k, std::int64_t pitch, const std::uint8_t* source,
+                     float* target, Team& team) {
+  for_runs(rows, k, team, [&](std::int64_t first, std::int64_t count) {
+    const std::int64_t step = k == pitch ? count : 1;
+    for (std::int64_t r = first; r < first + count; r += step) {
+      kernels.dequantise({source + r * pitch, target + r * k, step * k, from.scale, 0, 0, from.zero});
+    }
+  });
+}
+
 void interleave_codes(const Map& in, const std::uint8_t* source, std::uint8_t flip, const Map& out, std::uint8_t* target, Team& team) {
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
     std::uint8_t* row = target + row_at(out, n, b, y);

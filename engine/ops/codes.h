@@ -62,6 +62,11 @@ void dequantise(const CodeKernels& kernels, const Quantiser& from, const Map& in
 // From a planar map of floats.
 void quantise_planar(const CodeKernels& kernels, const Quantiser& to, const Map& in, const float* source, const Map& out, std::uint8_t* target,
                      Team& team);
+// Rows of `k` floats, to and from rows of codes `pitch` apart.
+void quantise_rows(const CodeKernels& kernels, const Quantiser& to, std::int64_t rows, std::int64_t k, const float* source, std::int64_t pitch,
+                   std::uint8_t* target, Team& team);
+void dequantise_rows(const CodeKernels& kernels, const Quantiser& from, std::int64_t rows, std::int64_t k, std::int64_t pitch, const std::uint8_t* source,
+                     float* target, Team& team);
 // Between planar tensors of bytes as the caller sees them and codes; `flip` is 128 for signed tensors, else 0.
 void interleave_codes(const Map& in, const std::uint8_t* source, std::uint8_t flip, const Map& out, std::uint8_t* target, Team& team);
 void separate_codes(const Map& in, const std::uint8_t* source, std::uint8_t flip, const Map& out, std::uint8_t* target, Team& team);

@@ -194,7 +194,16 @@ bool lower_code_conversion(Builder& builder, const Item& item) {
   const engine::CodeKernels* k = &builder.code_kernels();
   if (item.op == "QuantizeLinear" && item.conversion && builder.wants_codes(item.output)) {
     const Quantiser to = *item.conversion;
-    if (builder.has_rows(item.output)) return false;
+    if (builder.has_rows(item.output)) {
+      const Storage in = builder.planar(item.inputs[0]);
+      builder.layer(item);
+      const Storage out = builder.make_codes(item.output, to.zero);
+      say(builder, "quantize_f32", "the next layer reads codes", "planar -> codes " + layout_name(out.map));
+      builder.emit([=](const RunContext& run) {
+        engine::quantise_rows(*k, to, out.map.w, out.map.c, run.read(in.place), out.map.block, run.write<std::uint8_t>(out.place), *run.team);
+      }, {in.place, out.place});
+      return true;
+    }
     const std::size_t rank = builder.shape(item.output).size();
     if (rank != 4 && rank != 3) return false;
     const bool blocked = builder.has_blocked(item.inputs[0]) && builder.map_shape(item.output)[1] > 4;
@@ -209,8 +218,16 @@ bool lower_code_conversion(Builder& builder, const Item& item) {
   }
   if (item.op == "DequantizeLinear" && item.conversion && builder.has_codes(item.inputs[0])) {
     const Quantiser from = *item.conversion;
-    if (builder.has_rows(item.inputs[0])) return false;
     const Storage in = builder.codes(item.inputs[0], from.zero);
+    if (builder.has_rows(item.inputs[0])) {
+      builder.layer(item);
+      const Storage out = builder.make_planar(item.output);
+      say(builder, "dequantize_u8", "the next operator computes with real numbers", "codes " + layout_name(in.map) + " -> planar");
+      builder.emit([=](const RunContext& run) {
+        engine::dequantise_rows(*k, from, in.map.w, in.map.c, in.map.block, run.read<std::uint8_t>(in.place), run.write(out.place), *run.team);
+      }, {in.place, out.place});
+      return true;
+    }
     if (in.map.block != 16 || builder.shape(item.output).size() != 4) return false;
     builder.layer(item);
     const Storage out = builder.make_blocked(item.output);
