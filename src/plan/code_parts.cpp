@@ -104,32 +104,48 @@ bool sums_fit(const std::string& name, format::IntegerForm& weights, std::int64_
   return fits(weights, each, largest_bias, most);
 }
 
-std::optional<WholeWeights> whole_weights(const std::string& name, const std::vector<std::int64_t>& zeros, int axis, const Shape& shape,
-                                          const Constants& constants) {
-  const std::vector<std::int64_t> codes = constants.integers(name);
-  const auto channels = static_cast<std::size_t>(shape[static_cast<std::size_t>(axis)]), count = codes.size();
-  const std::size_t inner = axis == 0 ? count / channels : 1;
-  auto values = std::make_shared<std::vector<std::int16_t>>();
-  values->reserve(count);
-  WholeWeights whole;
-  whole.form.scale = {1.0f};
+namespace {
+
+// f(value) for all weights of ConvInteger or MatMulInteger in their order.
+template <class F>
+void for_whole_weights(const std::string& name, const std::vector<std::int64_t>& zeros, int axis, const graph::ValueType& type,
+                       const Constants& constants, const F& f) {
+  const auto bytes = constants.bytes(name);
+  const auto channels = static_cast<std::size_t>(type.shape[static_cast<std::size_t>(axis)]);
+  const std::size_t inner = axis == 0 ? bytes->size() / channels : 1;
+  for (std::size_t i = 0; i < bytes->size(); ++i) {
+    const auto byte = std::to_integer<std::uint8_t>((*bytes)[i]);
+    const std::int64_t code = type.dtype == DType::i8 ? static_cast<std::int8_t>(byte) : byte;
+    f(code - (zeros.empty() ? 0 : zeros[zeros.size() == 1 ? 0 : i / inner % channels]));
+  }
+}
+
+}  // namespace
+
+std::optional<format::IntegerForm> whole_weights(const std::string& name, const std::vector<std::int64_t>& zeros, int axis, const Types& types,
+                                                 const Constants& constants) {
+  const graph::ValueType& type = types.at(name);
   std::vector<bool> present(512);  // from -256 on
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::int64_t value = codes[i] - (zeros.empty() ? 0 : zeros[zeros.size() == 1 ? 0 : i / inner % channels]);
-    if (value < least_weight || value > greatest_weight) return std::nullopt;
-    present[static_cast<std::size_t>(value - least_weight)] = true;
-    values->push_back(static_cast<std::int16_t>(value));
-  }
+  for_whole_weights(name, zeros, axis, type, constants, [&](std::int64_t value) { present[static_cast<std::size_t>(value + 256)] = true; });
   std::vector<std::int16_t> letters;
-  for (std::int64_t value = least_weight; value <= greatest_weight; ++value) {
-    if (present[static_cast<std::size_t>(value - least_weight)]) letters.push_back(static_cast<std::int16_t>(value));
+  for (std::int64_t value = -256; value < 256; ++value) {
+    if (present[static_cast<std::size_t>(value + 256)]) letters.push_back(static_cast<std::int16_t>(value));
   }
-  whole.form.least = letters.empty() ? 0 : letters.front();
-  whole.form.greatest = letters.empty() ? 0 : letters.back();
-  if (letters.size() <= most_letters) whole.form.alphabet = letters;
-  whole.values = std::move(values);
-  if (!fits(whole.form, static_cast<std::int64_t>(count / channels), 0, 511)) return std::nullopt;
-  return whole;
+  format::IntegerForm form;
+  form.scale = {1.0f};
+  form.least = letters.empty() ? 0 : letters.front();
+  form.greatest = letters.empty() ? 0 : letters.back();
+  if (letters.size() <= most_letters) form.alphabet = letters;
+  const std::int64_t channels = type.shape[static_cast<std::size_t>(axis)];
+  if (!fits(form, graph::element_count(type.shape, name) / channels, 0, 511)) return std::nullopt;
+  return form;
+}
+
+std::vector<std::int16_t> whole_values(const std::string& name, const std::vector<std::int64_t>& zeros, int axis, const graph::ValueType& type,
+                                       const Constants& constants) {
+  std::vector<std::int16_t> values;
+  for_whole_weights(name, zeros, axis, type, constants, [&](std::int64_t value) { values.push_back(static_cast<std::int16_t>(value)); });
+  return values;
 }
 
 }  // namespace bittern::plan

@@ -29,14 +29,13 @@ std::shared_ptr<const std::vector<std::int32_t>> bias_of_sums(const std::string&
 bool sums_fit(const std::string& name, format::IntegerForm& weights, std::int64_t each, std::int64_t largest_bias, std::int64_t zero,
               const Constants& constants);
 
-// The weights of ConvInteger (`axis` 0) or MatMulInteger (1) less their zero points.
-struct WholeWeights {
-  format::IntegerForm form;  // its scale is 1
-  std::shared_ptr<const std::vector<std::int16_t>> values;
-};
+// The weights of ConvInteger (`axis` 0) or MatMulInteger (1) less their zero points: one, one per output channel, or none. Their scale
+// is 1. Nothing if their sums could leave 32 bits, or they two bytes.
+std::optional<format::IntegerForm> whole_weights(const std::string& name, const std::vector<std::int64_t>& zeros, int axis, const Types& types,
+                                                 const Constants& constants);
 
-// Nothing if the sums of `each` of them could leave 32 bits, or they two bytes. `zeros`: one, one per output channel, or none.
-std::optional<WholeWeights> whole_weights(const std::string& name, const std::vector<std::int64_t>& zeros, int axis, const Shape& shape,
-                                          const Constants& constants);
+// The values of such weights, all of which two bytes hold.
+std::vector<std::int16_t> whole_values(const std::string& name, const std::vector<std::int64_t>& zeros, int axis, const graph::ValueType& type,
+                                       const Constants& constants);
 
 }  // namespace bittern::plan

@@ -28,7 +28,7 @@ struct CodesForm {
   engine::Quantiser residual;
   bool fixed_point = false;                      // codes come by TensorFlow Lite's arithmetic (ops/fixed_point.h)
   std::optional<format::IntegerForm> weights;    // of a layer
-  std::shared_ptr<const std::vector<std::int16_t>> values;   // those weights, where the constant has zero points beside it; else null
+  std::vector<std::int64_t> zeros;               // of weights that are no real numbers: one, one per output channel, or none
   bool two_terms = false;                        // some of them leave 8 bits
   bool sums = false;                             // it gives the exact sums
   std::vector<std::string> rows;                 // of input and output: those whose last dimension stands together

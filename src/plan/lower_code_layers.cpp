@@ -7,6 +7,7 @@
 #include "gemm/int_conv.h"
 #include "ops/codes.h"
 #include "ops/fixed_point.h"
+#include "plan/code_parts.h"
 #include "plan/layer_parts.h"
 #include "registry.h"
 
@@ -88,7 +89,10 @@ Packed pack_layer(Builder& builder, const Item& item, const std::string& how, st
   const float* buffer = builder.weights(key, static_cast<std::int64_t>(packed.bytes / sizeof(float)), what, [&](float* target) {
     auto* bytes = reinterpret_cast<std::byte*>(target);
     std::fill(bytes, bytes + packed.bytes, std::byte{});
-    const std::vector<std::int16_t> values = form.values != nullptr ? *form.values : builder.source().constants->integer_values(item.inputs[1]);
+    const Constants& constants = *builder.source().constants;
+    const std::string& name = item.inputs[1];
+    const std::vector<std::int16_t> values = form.sums ? whole_values(name, form.zeros, is_conv(item) ? 0 : 1, builder.type(name), constants)
+                                                       : constants.integer_values(name);
     const engine::IntWeights weights = weights_of(builder, item, values);
     pack(weights, bytes);
     auto* offset = reinterpret_cast<std::int32_t*>(bytes + first);
@@ -354,7 +358,8 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
     emit_layer<std::int32_t>(builder, item, layer, constant_place(packed.weights), packed.epilogue, in, out, residual);
     return;
   }
-  if (!is_conv(item) && s.w == 1 && !force_gemm && !form.two_terms && !form.fixed_point && !form.sums) return lower_gemv(builder, item, s.c, s.oc, in, out);
+  const bool one_row = !is_conv(item) && s.w == 1 && !form.two_terms && !form.fixed_point && !form.sums;
+  if (one_row && !force_gemm) return lower_gemv(builder, item, s.c, s.oc, in, out);
   const int terms = form.two_terms ? 2 : 1;
   const Choice choice = choose(builder, s, in.map.block, terms);
   const IntConv layer(*choice.kernel, s, in.map, out.map, residual.map, terms);

@@ -166,7 +166,6 @@ void lower_thresholds(Builder& builder, const Item& item) {
 }
 
 void lower_view(Builder& builder, const Item& item) {
-  builder.codes(item.inputs[0], item.codes->inputs[0].zero);
   if (!builder.view_codes(item.output, item.inputs[0])) {
     builder.planar(item.inputs[0]);
     builder.layer(item);

@@ -23,9 +23,13 @@ void CodeUser::layer(std::size_t i) {
   const Shape& x = types_.at(item.inputs[0]).shape;
   const Shape& w = types_.at(item.inputs[1]).shape;
   const bool conv = item.op == "Conv";
-  if (!conv && !has_rows(from->codes)) return stay(x.size() < 2 ? "its input is a vector" : "its input is kept in blocks of channels for other layers");
+  if (!conv && x.size() < 2) return stay("its input is a vector");
+  if (!conv && !has_rows(from->codes)) return stay("its input is kept in blocks of channels for other layers");
   if (conv && has_rows(from->codes)) return stay("its input is kept in rows for products");
-  if (conv && dynamic && has_static_reader(from->codes)) return stay("its input's codes are read with two zero points");
+  // Around a map stands its code of zero: -1 for one that is known at run time only.
+  if (conv && dynamic && (has_static_reader(from->codes) || zeros_.emplace(from->codes, -1).first->second != -1)) {
+    return stay("its input's codes are read with two zero points");
+  }
   const bool transposed = !conv && graph::int_attribute(*item.node, "transB", 0) != 0;
   if (!conv && (graph::float_attribute(*item.node, "alpha", 1) != 1 || graph::float_attribute(*item.node, "beta", 1) != 1 ||
                 graph::int_attribute(*item.node, "transA", 0) != 0)) {
@@ -81,13 +85,12 @@ void CodeUser::integer_layer(std::size_t i) {
   if (zeros.size() > 1 && static_cast<std::int64_t>(zeros.size()) != w[static_cast<std::size_t>(axis)]) {
     return stay("zero points of its weights are not one per output channel");
   }
-  auto whole = whole_weights(item.inputs[1], zeros, axis, w, constants_);
-  if (!whole) return stay("its sums could leave 32 bits, or its weights two bytes");
+  auto weights = whole_weights(item.inputs[1], zeros, axis, types_, constants_);
+  if (!weights) return stay("its sums could leave 32 bits, or its weights two bytes");
   CodesForm form;
   const bool at_run_time = given(2) && !constants_.has(item.inputs[2]);
   const std::int32_t shift = types_.at(x).dtype == DType::i8 ? signed_shift : 0;
   const std::int32_t zero = at_run_time ? -1 : shift + (given(2) ? static_cast<std::int32_t>(constants_.integers(item.inputs[2]).at(0)) : 0);
-  // Around a map stands its code of zero: that of all who read it.
   if (conv) {
     if (has_rows(x)) return stay("its input is kept in rows for products");
     const bool other = std::any_of(decoded_.begin(), decoded_.end(), [&](const auto& entry) {
@@ -105,8 +108,8 @@ void CodeUser::integer_layer(std::size_t i) {
   form.inputs = {Quantiser{1, zero, 0, 255}};
   form.sums = true;
   if (at_run_time) form.dynamic_zero = item.inputs[2];
-  form.weights = std::move(whole->form);
-  form.values = std::move(whole->values);
+  form.weights = std::move(weights);
+  form.zeros = zeros;
   form.two_terms = form.weights->least < -128 || form.weights->greatest > 127;
   item.inputs.resize(2);
   item.plain = false;
