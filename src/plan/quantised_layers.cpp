@@ -118,7 +118,7 @@ void CodeUser::integer_layer(std::size_t i) {
 
 void CodeUser::fuse_residual(std::size_t i) {
   Item& add = items_[i];
-  if (add.op != "Add" || add.inputs[0] == add.inputs[1] || add.codes->fixed_point) return;
+  if (add.op != "Add" || add.inputs.size() != 2 || add.inputs[0] == add.inputs[1] || add.codes->fixed_point) return;
   std::ptrdiff_t best = -1;
   std::size_t best_side = 0;
   for (const std::size_t side : {std::size_t{0}, std::size_t{1}}) {
