@@ -160,7 +160,9 @@ class Maker(Wiring):
         shape, form = self.shapes[source], self.forms[source]
         n, c, h, w = shape
         kind = self.pick(
-            ["layer"] * 4 + ["residual"] * 3 + ["pair", "concat", "branches", "max", "mean", "table", "again", "turn"]
+            ["layer"] * 4
+            + ["residual"] * 3
+            + ["pair", "concat", "branches", "max", "mean", "table", "again", "turn"]
             + ["move", "number"]
         )
         if kind == "max" and min(h, w) >= 2:

@@ -158,6 +158,29 @@ def test_other_scales_keep_the_operators(rng: np.random.Generator) -> None:
     assert_equal(result, sums.astype(F32) * (scale * F32(0.25)))
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["tensor", "columns"])
+@pytest.mark.parametrize("biased", [False, True], ids=["", "bias"])
+def test_fused_operators_of_onnx_runtime(many: bool, biased: bool, rng: np.random.Generator) -> None:
+    """DynamicQuantizeMatMul and MatMulIntegerToFloat, which ONNX Runtime makes of the steps and may save."""
+    x, w = floats(rng, 2, 3, 33), rng.integers(-63, 64, (33, 9)).astype(np.int8)
+    scale = rng.uniform(0.001, 0.01, (9,) if many else ()).astype(F32)
+    tensors = [tensor("w", w), tensor("ws", scale), tensor("wz", np.zeros(scale.shape, np.int8))]
+    tensors += [tensor("b", floats(rng, 9))] if biased else []
+    bias, domain = (["b"] if biased else []), "com.microsoft"
+    together = helper.make_node("DynamicQuantizeMatMul", ["x", "w", "ws", "wz", *bias], ["y"], domain=domain)
+    apart = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "xs", "xz"]),
+        helper.make_node("MatMulIntegerToFloat", ["q", "w", "xs", "ws", "xz", "wz", *bias], ["y"], domain=domain),
+    ]
+    for nodes in ([together], apart):
+        made = model_of(nodes, {"x": (2, 3, 33)}, tensors, opset=17)
+        made.opset_import.append(helper.make_opsetid(domain, 1))
+        model = bittern.load(convert(made))
+        assert integer_kernels(model, {"x": x.shape}) == ["gemm"]
+        expected = onnx_runtime(made, {"x": x})
+        np.testing.assert_allclose(model.run({"x": x})["y"], expected, rtol=1e-6, atol=1e-6)
+
+
 # Thresholds
 
 
