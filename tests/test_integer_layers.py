@@ -347,3 +347,8 @@ def test_reasons_of_operators_between_codes(rng: np.random.Generator) -> None:
         wiring.quantise(wiring.add(op, [wiring.decoded("x", U8, 1, 6, 4, 4)], **attributes), to, "y")
         (layer,) = [layer for layer in bittern.load(wiring.network(["y"])).plan.layers if layer.op == op]
         assert f"in float32, because {why}" in layer.reason
+    wiring = Wiring(rng)
+    sides = [wiring.decoded("x", U8, 2, 3, 4), wiring.decoded("z", U8, 2, 4, 5)]
+    wiring.quantise(wiring.add("MatMul", sides), U8, "y")
+    (layer,) = [layer for layer in bittern.load(wiring.network(["y"])).plan.layers if layer.op == "MatMul"]
+    assert "in float32, because its weights are computed at run time" in layer.reason

@@ -190,7 +190,7 @@ Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const Inp
       lower_op(builder, item);
     }
     // Lowering of layers says it itself, where it has more to say.
-    if (item.stays_real != nullptr && item.op != "Conv" && item.op != "Gemm" && item.op != "MatMul") {
+    if (item.stays_real != nullptr && (item.plain || (item.op != "Conv" && item.op != "Gemm" && item.op != "MatMul"))) {
       std::string& reason = builder.current().reason;
       const bool integer = item.op == "ConvInteger" || item.op == "MatMulInteger";
       reason += (reason.empty() ? "" : "; ") + std::string(integer ? "no integer kernel, because " : "in float32, because ") + item.stays_real;

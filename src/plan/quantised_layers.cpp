@@ -16,7 +16,10 @@ void CodeUser::layer(std::size_t i) {
   const bool dynamic = from == nullptr && at_run_time != dynamic_.end();
   if (dynamic) from = &at_run_time->second;
   const auto stay = [&](const char* why) { item.stays_real = why; };
-  if (item.plain) return;
+  if (item.plain) {
+    if (from == nullptr) return;
+    return stay(constants_.has(item.inputs[1]) ? "it is no convolution of 1 or 2 dimensions, or product with a matrix" : "its weights are computed at run time");
+  }
   if (from == nullptr) return stay("its input is no tensor of 8-bit codes with one scale");
   if (!constants_.has(item.inputs[1])) return stay("its weights are computed at run time");
   if (!item.residual.empty()) return stay("it adds a tensor of real numbers");
