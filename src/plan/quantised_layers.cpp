@@ -18,7 +18,8 @@ void CodeUser::layer(std::size_t i) {
   const auto stay = [&](const char* why) { item.stays_real = why; };
   if (item.plain) {
     if (from == nullptr) return;
-    return stay(constants_.has(item.inputs[1]) ? "it is no convolution of 1 or 2 dimensions, or product with a matrix" : "its weights are computed at run time");
+    if (!constants_.has(item.inputs[1])) return stay("its weights are computed at run time");
+    return stay("it is no convolution of 1 or 2 dimensions, or product with a matrix");
   }
   if (from == nullptr) return stay("its input is no tensor of 8-bit codes with one scale");
   if (!constants_.has(item.inputs[1])) return stay("its weights are computed at run time");
