@@ -13,6 +13,7 @@
 #include "gemm/winograd.h"
 #include "ops/code_rows.h"
 #include "ops/rows.h"
+#include "spmm/panel.h"
 
 namespace bittern::engine {
 
@@ -32,6 +33,7 @@ std::span<const IntGemmKernel> int_gemm_kernels(Isa isa);
 std::span<const GemvKernel> gemv_kernels(Isa isa);
 const LutGemvKernel& lut_gemv_kernel(Isa isa);
 std::span<const GemmKernel> gemm_kernels(Isa isa);
+std::span<const SpmmKernel> spmm_kernels(Isa isa);
 std::span<const WinogradKernel> winograd_kernels(Isa isa);
 std::span<const OpKernel> op_kernels(Isa isa);
 const CodeKernels& code_kernels(Isa isa);

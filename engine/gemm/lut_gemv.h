@@ -1,7 +1,7 @@
 // Fully connected layers with one row of real numbers and weights that are 4-bit codes into a table of 16 floats: the codes
 // are looked up in registers, where time is bytes.
 //
-// A panel has `cols` output channels: four vectors of the level's width. Eight inputs make a step; it has a run of four
+// A panel has `cols` output channels: a few vectors of the level's width. Eight inputs make a step; it has a run of four
 // bytes for each channel, where input j of the eight stands in bits 4 * j .. 4 * j + 3. So one load serves eight inputs, and
 // a load that begins a byte further on serves two of them without a shift.
 #pragma once

@@ -48,8 +48,11 @@ inline vi load_codes(const unsigned char* p) {
   return codes;
 }
 
+// Vectors of a panel: what the registers hold twice beside the table. More of them share the broadcast inputs.
+constexpr int vectors = BITTERN_VEC >= 3 ? 6 : 4;
+
 void run(const LutGemvArgs& args) {
-  constexpr int vectors = 4, bytes = 4 * width;  // of a vector's step
+  constexpr int bytes = 4 * width;  // of a vector's step
   vf acc[2][vectors];
   BITTERN_UNROLL
   for (int v = 0; v < vectors; ++v) acc[0][v] = acc[1][v] = zero();
@@ -57,8 +60,6 @@ void run(const LutGemvArgs& args) {
   const unsigned char* w = args.w;
   std::int64_t i = 0;
   for (; i + 8 <= args.k; i += 8, w += vectors * bytes) {
-    BITTERN_UNROLL
-    for (int line = 0; line < vectors * bytes; line += 64) __builtin_prefetch(w + 4096 + line);
     BITTERN_UNROLL
     for (int pair = 0; pair < 4; ++pair) {
       const vf even = set1(args.x[i + pair * 2]), odd = set1(args.x[i + pair * 2 + 1]);
@@ -101,9 +102,9 @@ void run(const LutGemvArgs& args) {
 #elif BITTERN_VEC <= 2
 #define BITTERN_COLS "1x32"
 #else
-#define BITTERN_COLS "1x64"
+#define BITTERN_COLS "1x96"
 #endif
-constexpr LutGemvKernel kernel{"gemv_f32_lut4_f32_" BITTERN_COLS "__" BITTERN_TEXT(BITTERN_LEVEL), Isa::BITTERN_LEVEL, 4 * width, &run};
+constexpr LutGemvKernel kernel{"gemv_f32_lut4_f32_" BITTERN_COLS "__" BITTERN_TEXT(BITTERN_LEVEL), Isa::BITTERN_LEVEL, vectors * width, &run};
 
 }  // namespace
 

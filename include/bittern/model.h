@@ -39,6 +39,7 @@ struct LayerInfo {
   std::uint64_t encoded_bytes = 0;  // of the weights in the file
   std::uint64_t packed_bytes = 0;   // of the weights in memory
   double macs = 0;                  // multiplications by the definition
+  double density = -1;              // share of the weights that are not zero; negative if nobody looked
   Shape output_shape;
 };
 

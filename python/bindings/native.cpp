@@ -50,6 +50,7 @@ py::dict describe(const bittern::LayerInfo& layer) {
   d["encoded_bytes"] = layer.encoded_bytes;
   d["packed_bytes"] = layer.packed_bytes;
   d["macs"] = layer.macs;
+  d["density"] = layer.density;
   d["output_shape"] = py::tuple(py::cast(layer.output_shape));
   return d;
 }

@@ -14,7 +14,7 @@ class Layer:
 
     ``kernel`` is empty where nothing has to be computed; ``reason`` says why this kernel, and what was given up.
     ``encoded_bytes`` counts the weights in the file, ``packed_bytes`` those in memory, ``macs`` the multiplications of
-    the definition.
+    the definition, ``density`` is the share of the weights that are not zero (negative where nobody looked).
     """
 
     name: str
@@ -28,6 +28,7 @@ class Layer:
     encoded_bytes: int
     packed_bytes: int
     macs: float
+    density: float = -1.0
     fused: list[str] = field(default_factory=list)
 
 
@@ -48,7 +49,7 @@ class Plan:
         }
 
     def __str__(self) -> str:
-        headers = ("layer", "op", "kernel", "layout", "encoding", "encoded", "packed", "MMAC", "why")
+        headers = ("layer", "op", "kernel", "layout", "encoding", "encoded", "packed", "MMAC", "density", "why")
         rows = []
         for layer in self.layers:
             op = "+".join([layer.op] + [f"({len(layer.fused)} fused)"] * bool(layer.fused))
@@ -62,10 +63,11 @@ class Plan:
                     f"{layer.encoded_bytes:,}" if layer.encoded_bytes else "",
                     f"{layer.packed_bytes:,}" if layer.packed_bytes else "",
                     f"{layer.macs / 1e6:.1f}" if layer.macs else "",
+                    f"{layer.density:.1%}" if layer.density >= 0 else "",
                     layer.reason,
                 )
             )
-        return table(headers, rows, "lllllrrrl") + f"\nscratch memory: {self.arena_bytes:,} bytes"
+        return table(headers, rows, "lllllrrrrl") + f"\nscratch memory: {self.arena_bytes:,} bytes"
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,11 @@ bool Builder::has_codes(const std::string& value) const {
   return found != values_.end() && found->second.codes.has_value();
 }
 
+const SparseLayer* Builder::sparse(const std::string& output) const {
+  const auto found = sparse_.find(output);
+  return found == sparse_.end() ? nullptr : found->second.get();
+}
+
 bool Builder::wants_codes(const std::string& value) const {
   const auto found = values_.find(value);
   return found != values_.end() && found->second.wants_codes;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <span>
@@ -21,6 +22,8 @@ struct Storage {
   Place place;
   engine::Map map;
 };
+
+struct SparseLayer;  // plan/sparse_layers.h
 
 class Builder {
  public:
@@ -59,6 +62,9 @@ class Builder {
   void expect_codes(const std::string& value) { values_[value].wants_codes = true; }
   bool wants_codes(const std::string& value) const;
   const engine::CodeKernels& code_kernels() const;
+  // What was decided of the convolution that makes a value; null if its encoding holds no zeros.
+  const SparseLayer* sparse(const std::string& output) const;
+  void set_sparse(const std::string& output, std::shared_ptr<const SparseLayer> layer) { sparse_[output] = std::move(layer); }
 
   // Memory for a value about to be computed.
   Storage make_planar(const std::string& value);
@@ -124,6 +130,7 @@ class Builder {
   std::map<std::string, int> output_index_;
   std::map<std::string, Value> values_;
   std::map<std::string, Part> in_place_;
+  std::map<std::string, std::shared_ptr<const SparseLayer>> sparse_;
   std::vector<Buffer> buffers_;
   Plan plan_;
 };

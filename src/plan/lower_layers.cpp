@@ -12,6 +12,7 @@
 #include "ops/maps.h"
 #include "ops/plain.h"
 #include "plan/layer_parts.h"
+#include "plan/sparse_layers.h"
 #include "registry.h"
 
 namespace bittern::plan {
@@ -143,7 +144,8 @@ void emit_layer(Builder& builder, const Item& item, const Layer& layer, const st
 std::string weight_note(const Builder& builder, const Item& item) {
   const auto& encoding = *builder.source().graph->constants.at(item.inputs[1]);
   std::string note;
-  if (item.stays_real != nullptr) note = std::string("; in float32, because ") + item.stays_real;
+  if (const SparseLayer* sparse = builder.sparse(item.output)) note = sparse->reason;
+  if (item.stays_real != nullptr) note += std::string("; in float32, because ") + item.stays_real;
   if (encoding.kind != graph::EncodingKind::dense) note += "; weights decoded to dense f32 at load: no kernel of real numbers runs this encoding here";
   return note;
 }
@@ -156,7 +158,20 @@ bool all_integers(const float* weights, std::int64_t count) {
 
 }  // namespace
 
+double dense_conv_cost(const Builder& builder, const ConvShape& s) {
+  const bool flat = s.kh == 1 && s.kw == 1 && s.stride_h == 1 && s.stride_w == 1;
+  double cost = 0;
+  for (const GemmKernel& kernel : engine::gemm_kernels(builder.source().isa)) {
+    const double c = GemmConv::cost(kernel, s, 16, flat);
+    if (cost == 0 || c < cost) cost = c;
+  }
+  const WinogradChoice winograd = choose_winograd(builder, s);
+  return winograd.kernel != nullptr && builder.source().winograd ? std::min(cost, winograd.cost) : cost;
+}
+
 void lower_conv(Builder& builder, const Item& item) {
+  const SparseLayer* sparse = builder.sparse(item.output);
+  if (sparse != nullptr && sparse->chosen) return lower_sparse_conv(builder, item, *sparse);
   const Shape &x = builder.shape(item.inputs[0]), w = builder.map_shape(item.inputs[1]);
   weight_encoding(builder, item);
   if (has_bias(item) && !builder.source().constants->has(item.inputs[2])) {
@@ -178,6 +193,7 @@ void lower_conv(Builder& builder, const Item& item) {
 
   builder.layer(item);
   describe_weight(builder, item);
+  if (sparse != nullptr) builder.current().density = sparse->density;
   const Storage out = builder.make_blocked(item.output);
   builder.current().layout = layout_name(in.map) + " -> " + layout_name(out.map);
   builder.current().macs = s.macs();

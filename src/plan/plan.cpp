@@ -7,15 +7,21 @@
 #include "plan/builder.h"
 #include "plan/plain.h"
 #include "plan/quantised.h"
+#include "plan/sparse_layers.h"
 
 namespace bittern::plan {
 namespace {
 
 // Halos and concatenations in place depend on consumers, which lowering meets later: told to the builder beforehand.
 void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set<std::string>& kept) {
+  choose_sparse_layers(builder, items);
+  const auto sparse = [&](const Item& item) {
+    const SparseLayer* layer = builder.sparse(item.output);
+    return layer != nullptr && layer->chosen;
+  };
   std::set<std::string> blocked;
   for (const Item& item : items) {
-    if (!item.plain && (item.op == "Conv" || item.op == "MaxPool" || item.op == "AveragePool")) blocked.insert(item.output);
+    if (!item.plain && !sparse(item) && (item.op == "Conv" || item.op == "MaxPool" || item.op == "AveragePool")) blocked.insert(item.output);
   }
   const auto makes_blocked = [&](const std::string& value) { return blocked.count(value) != 0; };
   std::map<std::string, int> concatenated;
@@ -55,7 +61,7 @@ void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set
       for (const std::string& value : item.codes->rows) builder.expect_rows(value);
       if (!item.residual.empty()) builder.expect_codes(item.residual);
     }
-    if ((item.op != "Conv" && item.op != "ConvInteger") || item.plain) continue;
+    if ((item.op != "Conv" && item.op != "ConvInteger") || item.plain || sparse(item)) continue;
     const Shape w = builder.map_shape(item.inputs[1]);
     builder.ask_halo(item.inputs[0], graph::window(*item.node, builder.shape(item.inputs[0]), w[2], w[3]));
   }

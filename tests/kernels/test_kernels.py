@@ -10,7 +10,7 @@ import pytest
 
 from tests.compare import differences
 from tests.conftest import INTEGER_LEVELS
-from tests.kernels import codes, convolution, glue, one_row
+from tests.kernels import codes, convolution, glue, one_row, sparse
 from tests.kernels.cases import Case, CodeCase
 from tests.reference import load_file, run
 from tests.reference.arrays import Array
@@ -51,6 +51,7 @@ GENERATORS: dict[str, Generator] = {
     "reorder": glue.move_cases,
     "strided_copy": glue.move_cases,
     **codes.GENERATORS,
+    "spmm": sparse.sparse_cases,
     "gemv_u8": one_row.code_row_cases,
     "gemv_f32": one_row.real_row_cases,
 }

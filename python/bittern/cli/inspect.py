@@ -100,6 +100,7 @@ def plan_text(plan: Plan) -> str:
                 bytes_exact(layer.encoded_bytes) if layer.encoded_bytes else "-",
                 bytes_exact(layer.packed_bytes) if layer.packed_bytes else "-",
                 f"{layer.macs:,.0f}" if layer.macs else "-",
+                f"{layer.density:.1%}" if layer.density >= 0 else "-",
                 layer.kernel,
                 layer.layout,
                 layer.reason,
@@ -115,7 +116,8 @@ def plan_text(plan: Plan) -> str:
         f"{sum(layer.macs for layer in plan.layers):,.0f}",
         "",
         "",
+        "",
         f"activations {bytes_short(plan.arena_bytes)}",
     ]
-    headers = ["layer", "op", "output", "encoding", "bytes", "packed", "MACs", "kernel", "layout", "why"]
-    return table(headers, rows, "llllrrrlll", total)
+    headers = ["layer", "op", "output", "encoding", "bytes", "packed", "MACs", "density", "kernel", "layout", "why"]
+    return table(headers, rows, "llllrrrrlll", total)

@@ -1,0 +1,92 @@
+// The inner statement of the spmm loop: y[row, pixels] += w * x[input, pixels] over a panel of pixels.
+//
+// Pixels stand in the lanes; a weight is broadcast. A panel holds, for every input that some weight meets, `vectors`
+// vectors of pixels side by side, small enough that a block of inputs stays in the first-level cache. A row's sums live
+// in registers while its weights of the block pass by:
+//
+//   entries of a block     row a: (offset, w) (offset, w) (offset, w) | row b: (offset, w) ... | ...
+//   groups                 rows of the same number of entries stand together: the length of the inner loop changes
+//                          once per group, so that branches are foreseen
+#pragma once
+
+#include <cstdint>
+
+#include "base/isa.h"
+
+namespace bittern::engine {
+
+// Rows of `entries` weights each.
+struct SpmmGroup {
+  std::uint32_t entries = 0, rows = 0;
+};
+
+// A weight and where its input stands in the panel, in bytes.
+struct SpmmEntry {
+  std::uint32_t offset = 0;
+  float weight = 0;
+};
+
+// A code of 8 bits below the offset in units of spmm_unit bytes, for weights from a table of at most 256.
+inline constexpr std::int64_t spmm_unit = 16;
+inline constexpr std::uint32_t spmm_code(std::int64_t offset, std::uint8_t code) noexcept {
+  return static_cast<std::uint32_t>(offset / spmm_unit) << 8 | code;
+}
+
+struct SpmmArgs {
+  const float* x = nullptr;               // the panel
+  const void* entries = nullptr;          // SpmmEntry, or codes
+  const float* table = nullptr;           // 256, for codes
+  const SpmmGroup* groups = nullptr;
+  std::int64_t group_count = 0;
+  const std::uint16_t* rows = nullptr;    // of each row of the groups: its number
+  float* sums = nullptr;                  // row r: `vectors` vectors from r * vectors * width on; aligned
+  bool first = false, last = false;       // block: starts from the bias; stores into y
+  const float* scale = nullptr;           // of each row, or null: y = scale * (w x) + bias
+  const float* bias = nullptr;            // of each row, or null
+  float* y = nullptr;                     // the panel's first pixel of row 0
+  std::int64_t y_row = 0;                 // elements between rows
+  const float* residual = nullptr;        // like y, or null
+  std::int64_t residual_row = 0;
+  int last_lanes = 0;                     // pixels of the last vector
+  float lo = 0, hi = 0;
+};
+
+// Pixels of one vector of a panel that read one line of the input.
+struct SpmmPiece {
+  std::int32_t offset = 0;      // of lane 0, in elements from the channel's first; lanes not named may lie anywhere
+  std::uint16_t lanes = 0;      // a bit each; none: all of the vector is padding
+  std::uint16_t more = 0;       // the next piece belongs to the same vector
+};
+
+// Fills the rows of a panel that one channel's taps make.
+struct SpmmExpand {
+  const float* channel = nullptr;
+  const SpmmPiece* pieces = nullptr;
+  const std::int32_t* first = nullptr;    // piece of each tap of the kernel
+  const std::int32_t* taps = nullptr;
+  std::int64_t tap_count = 0;
+  std::int64_t vectors = 0;
+  float* panel = nullptr;
+  std::int64_t panel_row = 0;             // elements
+};
+
+using SpmmFunction = void (*)(const SpmmArgs&);
+
+struct SpmmKernel {
+  const char* name;
+  Isa isa;
+  int vectors, lanes;           // the widest panel
+  bool codes;                   // weights are codes into a table
+  const SpmmFunction* panels;   // panels[v - 1] is v vectors wide
+  void (*expand)(const SpmmExpand&);
+  // Rows of `count` elements `row` apart, to rows of the panel; whole vectors are written.
+  void (*copy)(const float* x, std::int64_t row, std::int64_t rows, std::int64_t count, float* panel, std::int64_t panel_row);
+  // y[i] = x[i * stride].
+  void (*pick)(const float* x, std::int64_t stride, std::int64_t count, float* y);
+};
+
+namespace scalar { const SpmmKernel* spmm_kernels(int& count); }
+namespace avx2 { const SpmmKernel* spmm_kernels(int& count); }
+namespace avx512 { const SpmmKernel* spmm_kernels(int& count); }
+
+}  // namespace bittern::engine

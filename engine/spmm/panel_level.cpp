@@ -1,0 +1,132 @@
+// The panels of the spmm loop, compiled once per level.
+#include "simd/vec.h"
+#include "spmm/panel.h"
+
+namespace bittern::engine::BITTERN_LEVEL {
+namespace {
+
+struct f32 {
+  using entry = SpmmEntry;
+  static inline std::int64_t offset(const entry& e, const SpmmArgs&) { return e.offset; }
+  static inline float weight(const entry& e, const SpmmArgs&) { return e.weight; }
+  static constexpr bool codes = false;
+};
+
+struct lut8 {
+  using entry = std::uint32_t;
+  static inline std::int64_t offset(const entry& e, const SpmmArgs&) { return static_cast<std::int64_t>(e >> 8) * spmm_unit; }
+  static inline float weight(const entry& e, const SpmmArgs& args) { return args.table[e & 255]; }
+  static constexpr bool codes = true;
+};
+
+template <class Weight, int vectors>
+void panel(const SpmmArgs& args) {
+  const auto* entry = static_cast<const typename Weight::entry*>(args.entries);
+  const auto* x = reinterpret_cast<const char*>(args.x);
+  const std::uint16_t* row = args.rows;
+  const vf lo = set1(args.lo), hi = set1(args.hi);
+  for (std::int64_t g = 0; g < args.group_count; ++g) {
+    const SpmmGroup group = args.groups[g];
+    for (std::uint32_t i = 0; i < group.rows; ++i) {
+      const std::int64_t r = *row++;
+      float* sums = args.sums + r * vectors * width;
+      vf acc[vectors];
+      if (args.first) {
+        const vf bias = args.bias != nullptr && args.scale == nullptr ? set1(args.bias[r]) : zero();
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) acc[v] = bias;
+      } else {
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) acc[v] = load(sums + v * width);
+      }
+      for (const auto* end = entry + group.entries; entry != end; ++entry) {
+        const vf w = set1(Weight::weight(*entry, args));
+        const auto* input = reinterpret_cast<const float*>(x + Weight::offset(*entry, args));
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) acc[v] = fma(w, load(input + v * width), acc[v]);
+      }
+      if (!args.last) {
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) store(sums + v * width, acc[v]);
+        continue;
+      }
+      if (args.scale != nullptr) {
+        const vf scale = set1(args.scale[r]), bias = args.bias != nullptr ? set1(args.bias[r]) : zero();
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) acc[v] = fma(scale, acc[v], bias);
+      }
+      float* y = args.y + r * args.y_row;
+      if (args.residual != nullptr) {
+        const float* residual = args.residual + r * args.residual_row;
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors - 1; ++v) acc[v] = add(acc[v], load(residual + v * width));
+        acc[vectors - 1] = add(acc[vectors - 1], load_first(residual + (vectors - 1) * width, args.last_lanes));
+      }
+      BITTERN_UNROLL
+      for (int v = 0; v < vectors - 1; ++v) store(y + v * width, min(hi, max(lo, acc[v])));
+      store_first(y + (vectors - 1) * width, min(hi, max(lo, acc[vectors - 1])), args.last_lanes);
+    }
+  }
+}
+
+void expand(const SpmmExpand& args) {
+  // Lanes that nobody reads may lie outside the channel: addresses are numbers here.
+  const auto channel = reinterpret_cast<unsigned long>(args.channel);
+  float* row = args.panel;
+  for (std::int64_t t = 0; t < args.tap_count; ++t, row += args.panel_row) {
+    const SpmmPiece* piece = args.pieces + args.first[args.taps[t]];
+    for (std::int64_t v = 0; v < args.vectors; ++v) {
+      vf pixels = zero();
+      bool more = true;
+      for (; more; ++piece) {
+        pixels = load_lanes(pixels, reinterpret_cast<const float*>(channel + static_cast<unsigned long>(std::int64_t{piece->offset} * 4)), piece->lanes);
+        more = piece->more != 0;
+      }
+      store(row + v * width, pixels);
+    }
+  }
+}
+
+void pick(const float* x, std::int64_t stride, std::int64_t count, float* y) {
+  if (stride == 1) {
+    __builtin_memcpy(y, x, static_cast<unsigned long>(count) * sizeof(float));
+  } else if (stride == 2) {
+    for (std::int64_t i = 0; i < count; ++i) y[i] = x[2 * i];
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) y[i] = x[i * stride];
+  }
+}
+
+void copy(const float* x, std::int64_t row, std::int64_t rows, std::int64_t count, float* panel, std::int64_t panel_row) {
+  const std::int64_t whole = count / width * width;
+  for (std::int64_t r = 0; r < rows; ++r, x += row, panel += panel_row) {
+    for (std::int64_t i = 0; i < whole; i += width) store(panel + i, load(x + i));
+    if (whole < count) store(panel + whole, load_first(x + whole, static_cast<int>(count - whole)));
+  }
+}
+
+template <class Weight, int... v>
+struct Panels {
+  static constexpr SpmmFunction list[] = {&panel<Weight, v>...};
+};
+template <class Weight, int vectors, int... v>
+struct PanelsUpTo : PanelsUpTo<Weight, vectors - 1, vectors, v...> {};
+template <class Weight, int... v>
+struct PanelsUpTo<Weight, 0, v...> : Panels<Weight, v...> {};
+
+constexpr SpmmKernel list[] = {
+#define BITTERN_SPMM(level, weight, vectors)                                                                                                      \
+  BITTERN_ONLY(level, {"spmm_f32_" #weight "_f32_1x" #vectors "v__" #level, Isa::level, vectors, width, weight::codes,                            \
+                       PanelsUpTo<weight, vectors>::list, &expand, &copy, &pick}, )
+#include "spmm/kernels.inc"
+#undef BITTERN_SPMM
+};
+
+}  // namespace
+
+const SpmmKernel* spmm_kernels(int& count) {
+  count = static_cast<int>(sizeof list / sizeof list[0]);
+  return list;
+}
+
+}  // namespace bittern::engine::BITTERN_LEVEL

@@ -1,0 +1,206 @@
+// Convolutions on their non-zero weights: the choice against the dense kernels, and the lowering.
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <set>
+
+#include "base/cpu_features.h"
+#include "plan/layer_parts.h"
+#include "plan/sparse_layers.h"
+#include "registry.h"
+
+namespace bittern::plan {
+namespace {
+
+using engine::ConvShape;
+using engine::Map;
+using engine::SparseConv;
+using engine::SparseRows;
+using engine::SpmmKernel;
+
+// Cycles of the vector unit that moving one element between layouts takes.
+constexpr double reorder_cost = 0.4;
+
+bool may_hold_zeros(const graph::Encoding& tree) {
+  switch (tree.kind) {
+    case graph::EncodingKind::sparse:
+    case graph::EncodingKind::codebook:
+    case graph::EncodingKind::ternary: return true;
+    case graph::EncodingKind::affine: return tree.codes->kind == graph::EncodingKind::sparse;
+    default: return false;
+  }
+}
+
+const SpmmKernel* asked_kernel(const Builder& builder) {
+  for (int level = static_cast<int>(builder.source().isa); level >= 0; --level) {
+    if (!engine::isa_usable(static_cast<engine::Isa>(level))) continue;
+    for (const SpmmKernel& kernel : engine::spmm_kernels(static_cast<engine::Isa>(level))) {
+      if (preferred(builder, kernel.name)) return &kernel;
+    }
+  }
+  return nullptr;
+}
+
+bool asks_for(const Builder& builder, const char* loop) {
+  const auto& list = *builder.source().preferred;
+  return std::any_of(list.begin(), list.end(), [&](const std::string& name) { return name.rfind(loop, 0) == 0; });
+}
+
+Map planar_map(const Shape& s) { return engine::make_map(s[0], s[1], s[2], s[3], 1); }
+
+ConvShape shape_of(Builder& builder, const Item& item) {
+  const Shape w = builder.map_shape(item.inputs[1]);
+  return conv_shape(builder, item, graph::window(*item.node, builder.shape(item.inputs[0]), w[2], w[3]));
+}
+
+double elements(Builder& builder, const std::string& value) { return static_cast<double>(builder.count(value)); }
+
+std::string times(double ratio) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f", ratio);
+  return text;
+}
+
+}  // namespace
+
+void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
+  const SpmmKernel* asked = asked_kernel(builder);
+  if (asked == nullptr && asks_for(builder, "gemm_")) return;
+  const auto kernel_of = [&](bool codes) {
+    const auto list = engine::spmm_kernels(builder.source().isa);
+    return asked != nullptr ? asked : &*std::find_if(list.begin(), list.end(), [&](const SpmmKernel& kernel) { return kernel.codes == codes; });
+  };
+  struct Candidate {
+    const Item* item;
+    SparseLayer layer;
+    std::shared_ptr<SparseRows> rows;
+  };
+  std::vector<Candidate> candidates;
+  std::map<std::string, std::size_t> makers;             // values that candidates make
+  std::map<std::string, std::vector<const Item*>> users;
+  for (const Item& item : items) {
+    for (const std::string& input : item.inputs) users[input].push_back(&item);
+    if (!item.residual.empty()) users[item.residual].push_back(&item);
+    if (item.op != "Conv" || item.plain || item.codes || !builder.source().constants->has(item.inputs[1])) continue;
+    if (has_bias(item) && !builder.source().constants->has(item.inputs[2])) continue;
+    const graph::Encoding& tree = *weight_encoding(builder, item);
+    if (asked == nullptr && !may_hold_zeros(tree)) continue;
+    const ConvShape s = shape_of(builder, item);
+    if (s.c == 0 || s.oc == 0 || s.oh * s.ow * s.n == 0) continue;
+    Candidate candidate{&item, {}, std::make_shared<SparseRows>()};
+    const std::vector<float> weights = builder.source().constants->floats(item.inputs[1]);
+    *candidate.rows = engine::sparse_rows(weights.data(), s.oc, s.c / s.groups * s.kh * s.kw);
+    SparseLayer& layer = candidate.layer;
+    const auto entries = static_cast<double>(candidate.rows->entries());
+    layer.density = weights.empty() ? 0.0 : entries / static_cast<double>(weights.size());
+    // Few values stay codes, unless another kernel was asked for.
+    const bool codes = (asked == nullptr || asked->codes) && (asked != nullptr || tree.kind != graph::EncodingKind::sparse) &&
+                       engine::to_codes(*candidate.rows, layer.table);
+    if (!codes) layer.table.clear();
+    layer.kernel = kernel_of(codes);
+    if (layer.kernel->codes && !codes) continue;
+    layer.dense_cost = dense_conv_cost(builder, s);
+    layer.sparse_cost = SparseConv::cost(*layer.kernel, s, entries);
+    layer.chosen = asked != nullptr || layer.sparse_cost < layer.dense_cost;
+    makers[item.output] = candidates.size();
+    candidates.push_back(std::move(candidate));
+  }
+  // Layers whose gain does not pay for moving their input and output between layouts give up, until none does.
+  const auto planar = [&](const std::string& value) {
+    const auto maker = makers.find(value);
+    return maker != makers.end() ? candidates[maker->second].layer.chosen : builder.has_planar(value);
+  };
+  for (bool changed = asked == nullptr; changed;) {
+    changed = false;
+    for (Candidate& candidate : candidates) {
+      SparseLayer& layer = candidate.layer;
+      if (!layer.chosen) continue;
+      double moved = planar(candidate.item->inputs[0]) ? 0.0 : elements(builder, candidate.item->inputs[0]);
+      const auto& next = users[candidate.item->output];
+      const bool used_planar = next.empty() || std::any_of(next.begin(), next.end(), [&](const Item* user) {
+        const auto maker = makers.find(user->output);
+        return (maker != makers.end() && candidates[maker->second].layer.chosen) || user->op == "Add" || user->op == "Relu";
+      });
+      if (!used_planar) moved += elements(builder, candidate.item->output);
+      if (layer.sparse_cost + reorder_cost * moved < layer.dense_cost) continue;
+      layer.chosen = false;
+      changed = true;
+    }
+  }
+  for (Candidate& candidate : candidates) {
+    SparseLayer& layer = candidate.layer;
+    char density[48];
+    std::snprintf(density, sizeof density, "%.1f %% of the weights are not zero", 100 * layer.density);
+    if (asked != nullptr) {
+      layer.reason = "asked for";
+    } else if (layer.chosen) {
+      layer.reason = std::string(density) + ": estimated " + times(layer.dense_cost / layer.sparse_cost) + " times as fast as the dense kernel";
+    } else {
+      layer.reason = std::string("; dense although ") + density + ": the sparse kernel is estimated " +
+                     percent(layer.sparse_cost / std::max(1.0, layer.dense_cost)) + " in time, without moves between layouts";
+    }
+    if (layer.chosen) {
+      // Scalings are folded into values; sums of codes are scaled.
+      for (std::size_t o = 0; layer.table.empty() && o < candidate.item->scale.size(); ++o) {
+        for (auto e = candidate.rows->first[o]; e < candidate.rows->first[o + 1]; ++e) candidate.rows->value[static_cast<std::size_t>(e)] *= candidate.item->scale[o];
+      }
+      layer.rows = candidate.rows;
+    }
+    builder.set_sparse(candidate.item->output, std::make_shared<SparseLayer>(std::move(layer)));
+  }
+}
+
+void lower_sparse_conv(Builder& builder, const Item& item, const SparseLayer& choice) {
+  const ConvShape s = shape_of(builder, item);
+  const Storage in = builder.planar(item.inputs[0]);
+  Storage residual;
+  if (!item.residual.empty()) residual = builder.planar(item.residual);
+  LayerInfo& info = builder.layer(item);
+  describe_weight(builder, item);
+  Storage out = builder.make_planar(item.output);
+  const Map out_map = planar_map(builder.map_shape(item.output));
+  const SparseConv layer(*choice.kernel, s, planar_map(builder.map_shape(item.inputs[0])), out_map, out_map, *choice.rows);
+  info.kernel = choice.kernel->name;
+  info.isa = engine::name_of(choice.kernel->isa);
+  info.reason = choice.reason;
+  info.layout = "planar -> planar";
+  info.macs = s.macs();
+  info.density = choice.density;
+  const std::string what = builder.source().place + ": " + place_of(item);
+  const std::string how = info.kernel + " " + std::to_string(s.oh) + "x" + std::to_string(s.ow) + " of " + std::to_string(s.h) + "x" + std::to_string(s.w) + " " +
+                          std::to_string(s.n);
+  const std::int64_t packed_floats = (layer.packed_bytes() + 3) / 4 + 16;
+  const float* packed = builder.weights(weights_key(item, how), packed_floats, what, [&](float* target) {
+    layer.pack(*choice.rows, reinterpret_cast<std::byte*>(target));
+    builder.source().constants->release(item.inputs[1]);
+  });
+  const float* bias = nullptr;
+  if (has_bias(item) || !item.scale.empty()) {
+    bias = builder.weights(weights_key(item, "sparse bias"), s.oc, what, [&](float* target) {
+      std::vector<float> values(static_cast<std::size_t>(s.oc), 0.0f);
+      if (has_bias(item)) values = builder.source().constants->floats(item.inputs[2]);
+      for (std::size_t o = 0; o < item.scale.size(); ++o) values[o] = values[o] * item.scale[o] + item.shift[o];
+      std::copy(values.begin(), values.end(), target);
+    });
+  }
+  const float* table = nullptr;
+  const float* scale = nullptr;
+  if (!choice.table.empty()) {
+    table = builder.weights(weights_key(item, "sparse table"), 256, what, [&](float* target) {
+      std::fill(target, target + 256, 0.0f);
+      std::copy(choice.table.begin(), choice.table.end(), target);
+    });
+    if (!item.scale.empty()) {
+      scale = builder.weights(weights_key(item, "sparse scale"), s.oc, what, [&](float* target) { std::copy(item.scale.begin(), item.scale.end(), target); });
+    }
+  }
+  info.packed_bytes = static_cast<std::uint64_t>(layer.packed_bytes() + ((bias != nullptr) + (scale != nullptr)) * s.oc * 4 + (table != nullptr ? 1024 : 0));
+  const Place scratch = builder.scratch((layer.scratch_bytes() + 3) / 4);
+  const bool added = !item.residual.empty();
+  builder.emit([=, lo = item.lo, hi = item.hi](const RunContext& run) {
+    const engine::Epilogue epilogue{bias, added ? run.read(residual.place) : nullptr, lo, hi};
+    layer.run(run.read(in.place), reinterpret_cast<const std::byte*>(packed), table, scale, epilogue, run.write(out.place), run.write<std::byte>(scratch), *run.team);
+  }, {in.place, out.place, scratch, added ? residual.place : in.place});
+}
+
+}  // namespace bittern::plan

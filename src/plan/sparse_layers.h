@@ -1,0 +1,29 @@
+// Which convolutions run on their non-zero weights alone: decided over the whole network, before layers are lowered.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plan/builder.h"
+#include "spmm/sparse_conv.h"
+
+namespace bittern::plan {
+
+// What is known of a layer whose encoding can hold zeros.
+struct SparseLayer {
+  double density = 1;
+  double dense_cost = 0, sparse_cost = 0;  // estimated, in the same unit
+  bool chosen = false;
+  std::string reason;
+  std::shared_ptr<const engine::SparseRows> rows;  // if chosen
+  std::vector<float> table;                        // of the codes of rows; else values run as they are
+  const engine::SpmmKernel* kernel = nullptr;
+};
+
+// Writes its choices into the builder.
+void choose_sparse_layers(Builder& builder, const std::vector<Item>& items);
+
+void lower_sparse_conv(Builder& builder, const Item& item, const SparseLayer& layer);
+
+}  // namespace bittern::plan

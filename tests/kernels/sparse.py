@@ -1,0 +1,67 @@
+"""Cases of the loop over weights that are not zero."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from tests.builders import NodeSpec, floats
+from tests.conftest import seed_of
+from tests.kernels.cases import Case, random_cases
+from tests.kernels.convolution import Convolution, ConvolutionBound, listed, pick, random_convolution
+from tests.reference.arrays import Array
+
+DENSITIES = (0.1, 0.0, 0.3, 1.0, 0.03)
+
+
+def thinned(case: Case, density: float, rng: np.random.Generator) -> Case:
+    """The case with some of its weights zero."""
+    w = case.constants["w"]
+    return replace(case, constants={**case.constants, "w": np.where(rng.random(w.shape) < density, w, w.dtype.type(0))})
+
+
+def large() -> Iterator[Convolution]:
+    """Several chunks of output channels, blocks of inputs and panels of pixels; maps of whole vectors and not."""
+    yield Convolution(1, 300, 7, 7, 270, kernel=(1, 1), epilogue="residual relu")
+    yield Convolution(1, 300, 8, 16, 40, kernel=(1, 1), epilogue="relu")
+    yield Convolution(2, 70, 14, 14, 150, pads=(1, 1, 1, 1), epilogue="residual relu")
+    yield Convolution(1, 60, 30, 30, 20, stride=(2, 2), pads=(1, 1, 1, 1), integers=False)
+    yield Convolution(1, 80, 9, 21, 600, groups=2, pads=(1, 1, 1, 1), epilogue="clip")
+    yield Convolution(1, 3, 40, 40, 33, kernel=(11, 11), stride=(4, 4), pads=(2, 2, 2, 2), epilogue="relu")
+
+
+def normalized(rng: np.random.Generator) -> Case:
+    """A scaling per channel behind the layer: folded into its weights, or into the sums of codes."""
+    shape = Convolution(1, 20, 9, 9, 12, pads=(1, 1, 1, 1))
+    case = thinned(shape.case("spmm/normalized", rng), 0.2, rng)
+    parameters = {
+        name: np.abs(floats(rng, 12)) + np.float32(0.5) if name == "variance" else floats(rng, 12)
+        for name in ("scale", "shift", "mean", "variance")
+    }
+    nodes: tuple[NodeSpec, ...] = (
+        ("Conv", ["x", "w", "b"], "c", shape.attributes()),
+        ("BatchNormalization", ["c", *parameters], "y", {}),
+    )
+
+    def bound(values: Mapping[str, Array], expected: Array) -> Array:
+        factor = (np.abs(values["scale"]) / np.sqrt(values["variance"]))[:, None, None]
+        around = np.abs(values["shift"]) + np.abs(values["mean"]) * factor[:, 0, 0]
+        plain = ConvolutionBound(shape)(values, expected) + 8 * 2.0**-24 * around[:, None, None]
+        return np.asarray(4 * factor * plain + plain, np.float64)
+
+    return replace(case, constants={**case.constants, **parameters}, nodes=nodes, bound=bound)
+
+
+def sparse_cases(loop: str) -> Iterator[Case]:
+    """Convolutions of every density."""
+    for index, shape in enumerate([*large(), *listed()]):
+        name = f"{loop}/sparse{index}"
+        rng = np.random.default_rng(seed_of(name))
+        yield thinned(shape.case(name, rng, 1 + index % 2), DENSITIES[index % len(DENSITIES)], rng)
+    yield normalized(np.random.default_rng(seed_of("spmm/normalized")))
+    yield from random_cases(
+        loop,
+        lambda name, rng: thinned(
+            random_convolution(rng, depthwise=False).case(name, rng, pick(rng, 1, 2)), float(rng.random()) ** 2, rng
+        ),
+    )
