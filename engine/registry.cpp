@@ -24,6 +24,7 @@ constexpr CodeLoop code_loops[] = {
     {"quantize_f32", "real numbers to 8-bit codes"},
     {"dequantize_u8", "8-bit codes to real numbers"},
     {"table_u8", "8-bit codes through a table of 256"},
+    {"threshold_u8", "counts of thresholds that real numbers reach, as 8-bit codes"},
 };
 
 const char* describe(std::string_view loop) {

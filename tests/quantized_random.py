@@ -139,11 +139,31 @@ class Maker(Wiring):
         self.constants[name] = np.array([-1, *shape[1:]], np.int64)
         self.done(self.add("Reshape", [self.read(source), name]), shape, self.forms[source])
 
+    def move(self, source: str) -> None:
+        """The same codes elsewhere."""
+        perm = self.pick([[0, 1, 3, 2], [0, 2, 1, 3], [0, 3, 1, 2]])
+        shape = tuple(self.shapes[source][i] for i in perm)
+        self.done(self.add("Transpose", [self.read(source)], perm=perm), shape, self.forms[source])
+
+    def number(self, source: str) -> None:
+        """A function of a code and a constant number."""
+        name, form = f"number{len(self.nodes)}", self.forms[source]
+        op = self.pick(["Mul", "Add", "Sub", "Div"])
+        value = 0.3 if op == "Mul" else 3.1 if op == "Div" else 7.7 * form.scale
+        self.constants[name] = np.full((1,) * int(self.rng.integers(0, 4)), value, F32)
+        sides = [self.read(source), name]
+        if op != "Div" and self.rng.integers(2):
+            sides.reverse()
+        self.done(self.add(op, sides), self.shapes[source], self.near(form, 1.0))
+
     def step(self, source: str) -> None:
         shape, form = self.shapes[source], self.forms[source]
         n, c, h, w = shape
         kind = self.pick(
-            ["layer"] * 4 + ["residual"] * 3 + ["pair", "concat", "branches", "max", "mean", "table", "again", "turn"]
+            ["layer"] * 4
+            + ["residual"] * 3
+            + ["pair", "concat", "branches", "max", "mean", "table", "again", "turn"]
+            + ["move", "number"]
         )
         if kind == "max" and min(h, w) >= 2:
             self.done(self.add("MaxPool", [self.read(source)], kernel_shape=[2, 2]), (n, c, h - 1, w - 1), form)
@@ -155,7 +175,7 @@ class Maker(Wiring):
             self.done(self.add(op, [self.read(source)], **attributes), shape, self.near(form, 1.0))
         elif kind == "again":
             self.done(source, shape, self.near(form, 1.0), tap=False)
-        elif kind in ("residual", "pair", "concat", "branches", "turn"):
+        elif kind in ("residual", "pair", "concat", "branches", "turn", "move", "number"):
             getattr(self, kind)(source)
         else:
             self.layer(source)
@@ -167,6 +187,13 @@ class Maker(Wiring):
             to = self.near(form, 0.5)
             self.done(self.add("GlobalAveragePool", [source]), (n, c, 1, 1), to, tap=False)
             source, form, h, w = list(self.shapes)[-1], to, 1, 1
+        if self.rng.integers(3) == 0:  # maps as rows of a product
+            self.constants["rows"] = np.array([0, c, -1], np.int64)
+            flat = self.again(self.add("Reshape", [source, "rows"]), form)
+            self.trees["wide"] = weights(self.pick(["i8", "u8"]), self.rng, (h * w, 18), 1)
+            to = fitted(self.pick(FORMS), self.trees["wide"], form)
+            self.tappable.append(self.again(self.add("MatMul", [flat, "wide"]), to))
+            return
         flat = self.again(self.add("Flatten", [source]), form)
         name = f"w{len(self.trees)}"
         self.trees[name] = weights("i8", self.rng, (10, c * h * w), 0)

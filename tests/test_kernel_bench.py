@@ -53,6 +53,7 @@ SMALL = [
     "reorder_u8:16x6x6",
     "quantize:16x6x6",
     "dequantize:16x6x6",
+    "thresholds:16x6x6",
 ]
 """A small shape of every kind."""
 

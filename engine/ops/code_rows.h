@@ -88,6 +88,17 @@ struct CodeTableRow {
   std::int64_t count = 0;
 };
 
+// Counts of thresholds that numbers of a block of 16 channels reach.
+struct CodeThresholdRow {
+  const float* x = nullptr;
+  std::int64_t x_step = 0;              // floats from pixel to pixel
+  const float* thresholds = nullptr;    // [step][16]
+  std::int64_t steps = 0;               // at most 255
+  std::uint8_t* y = nullptr;
+  std::int64_t y_step = 0;
+  std::int64_t count = 0, lanes = 16;   // pixels; channels that there are
+};
+
 // All of them at one level.
 struct CodeKernels {
   Isa isa;
@@ -101,6 +112,7 @@ struct CodeKernels {
   void (*quantise)(const CodeConvertRow&);
   void (*dequantise)(const CodeConvertRow&);
   void (*table)(const CodeTableRow&);
+  void (*threshold)(const CodeThresholdRow&);
 };
 
 namespace scalar { const CodeKernels& code_kernels(); }

@@ -360,8 +360,50 @@ void table(const CodeTableRow& row) {
   for (std::int64_t i = 0; i < row.count; ++i) row.y[i] = row.table[row.x[i]];
 }
 
+// Comparisons give -1 in the lanes where they hold.
+using some_floats = float __attribute__((vector_size(width * 4)));
+using some_ints = std::int32_t __attribute__((vector_size(width * 4)));
+using some_bytes = unsigned char __attribute__((vector_size(width)));
+
+void threshold(const CodeThresholdRow& row) {
+  constexpr int pair = 2;  // whose counts are independent
+  const auto count = [&](const float* const* x, unsigned char* const* y) {
+    for (int v = 0; v < parts; ++v) {
+      some_floats value[pair];
+      some_ints reached[pair] = {};
+      for (int p = 0; p < pair; ++p) __builtin_memcpy(&value[p], x[p] + v * width, sizeof value[p]);
+      for (std::int64_t k = 0; k < row.steps; ++k) {
+        some_floats least;
+        __builtin_memcpy(&least, row.thresholds + k * 16 + v * width, sizeof least);
+        for (int p = 0; p < pair; ++p) reached[p] -= value[p] >= least;
+      }
+      for (int p = 0; p < pair; ++p) {
+        const some_bytes codes = __builtin_convertvector(reached[p], some_bytes);
+        __builtin_memcpy(y[p] + v * width, &codes, sizeof codes);
+      }
+    }
+  };
+  std::int64_t i = 0;
+  if (row.lanes == 16) {
+    for (; i + pair <= row.count; i += pair) {
+      const float* const x[pair] = {row.x + i * row.x_step, row.x + (i + 1) * row.x_step};
+      unsigned char* const y[pair] = {row.y + i * row.y_step, row.y + (i + 1) * row.y_step};
+      count(x, y);
+    }
+  }
+  for (; i < row.count; ++i) {
+    float some[16] = {};
+    unsigned char codes[16], spare[16];
+    for (std::int64_t c = 0; c < row.lanes; ++c) some[c] = row.x[i * row.x_step + c];
+    const float* const x[pair] = {some, some};
+    unsigned char* const y[pair] = {codes, spare};
+    count(x, y);
+    for (std::int64_t c = 0; c < row.lanes; ++c) row.y[i * row.y_step + c] = codes[c];
+  }
+}
+
 constexpr CodeKernels kernels{Isa::BITTERN_LEVEL, &depthwise<IntOut::bytes>, &depthwise<IntOut::floats>, &depthwise<IntOut::sums>, lines_kernel,
-                              &max_row, &mean, &add_codes, &quantise, &dequantise, &table};
+                              &max_row, &mean, &add_codes, &quantise, &dequantise, &table, &threshold};
 
 }  // namespace
 

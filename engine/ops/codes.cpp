@@ -206,6 +206,30 @@ void code_table(const CodeKernels& kernels, const std::uint8_t* table, const Map
   });
 }
 
+void code_thresholds(const CodeKernels& kernels, const float* thresholds, std::int64_t steps, const Map& in, const float* source, const Map& out,
+                     std::uint8_t* target, Team& team) {
+  // Rows of a product are pixels of one block; they are cut, as a map's lines are by themselves.
+  constexpr std::int64_t most = 64;
+  const std::int64_t pieces = (out.w + most - 1) / most, blocks = (out.c + 15) / 16;
+  team.run(static_cast<std::size_t>(out.n * blocks * out.h * pieces), [&](std::size_t task) {
+    const auto t = static_cast<std::int64_t>(task);
+    const std::int64_t first = t % pieces * most, line = t / pieces % out.h, block = t / pieces / out.h % blocks, image = t / pieces / out.h / blocks;
+    const auto at = [&](const Map& map) {
+      return image * map.image + block * 16 / map.block * map.plane + block * 16 % map.block + line * map.row + first * map.block;
+    };
+    CodeThresholdRow row;
+    row.x = source + at(in);
+    row.x_step = in.block;
+    row.thresholds = thresholds + block * steps * 16;
+    row.steps = steps;
+    row.y = target + at(out);
+    row.y_step = out.block;
+    row.count = std::min(most, out.w - first);
+    row.lanes = std::min<std::int64_t>(16, out.c - block * 16);
+    kernels.threshold(row);
+  });
+}
+
 void quantise(const CodeKernels& kernels, const Quantiser& to, const Map& in, const float* source, const Map& out, std::uint8_t* target, Team& team) {
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
     kernels.quantise({source + row_at(in, n, b, y), target + row_at(out, n, b, y), out.w * out.block, to.scale, to.lowest(), to.highest(), to.zero});
@@ -231,6 +255,40 @@ void quantise_planar(const CodeKernels& kernels, const Quantiser& to, const Map&
       std::uint8_t* row = target + row_at(out, n, b, y) + first * out.block;
       for (std::int64_t p = 0; p < pixels; ++p)
         for (std::int64_t lane = 0; lane < count; ++lane) row[p * out.block + lane] = lanes[lane][p];
+    }
+  });
+}
+
+namespace {
+
+// f(row, count) for runs of rows, some for each task.
+template <class F>
+void for_runs(std::int64_t rows, std::int64_t k, Team& team, const F& f) {
+  const std::int64_t each = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, k));
+  team.run(static_cast<std::size_t>((rows + each - 1) / each), [&](std::size_t task) {
+    const std::int64_t first = static_cast<std::int64_t>(task) * each;
+    f(first, std::min(each, rows - first));
+  });
+}
+
+}  // namespace
+
+void quantise_rows(const CodeKernels& kernels, const Quantiser& to, std::int64_t rows, std::int64_t k, const float* source, std::int64_t pitch,
+                   std::uint8_t* target, Team& team) {
+  for_runs(rows, k, team, [&](std::int64_t first, std::int64_t count) {
+    const std::int64_t step = k == pitch ? count : 1;  // rows without gaps are one
+    for (std::int64_t r = first; r < first + count; r += step) {
+      kernels.quantise({source + r * k, target + r * pitch, step * k, to.scale, to.lowest(), to.highest(), to.zero});
+    }
+  });
+}
+
+void dequantise_rows(const CodeKernels& kernels, const Quantiser& from, std::int64_t rows, std::int64_t k, std::int64_t pitch, const std::uint8_t* source,
+                     float* target, Team& team) {
+  for_runs(rows, k, team, [&](std::int64_t first, std::int64_t count) {
+    const std::int64_t step = k == pitch ? count : 1;
+    for (std::int64_t r = first; r < first + count; r += step) {
+      kernels.dequantise({source + r * pitch, target + r * k, step * k, from.scale, 0, 0, from.zero});
     }
   });
 }

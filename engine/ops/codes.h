@@ -52,12 +52,21 @@ void code_add(const CodeKernels& kernels, const Quantiser& a_from, const Map& a_
 void code_table(const CodeKernels& kernels, const std::uint8_t* table, const Map& in, const std::uint8_t* source, const Map& out,
                 std::uint8_t* target, Team& team);
 
+// Codes are counts of the thresholds that numbers reach: `steps` per channel, as CodeThresholdRow has them, for every 16 channels.
+void code_thresholds(const CodeKernels& kernels, const float* thresholds, std::int64_t steps, const Map& in, const float* source, const Map& out,
+                     std::uint8_t* target, Team& team);
+
 // Between floats and codes; both maps in blocks of 16.
 void quantise(const CodeKernels& kernels, const Quantiser& to, const Map& in, const float* source, const Map& out, std::uint8_t* target, Team& team);
 void dequantise(const CodeKernels& kernels, const Quantiser& from, const Map& in, const std::uint8_t* source, const Map& out, float* target, Team& team);
 // From a planar map of floats.
 void quantise_planar(const CodeKernels& kernels, const Quantiser& to, const Map& in, const float* source, const Map& out, std::uint8_t* target,
                      Team& team);
+// Rows of `k` floats, to and from rows of codes `pitch` apart.
+void quantise_rows(const CodeKernels& kernels, const Quantiser& to, std::int64_t rows, std::int64_t k, const float* source, std::int64_t pitch,
+                   std::uint8_t* target, Team& team);
+void dequantise_rows(const CodeKernels& kernels, const Quantiser& from, std::int64_t rows, std::int64_t k, std::int64_t pitch, const std::uint8_t* source,
+                     float* target, Team& team);
 // Between planar tensors of bytes as the caller sees them and codes; `flip` is 128 for signed tensors, else 0.
 void interleave_codes(const Map& in, const std::uint8_t* source, std::uint8_t flip, const Map& out, std::uint8_t* target, Team& team);
 void separate_codes(const Map& in, const std::uint8_t* source, std::uint8_t flip, const Map& out, std::uint8_t* target, Team& team);

@@ -75,6 +75,7 @@ KINDS = {
     "reorder_u8": Kind("reorder", ("reorder_codes",), 1, 1),
     "quantize": Kind("quantize", ("quantize_f32",), 4, 1),
     "dequantize": Kind("dequantize", ("dequantize_u8",), 1, 4),
+    "thresholds": Kind("thresholds", ("threshold_u8",), 4, 1),
 }
 """Kinds of layers. ``u8``: they read and write 8-bit codes; ``w8``, ``w4``, ``w2``: their weights have so many bits;
 ``w2c``: and a table of each channel."""
@@ -355,6 +356,11 @@ def _add_code_layer(net: Network, shape: LayerShape, size: Sequence[int], name: 
         _dequantise(net, f"{name}.codes", real)
         net.add_node("LeakyRelu", [real], [result], alpha=1.0)
         _quantise(net, result, output, 2 * _SCALE)
+        return
+    if operator == "thresholds":  # 15 for each channel: codes of 4 bits
+        net.add_constant(f"{name}.t", np.sort(_random((shape.channels, 15)), axis=1))
+        net.add_node("MultiThreshold", ["x", f"{name}.t"], [result], name=name)
+        _quantise(net, result, output, 1.0)
         return
     _dequantise(net, "x", real)
     if operator == "dequantize":  # and something has to write them in blocks

@@ -27,6 +27,12 @@ Map planar_map(const Shape& any) {
 // Memory is counted in floats whatever the type.
 std::uint64_t floats_of(const graph::ValueType& type) { return (static_cast<std::uint64_t>(bytes_of(type)) + sizeof(float) - 1) / sizeof(float); }
 
+std::int64_t rows_of(const Shape& shape) {
+  std::int64_t rows = 1;
+  for (std::size_t d = 0; d + 1 < shape.size(); ++d) rows *= shape[d];
+  return rows;
+}
+
 // Integers in their own type; the host is little endian.
 void narrow(const std::vector<std::int64_t>& values, DType type, std::byte* out) {
   const std::size_t size = size_of(type);
@@ -190,12 +196,15 @@ bool Builder::wants_codes(const std::string& value) const {
 
 const engine::CodeKernels& Builder::code_kernels() const { return engine::code_kernels(source_.isa); }
 
+bool Builder::has_rows(const std::string& value) const {
+  const auto found = values_.find(value);
+  return shape(value).size() == 2 || (found != values_.end() && found->second.rows);
+}
+
 Map Builder::code_map(const std::string& value) const {
-  if (shape(value).size() == 2) {
-    const Shape& s = shape(value);
-    const std::int64_t pitch = (s[1] + 15) / 16 * 16;
-    Map map = make_map(1, s[1], 1, s[0], pitch);
-    return map;
+  if (has_rows(value)) {
+    const std::int64_t columns = shape(value).back();
+    return make_map(1, columns, 1, rows_of(shape(value)), (columns + 15) / 16 * 16);
   }
   const Shape s = map_shape(value);
   const auto found = values_.find(value);
@@ -236,8 +245,8 @@ Storage Builder::codes(const std::string& value, std::int32_t zero) {
   const Storage to = make_codes(value, zero);
   current().layout = "planar -> " + layout_name(to.map);
   const std::uint8_t flip = type(value).dtype == DType::i8 ? 128 : 0;
-  if (shape(value).size() == 2) {
-    emit([=, rows = shape(value)[0], k = shape(value)[1]](const RunContext& run) {
+  if (has_rows(value)) {
+    emit([=, rows = rows_of(shape(value)), k = shape(value).back()](const RunContext& run) {
       engine::pack_code_rows(rows, k, run.read<std::uint8_t>(from.place), flip, to.map.block, run.write<std::uint8_t>(to.place));
     }, {from.place, to.place});
   } else {
@@ -255,8 +264,8 @@ void Builder::separate(const std::string& value) {
   const Storage to = make_planar(value);
   current().layout = layout_name(from.map) + " -> planar";
   const std::uint8_t flip = type(value).dtype == DType::i8 ? 128 : 0;
-  if (shape(value).size() == 2) {
-    emit([=, rows = shape(value)[0], k = shape(value)[1]](const RunContext& run) {
+  if (has_rows(value)) {
+    emit([=, rows = rows_of(shape(value)), k = shape(value).back()](const RunContext& run) {
       engine::unpack_code_rows(rows, k, from.map.block, run.read<std::uint8_t>(from.place), flip, run.write<std::uint8_t>(to.place));
     }, {from.place, to.place});
   } else {
@@ -269,7 +278,11 @@ void Builder::separate(const std::string& value) {
 bool Builder::view_codes(const std::string& value, const std::string& of) {
   if (!has_codes(of) || in_place_.count(of) != 0) return false;  // images of a part stand apart
   const Shape &from = shape(of), &to = shape(value);
-  const bool pixels = from.size() == 4 && from[2] * from[3] == 1 && from[1] > 4;
+  const bool pixels = from.size() == 4 && !has_rows(of) && from[2] * from[3] == 1 && from[1] > 4;
+  if (has_rows(of) && has_rows(value) && from.back() == to.back()) {
+    values_[value].codes = Storage{values_[of].codes->place, code_map(value)};
+    return true;
+  }
   if (!(pixels && to.size() == 2 && to[0] == from[0] && !values_[of].codes->map.has_halo())) return false;
   Storage storage = *values_[of].codes;
   storage.map = code_map(value);

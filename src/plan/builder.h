@@ -54,6 +54,9 @@ class Builder {
   Storage codes(const std::string& value, std::int32_t zero);
   bool has_codes(const std::string& value) const;
   Storage make_codes(const std::string& value, std::int32_t zero);
+  // Codes of more than 2 dimensions as a matrix, their last dimension its columns. Said before lowering starts.
+  void expect_rows(const std::string& value) { values_[value].rows = true; }
+  bool has_rows(const std::string& value) const;
   // A reshape of codes: true if it moves nothing.
   bool view_codes(const std::string& value, const std::string& of);
   void expect_codes(const std::string& value) { values_[value].wants_codes = true; }
@@ -94,6 +97,7 @@ class Builder {
   struct Value {
     std::optional<Storage> planar, blocked, codes;
     bool wants_codes = false;                         // some layer reads it as codes
+    bool rows = false;                                // which stand in rows whatever its rank
     std::int64_t top = 0, left = 0, bottom = 0, right = 0;  // halo of the blocked form
   };
   struct Buffer {

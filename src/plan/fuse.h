@@ -28,7 +28,10 @@ struct CodesForm {
   engine::Quantiser residual;
   bool fixed_point = false;                      // codes come by TensorFlow Lite's arithmetic (ops/fixed_point.h)
   std::optional<format::IntegerForm> weights;    // of a layer
+  std::vector<std::int64_t> zeros;               // of weights that are no real numbers: one, one per output channel, or none
   bool two_terms = false;                        // some of them leave 8 bits
+  bool sums = false;                             // it gives the exact sums
+  std::vector<std::string> rows;                 // of input and output: those whose last dimension stands together
   std::shared_ptr<const std::vector<std::int32_t>> bias;     // in units of the sums, or null
   std::string dynamic_scale, dynamic_zero;       // values that hold the input's quantiser at run time, or empty
   std::shared_ptr<const std::vector<std::byte>> table;       // of an operation on one input: 256 codes
@@ -49,7 +52,8 @@ struct Item {
   std::string residual;     // a value added before the clamp; empty: none
   bool clamped = false;
   std::optional<CodesForm> codes;
-  const char* stays_real = nullptr;  // of a layer in a quantised network: why it does not compute on codes
+  const char* stays_real = nullptr;  // of an operator between codes: why it does not compute on them
+  bool on_codes = false;             // a plain operator that moves codes as they are
   std::optional<engine::Quantiser> conversion;  // of a QuantizeLinear or DequantizeLinear that is left
   float lo = -std::numeric_limits<float>::infinity(), hi = std::numeric_limits<float>::infinity();
 

@@ -7,6 +7,7 @@
 #include "gemm/int_conv.h"
 #include "ops/codes.h"
 #include "ops/fixed_point.h"
+#include "plan/code_parts.h"
 #include "plan/layer_parts.h"
 #include "registry.h"
 
@@ -21,6 +22,10 @@ using engine::IntGemmKernel;
 using engine::IntOut;
 using engine::Map;
 using engine::Quantiser;
+
+bool is_conv(const Item& item) { return item.op == "Conv" || item.op == "ConvInteger"; }
+
+IntOut kind_of(const CodesForm& form) { return form.output ? IntOut::bytes : form.sums ? IntOut::sums : IntOut::floats; }
 
 // Numbers per output channel, padded as a kernel wants them.
 struct ChannelNumbers {
@@ -63,7 +68,7 @@ std::int64_t rounded(std::int64_t bytes) { return (bytes + line - 1) / line * li
 // The layer's whole numbers, where they stand in its constant.
 engine::IntWeights weights_of(Builder& builder, const Item& item, const std::vector<std::int16_t>& values) {
   const Shape& shape = builder.shape(item.inputs[1]);
-  if (item.op != "Conv" && graph::int_attribute(*item.node, "transB", 0) == 0) return {values.data(), 1, shape[1]};
+  if (!is_conv(item) && graph::int_attribute(*item.node, "transB", 0) == 0) return {values.data(), 1, shape[1]};
   std::int64_t taps = 1;
   for (std::size_t d = 2; d < shape.size(); ++d) taps *= shape[d];
   return {values.data(), shape[1] * taps, taps};
@@ -73,10 +78,10 @@ engine::IntWeights weights_of(Builder& builder, const Item& item, const std::vec
 template <class Pack>
 Packed pack_layer(Builder& builder, const Item& item, const std::string& how, std::int64_t weight_bytes, std::int64_t padded_channels, const Pack& pack) {
   const CodesForm& form = *item.codes;
-  const std::int64_t channels = builder.shape(item.output).size() == 2 ? builder.shape(item.output)[1] : builder.map_shape(item.output)[1];
+  const std::int64_t channels = is_conv(item) ? builder.map_shape(item.output)[1] : builder.shape(item.output).back();
   const std::int64_t row = rounded(padded_channels * 4), first = rounded(weight_bytes);
   const bool biased = (has_bias(item) && form.bias == nullptr) || !item.scale.empty();
-  std::string key = weights_key(item, how) + (form.output ? " codes" : " real") + (form.inner ? " inner" : "");
+  std::string key = weights_key(item, how) + (form.output ? " codes" : form.sums ? " sums" : " real") + (form.inner ? " inner" : "");
   for (const std::string& name : item.fused) key += key_part(name);
   const std::string what = builder.source().place + ": " + place_of(item);
   Packed packed;
@@ -84,7 +89,10 @@ Packed pack_layer(Builder& builder, const Item& item, const std::string& how, st
   const float* buffer = builder.weights(key, static_cast<std::int64_t>(packed.bytes / sizeof(float)), what, [&](float* target) {
     auto* bytes = reinterpret_cast<std::byte*>(target);
     std::fill(bytes, bytes + packed.bytes, std::byte{});
-    const std::vector<std::int16_t> values = builder.source().constants->integer_values(item.inputs[1]);
+    const Constants& constants = *builder.source().constants;
+    const std::string& name = item.inputs[1];
+    const std::vector<std::int16_t> values = form.sums ? whole_values(name, form.zeros, is_conv(item) ? 0 : 1, builder.type(name), constants)
+                                                       : constants.integer_values(name);
     const engine::IntWeights weights = weights_of(builder, item, values);
     pack(weights, bytes);
     auto* offset = reinterpret_cast<std::int32_t*>(bytes + first);
@@ -163,36 +171,50 @@ const engine::GemvKernel& gemv_kernel(const Builder& builder, int bits) {
 
 std::string codes_name(const Map& map) { return "codes " + layout_name(map); }
 
+// What makes a byte of the input's type one of its codes.
+std::uint8_t code_flip(Builder& builder, const Item& item) { return builder.type(item.inputs[0]).dtype == DType::i8 ? 128 : 0; }
+
+// The halo of an input whose zero point is known at run time only.
+void fill_halo(Builder& builder, const Item& item, const Storage& in) {
+  if (item.codes->dynamic_zero.empty() || !in.map.has_halo()) return;
+  const Storage zero = builder.planar(item.codes->dynamic_zero);
+  builder.emit([=, flip = code_flip(builder, item)](const RunContext& run) {
+    const std::uint8_t code = *run.read<std::uint8_t>(zero.place) ^ flip;
+    engine::fill_code_halo(in.map, code, run.write<std::uint8_t>(in.place), *run.team);
+  }, {zero.place, in.place});
+}
+
 // An input whose quantiser is known at run time only: offsets and scales are made of it before the layer runs.
 struct RunTimeScales {
   Storage scale, zero;
+  bool sums = false;  // the layer's results have no scale
   Place made;  // offsets, then scales, of the padded channels; no arena place if there is nothing to make
   std::int64_t channels = 0;
 
   void apply(const RunContext& run, IntEpilogue& epilogue) const {
     if (channels == 0) return;
     epilogue.offset = run.read<std::int32_t>(made);
-    epilogue.store.scale = run.read(made) + channels;
+    if (!sums) epilogue.store.scale = run.read(made) + channels;
   }
 };
 
 RunTimeScales run_time_scales(Builder& builder, const Item& item, const IntEpilogue& epilogue, std::int64_t padded_channels) {
   RunTimeScales scales;
-  if (item.codes->dynamic_scale.empty()) return scales;
-  scales.scale = builder.planar(item.codes->dynamic_scale);
+  if (item.codes->dynamic_zero.empty()) return scales;
+  scales.sums = item.codes->sums;
   scales.zero = builder.planar(item.codes->dynamic_zero);
+  scales.scale = scales.sums ? scales.zero : builder.planar(item.codes->dynamic_scale);
   scales.channels = padded_channels;
   scales.made = builder.scratch(2 * padded_channels);
-  builder.current().reason += "; activations are quantised on the fly";
-  builder.emit([=, sums = epilogue.offset, w_scale = epilogue.store.scale](const RunContext& run) {
-    const float x_scale = *run.read(scales.scale.place);
-    const std::int32_t zero = *run.read<std::uint8_t>(scales.zero.place);
+  builder.current().reason += scales.sums ? "; the zero point is known when it runs" : "; activations are quantised on the fly";
+  builder.emit([=, flip = code_flip(builder, item), sums = epilogue.offset, w_scale = epilogue.store.scale](const RunContext& run) {
+    const std::int32_t zero = *run.read<std::uint8_t>(scales.zero.place) ^ flip;
     auto* offset = run.write<std::int32_t>(scales.made);
+    for (std::int64_t c = 0; c < padded_channels; ++c) offset[c] = -zero * sums[c];
+    if (scales.sums) return;
+    const float x_scale = *run.read(scales.scale.place);
     float* scale = run.write(scales.made) + padded_channels;
-    for (std::int64_t c = 0; c < padded_channels; ++c) {
-      offset[c] = -zero * sums[c];
-      scale[c] = x_scale * w_scale[c];
-    }
+    for (std::int64_t c = 0; c < padded_channels; ++c) scale[c] = x_scale * w_scale[c];
   }, {scales.scale.place, scales.zero.place, scales.made});
   return scales;
 }
@@ -202,7 +224,7 @@ template <class Weight, class Layer>
 void emit_layer(Builder& builder, const Item& item, Layer layer, const Place& weights, IntEpilogue epilogue, const Storage& in, const Storage& out,
                 const Storage& residual) {
   finish_epilogue(item, epilogue.store);
-  const IntOut type = item.codes->output ? IntOut::bytes : IntOut::floats;
+  const IntOut type = kind_of(*item.codes);
   const bool added = !item.residual.empty();
   const RunTimeScales scales = run_time_scales(builder, item, epilogue, layer.padded_channels());
   builder.emit([=, layer = std::move(layer)](const RunContext& run) {
@@ -312,8 +334,9 @@ void emit_fixed_point(Builder& builder, const Layer& layer, const Place& weights
 void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const Storage& in, const Storage& out, const Storage& residual) {
   const CodesForm& form = *item.codes;
   LayerInfo& info = builder.current();
-  info.layout = codes_name(in.map) + " -> " + (form.output ? codes_name(out.map) : layout_name(out.map));
+  info.layout = codes_name(in.map) + " -> " + (form.output ? codes_name(out.map) : form.sums ? "sums " + layout_name(out.map) : layout_name(out.map));
   info.macs = s.macs();
+  fill_halo(builder, item, in);
   const auto& list = *builder.source().preferred;
   const bool force_gemm = std::any_of(list.begin(), list.end(), [](const std::string& name) { return name.rfind("gemm_u8", 0) == 0; });
   const bool blocks = in.map.block == 16 && out.map.block == 16 && (item.residual.empty() || residual.map.block == 16);
@@ -335,7 +358,8 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
     emit_layer<std::int32_t>(builder, item, layer, constant_place(packed.weights), packed.epilogue, in, out, residual);
     return;
   }
-  if (item.op != "Conv" && s.w == 1 && !force_gemm && !form.two_terms && !form.fixed_point) return lower_gemv(builder, item, s.c, s.oc, in, out);
+  const bool one_row = !is_conv(item) && s.w == 1 && !form.two_terms && !form.fixed_point && !form.sums;
+  if (one_row && !force_gemm) return lower_gemv(builder, item, s.c, s.oc, in, out);
   const int terms = form.two_terms ? 2 : 1;
   const Choice choice = choose(builder, s, in.map.block, terms);
   const IntConv layer(*choice.kernel, s, in.map, out.map, residual.map, terms);
@@ -363,7 +387,7 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
 
 void lower_code_layer(Builder& builder, const Item& item) {
   const CodesForm& form = *item.codes;
-  const bool conv = item.op == "Conv";
+  const bool conv = is_conv(item);
   const Storage in = builder.codes(item.inputs[0], form.inputs[0].zero);
   Storage residual;
   if (!item.residual.empty()) residual = builder.codes(item.residual, form.residual.zero);
@@ -379,17 +403,17 @@ void lower_code_layer(Builder& builder, const Item& item) {
     out = builder.make_blocked(item.output);
   } else {
     out = builder.make_planar(item.output);
-    const Shape& y = builder.shape(item.output);
-    out.map = engine::make_map(1, y[1], 1, y[0], y[1]);
+    const std::int64_t columns = builder.shape(item.output).back();
+    out.map = engine::make_map(1, columns, 1, columns == 0 ? 0 : builder.count(item.output) / columns, columns);
   }
   ConvShape s;
   if (conv) {
     const Shape w = builder.map_shape(item.inputs[1]);
     s = conv_shape(builder, item, graph::window(*item.node, builder.shape(item.inputs[0]), w[2], w[3]));
   } else {
-    s.c = builder.shape(item.inputs[0])[1];
-    s.w = s.ow = builder.shape(item.inputs[0])[0];
-    s.oc = builder.shape(item.output)[1];
+    s.c = builder.shape(item.inputs[0]).back();
+    s.w = s.ow = in.map.w;
+    s.oc = builder.shape(item.output).back();
   }
   lower_shape(builder, item, s, in, out, residual);
 }

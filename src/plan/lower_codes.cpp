@@ -1,6 +1,7 @@
 // Lowering of the operators on 8-bit codes that have no weights, and of the conversions between codes and real numbers.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "ops/codes.h"
 #include "ops/fixed_point.h"
@@ -137,8 +138,34 @@ void lower_concat(Builder& builder, const Item& item) {
   }
 }
 
+// Thresholds per channel, each block of 16 channels together; what fills it up is never reached.
+void lower_thresholds(Builder& builder, const Item& item) {
+  const bool rows = builder.has_rows(item.output);
+  const Shape& shape = builder.shape(item.inputs[0]);
+  const std::int64_t channels = rows ? shape.back() : shape[1];
+  Storage in = rows ? builder.planar(item.inputs[0]) : builder.blocked(item.inputs[0]);
+  builder.layer(item);
+  const Storage out = builder.make_codes(item.output, item.codes->output->zero);
+  if (rows) in.map = engine::make_map(1, channels, 1, out.map.w, channels);
+  say(builder, "threshold_u8", "counts of the thresholds that a number reaches, as codes", layout_name(in.map) + " -> codes " + layout_name(out.map));
+  const Shape& given = builder.shape(item.inputs[1]);
+  const std::int64_t steps = given[1], blocks = (channels + 15) / 16;
+  const float* table = builder.weights("thresholds" + key_part(item.name) + key_part(item.inputs[1]), blocks * steps * 16,
+                                       builder.source().place + ": " + place_of(item), [&](float* target) {
+    const std::vector<float> values = builder.source().constants->floats(item.inputs[1]);
+    std::fill(target, target + blocks * steps * 16, std::numeric_limits<float>::quiet_NaN());
+    for (std::int64_t c = 0; c < channels; ++c) {
+      for (std::int64_t k = 0; k < steps; ++k) {
+        target[(c / 16 * steps + k) * 16 + c % 16] = values[static_cast<std::size_t>((given[0] == 1 ? 0 : c) * steps + k)];
+      }
+    }
+  });
+  builder.emit([=, k = &builder.code_kernels()](const RunContext& run) {
+    engine::code_thresholds(*k, table, steps, in.map, run.read(in.place), out.map, run.write<std::uint8_t>(out.place), *run.team);
+  }, {in.place, out.place});
+}
+
 void lower_view(Builder& builder, const Item& item) {
-  builder.codes(item.inputs[0], item.codes->inputs[0].zero);
   if (!builder.view_codes(item.output, item.inputs[0])) {
     builder.planar(item.inputs[0]);
     builder.layer(item);
@@ -153,9 +180,10 @@ void lower_view(Builder& builder, const Item& item) {
 }  // namespace
 
 void lower_codes(Builder& builder, const Item& item) {
-  if (item.op == "Conv" || item.op == "Gemm" || item.op == "MatMul") return lower_code_layer(builder, item);
+  if (item.codes->weights) return lower_code_layer(builder, item);
+  if (item.op == "MultiThreshold") return lower_thresholds(builder, item);
   if (item.op == "MaxPool" || item.op == "AveragePool" || item.op == "GlobalAveragePool") return lower_pool(builder, item);
-  if (item.op == "Add") return lower_add(builder, item);
+  if (item.op == "Add" && item.codes->table == nullptr) return lower_add(builder, item);
   if (item.op == "Concat") return lower_concat(builder, item);
   if (item.codes->table != nullptr || item.op == "Requantize") return lower_table(builder, item);
   lower_view(builder, item);
@@ -165,6 +193,16 @@ bool lower_code_conversion(Builder& builder, const Item& item) {
   const engine::CodeKernels* k = &builder.code_kernels();
   if (item.op == "QuantizeLinear" && item.conversion && builder.wants_codes(item.output)) {
     const Quantiser to = *item.conversion;
+    if (builder.has_rows(item.output)) {
+      const Storage in = builder.planar(item.inputs[0]);
+      builder.layer(item);
+      const Storage out = builder.make_codes(item.output, to.zero);
+      say(builder, "quantize_f32", "the next layer reads codes", "planar -> codes " + layout_name(out.map));
+      builder.emit([=](const RunContext& run) {
+        engine::quantise_rows(*k, to, out.map.w, out.map.c, run.read(in.place), out.map.block, run.write<std::uint8_t>(out.place), *run.team);
+      }, {in.place, out.place});
+      return true;
+    }
     const std::size_t rank = builder.shape(item.output).size();
     if (rank != 4 && rank != 3) return false;
     const bool blocked = builder.has_blocked(item.inputs[0]) && builder.map_shape(item.output)[1] > 4;
@@ -180,6 +218,15 @@ bool lower_code_conversion(Builder& builder, const Item& item) {
   if (item.op == "DequantizeLinear" && item.conversion && builder.has_codes(item.inputs[0])) {
     const Quantiser from = *item.conversion;
     const Storage in = builder.codes(item.inputs[0], from.zero);
+    if (builder.has_rows(item.inputs[0])) {
+      builder.layer(item);
+      const Storage out = builder.make_planar(item.output);
+      say(builder, "dequantize_u8", "the next operator computes with real numbers", "codes " + layout_name(in.map) + " -> planar");
+      builder.emit([=](const RunContext& run) {
+        engine::dequantise_rows(*k, from, in.map.w, in.map.c, in.map.block, run.read<std::uint8_t>(in.place), run.write(out.place), *run.team);
+      }, {in.place, out.place});
+      return true;
+    }
     if (in.map.block != 16 || builder.shape(item.output).size() != 4) return false;
     builder.layer(item);
     const Storage out = builder.make_blocked(item.output);

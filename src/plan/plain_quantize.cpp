@@ -11,7 +11,9 @@
 
 #include "graph/quantize.h"
 #include "graph/schema.h"
+#include "ops/codes.h"
 #include "plan/plain_sequence.h"
+#include "registry.h"
 
 namespace bittern::plan {
 namespace {
@@ -58,19 +60,26 @@ PlainKernel dequantize(const PlainNode& n) {
 PlainKernel dynamic_quantize(const PlainNode& n) {
   const std::int64_t count = graph::element_count(n.outputs[0].shape, n.node.name);
   const std::array<bool, 3> wanted{true, n.outputs.size() > 1 && !n.node.outputs[1].empty(), n.outputs.size() > 2 && !n.node.outputs[2].empty()};
-  return {[count, wanted](const PlainArrays& a) {
+  return {[count, wanted, k = &engine::code_kernels(n.isa)](const PlainArrays& a) {
     const auto* x = static_cast<const float*>(a.in[0]);
-    float low = 0, high = 0;
-    for (std::int64_t i = 0; i < count; ++i) {
-      if (x[i] < low) low = x[i];
-      if (x[i] > high) high = x[i];
+    // Several minima and maxima, which the compiler keeps in vectors.
+    constexpr std::int64_t lanes = 16;
+    float lows[lanes] = {}, highs[lanes] = {};
+    for (std::int64_t i = 0; i + lanes <= count; i += lanes) {
+      for (std::int64_t j = 0; j < lanes; ++j) {
+        lows[j] = x[i + j] < lows[j] ? x[i + j] : lows[j];
+        highs[j] = x[i + j] > highs[j] ? x[i + j] : highs[j];
+      }
     }
+    for (std::int64_t i = count / lanes * lanes; i < count; ++i) {
+      lows[0] = x[i] < lows[0] ? x[i] : lows[0];
+      highs[0] = x[i] > highs[0] ? x[i] : highs[0];
+    }
+    const float low = *std::min_element(lows, lows + lanes), high = *std::max_element(highs, highs + lanes);
     const float scale = high > low ? (high - low) / 255.0f : 1.0f;
     const float exact = -low / scale;
     const auto zero = static_cast<std::uint8_t>(exact > 0 ? std::nearbyint(std::min(exact, 255.0f)) : 0.0f);
-    engine::ScaleGrid grid;
-    grid.inner = count;
-    engine::quantize<std::uint8_t>(grid, {}, x, &scale, &zero, static_cast<std::uint8_t*>(a.out[0]), *a.team);
+    engine::quantise_rows(*k, {scale, zero, 0, 255}, count, 1, x, 1, static_cast<std::uint8_t*>(a.out[0]), *a.team);
     if (wanted[1]) *static_cast<float*>(a.out[1]) = scale;
     if (wanted[2]) *static_cast<std::uint8_t*>(a.out[2]) = zero;
   }};

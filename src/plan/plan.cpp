@@ -58,9 +58,10 @@ void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set
   for (const Item& item : items) {
     if (item.codes) {
       for (const std::string& input : item.inputs) builder.expect_codes(input);
+      for (const std::string& value : item.codes->rows) builder.expect_rows(value);
       if (!item.residual.empty()) builder.expect_codes(item.residual);
     }
-    if (item.op != "Conv" || item.plain || sparse(item)) continue;
+    if ((item.op != "Conv" && item.op != "ConvInteger") || item.plain || sparse(item)) continue;
     const Shape w = builder.map_shape(item.inputs[1]);
     builder.ask_halo(item.inputs[0], graph::window(*item.node, builder.shape(item.inputs[0]), w[2], w[3]));
   }
@@ -194,6 +195,13 @@ Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const Inp
     } else {
       lower_op(builder, item);
     }
+    // Lowering of layers says it itself, where it has more to say.
+    if (item.stays_real != nullptr && (item.plain || (item.op != "Conv" && item.op != "Gemm" && item.op != "MatMul"))) {
+      std::string& reason = builder.current().reason;
+      const bool integer = item.op == "ConvInteger" || item.op == "MatMulInteger";
+      reason += (reason.empty() ? "" : "; ") + std::string(integer ? "no integer kernel, because " : "in float32, because ") + item.stays_real;
+    }
+    if (item.on_codes) builder.current().reason += "; it moves the codes as they are";
   }
   Plan plan = builder.finish(outputs);
   for (const std::string& output : outputs) {

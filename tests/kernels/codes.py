@@ -179,6 +179,28 @@ def table_cases(loop: str) -> Iterator[Case]:
         yield code_case(wiring, f"{loop}/concat{index}: {sizes} {to}", 1 + index % 2)
 
 
+def threshold_cases(loop: str) -> Iterator[Case]:
+    """Numbers of maps and of rows, ties and no numbers among them, against thresholds of all channels or of each."""
+
+    def build(name: str, rng: np.random.Generator, index: int) -> CodeCase:
+        wiring, channels = Wiring(rng), CHANNELS[index % len(CHANNELS)]
+        steps = (1, 3, 7, 15, 63, 255)[index % 6]
+        map_shape = (1 + index % 3, channels, 1 + index % 5, 1 + int(rng.integers(0, 70)))
+        shape = ((4 + 67 * (index % 2), channels), map_shape, map_shape[:2] + map_shape[3:])[index % 3]
+        table = np.sort(rng.integers(-20, 21, (1 if index % 4 == 0 else channels, steps)), axis=1).astype(F32) / F32(4)
+        x = rng.integers(-24, 25, shape).astype(F32) / F32(4)
+        # Denormal numbers are zero to the engine.
+        hard = np.array([number for number in HARD if abs(number) != 1e-45], F32)
+        x.reshape(-1)[: hard.size] = hard[: x.size]
+        rng.shuffle(x.reshape(-1))
+        wiring.inputs["x"], wiring.constants["table"] = x, table
+        counts = wiring.add("MultiThreshold", ["x", "table"], data_layout={2: "NC", 3: "NCW", 4: "NCHW"}[len(shape)])
+        wiring.quantise(counts, Form("u8", 1.0, 0), "y")
+        return code_case(wiring, f"{name}: {shape}, {steps} thresholds", 1 + index // 3 % 2)
+
+    yield from each_form(loop, build)
+
+
 def reorder_cases(loop: str) -> Iterator[Case]:
     """Plain tensors of codes into blocks and back."""
     yield from max_pool_cases(loop)
@@ -194,6 +216,7 @@ GENERATORS: dict[str, Callable[[str], Iterator[Case]]] = {
     "quantize_f32": quantise_cases,
     "dequantize_u8": dequantise_cases,
     "table_u8": table_cases,
+    "threshold_u8": threshold_cases,
     "reorder_codes": reorder_cases,
 }
 """The loops on 8-bit codes."""

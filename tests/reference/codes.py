@@ -272,7 +272,7 @@ class CodesNetwork:
     def requantised(self, codes: str, source: Quantiser, to: Quantiser) -> Array | None:
         """Codes of one quantiser as codes of another."""
         value = self.value(codes)
-        if value.ndim not in (2, 4):
+        if value.ndim not in (2, 3, 4):
             return None
         return to.saturate(source.units(value) * F32(source.scale / to.scale))
 
@@ -316,7 +316,7 @@ class CodesNetwork:
             scaled = part[1].units(value) * F32(part[1].scale / to.scale)
             total = scaled if total is None else total + scaled
         assert total is not None
-        if total.ndim not in (3, 4) or any(
+        if total.ndim not in (2, 3, 4) or any(
             part is not None and self.value(part[0]).shape != total.shape for part in parts
         ):
             return None
@@ -379,7 +379,7 @@ class CodesNetwork:
         if source is None or weights is None:
             return None
         x, values = self.value(source[0]).astype(np.int64) - source[1].zero, weights.values
-        if node.op != "Conv" and x.ndim != 2:
+        if node.op != "Conv" and x.ndim < 2:
             return None
         if values.min() < LARGEST_WEIGHTS[0] or values.max() > LARGEST_WEIGHTS[1]:
             return None

@@ -14,6 +14,7 @@ from bittern.graph import joined
 from bittern.importers.onnx_codes import CODE_TYPES, MOVES, NARROW, READERS, bits_of_limits, packed, widened
 from bittern.importers.onnx_functions import inlined
 from bittern.importers.onnx_hints import Hints
+from bittern.importers.onnx_integers import with_quantisers
 from bittern.importers.onnx_operators import DOMAINS, SPECIAL, translate
 from bittern.importers.onnx_sparse import dense_array, encode_zeros
 from bittern.importers.onnx_steps import Context, Step, Unsupported, attributes_of, type_name
@@ -118,7 +119,7 @@ class _Importer:
             raise FormatError(
                 f"{self.place}: {error.place}", error.problem, "check the model with onnx.checker"
             ) from None
-        return self.network
+        return with_quantisers(self.network)
 
     def _check_model(self) -> None:
         for entry in self.model.opset_import:

@@ -131,6 +131,28 @@ def _unary(op: str) -> Callable[[Context], list[Step]]:
     return lower
 
 
+def _product(lowered: _Lowered, x: str, weights: int, scale: int, zero: int, bias: int) -> list[Step]:
+    """A product of numbers with codes that have a scale for each column, and a bias."""
+    node = lowered.node
+    inputs = [x, lowered.number(weights, scale, zero, axis=-1)]
+    given = node.inputs[bias] if len(node.inputs) > bias else ""
+    result = node.new(f"{node.outputs[0]}.product") if given else node.outputs[0]
+    steps = [*lowered.steps, Step("MatMul", node.name, inputs, [result])]
+    return [*steps, Step("Add", f"{node.name}.Add", [result, given], node.outputs)] if given else steps
+
+
+def _dynamic_matmul(node: Context) -> list[Step]:
+    lowered = _Lowered(node, 3)
+    names = [node.new(f"{node.inputs[0]}.{part}") for part in ("codes", "scale", "zero")]
+    lowered.steps.append(Step("DynamicQuantizeLinear", f"{node.name}.quantise", node.inputs[:1], names))
+    return _product(lowered, lowered.dequantized(names), 1, 2, 3, 4)
+
+
+def _matmul_to_float(node: Context) -> list[Step]:
+    lowered = _Lowered(node, 4)
+    return _product(lowered, lowered.number(0, 2, 4, axis=-2), 1, 3, 5, 6)
+
+
 def _concat(node: Context) -> list[Step]:
     lowered = _Lowered(node, 5)
     inputs = [lowered.number(place, place + 1, place + 2) for place in range(2, len(node.inputs), 3)]
@@ -167,6 +189,8 @@ def _softmax(node: Context) -> list[Step]:
 
 MICROSOFT: dict[str, Callable[[Context], list[Step]]] = {
     "DequantizeLinear": dequantize_linear,
+    "DynamicQuantizeMatMul": _dynamic_matmul,
+    "MatMulIntegerToFloat": _matmul_to_float,
     "QGemm": _qgemm,
     "QLinearAdd": _binary("Add"),
     "QLinearAveragePool": _unary("AveragePool"),

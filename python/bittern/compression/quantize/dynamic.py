@@ -15,7 +15,7 @@ def quantise_on_the_fly(network: Network, weights: Collection[str]) -> tuple[Net
     """DynamicQuantizeLinear before each product with one of ``weights``, and how many products have it now.
 
     The codes' scale and zero point are values of the graph, so such a layer computes in integers at run time without
-    calibration. Convolutions keep their inputs: their padding would need a code of zero that is not known before.
+    calibration. Convolutions keep their inputs: finding the range of large maps costs more than calibration once.
     """
     taken = {name for node in network.nodes for name in (*node.inputs, *node.outputs)} | set(network.constants)
     names = {node.name for node in network.nodes}
