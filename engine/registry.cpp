@@ -101,6 +101,7 @@ const LutGemvKernel& lut_gemv_kernel(Isa isa) {
 const LutGemvKernel& lut_gemv_kernel(Isa) { return scalar::lut_gemv_kernel(); }
 #endif
 BITTERN_LISTS(gemm_kernels, GemmKernel)
+BITTERN_LISTS(code_gemm_kernels, CodeGemmKernel)
 BITTERN_LISTS(winograd_kernels, WinogradKernel)
 BITTERN_LISTS(op_kernels, OpKernel)
 #undef BITTERN_LISTS
@@ -146,6 +147,9 @@ const std::vector<KernelInfo>& kernels() {
       list.push_back({gemv.name, "gemv_f32", gemv.isa, 1, gemv.cols, "one row, weights are codes of 4 bits into a table of floats"});
       for (const GemmKernel& k : gemm_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "gemm", k.isa, k.rows, k.cols, "dense tile: convolution and fully connected layers"});
+      }
+      for (const CodeGemmKernel& k : code_gemm_kernels(static_cast<Isa>(level))) {
+        list.push_back({k.name, "gemm_f32", k.isa, k.rows, k.cols, "dense tile, weights are codes into tables of floats, expanded panel by panel"});
       }
       for (const WinogradKernel& k : winograd_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "winograd", k.isa, 0, 0, "3x3 convolution of stride 1 with fewer multiplications"});

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/isa.h"
+#include "gemm/code_panel.h"
 #include "gemm/few_bits.h"
 #include "gemm/int_tile.h"
 #include "gemm/lut_gemv.h"
@@ -32,6 +33,7 @@ std::span<const IntGemmKernel> int_gemm_kernels(Isa isa);
 std::span<const GemvKernel> gemv_kernels(Isa isa);
 const LutGemvKernel& lut_gemv_kernel(Isa isa);
 std::span<const GemmKernel> gemm_kernels(Isa isa);
+std::span<const CodeGemmKernel> code_gemm_kernels(Isa isa);
 std::span<const WinogradKernel> winograd_kernels(Isa isa);
 std::span<const OpKernel> op_kernels(Isa isa);
 const CodeKernels& code_kernels(Isa isa);

@@ -14,7 +14,7 @@ namespace {
 using graph::Encoding;
 using graph::EncodingKind;
 
-constexpr std::size_t most_letters = 16;
+constexpr std::size_t most_letters = 256;
 constexpr std::int64_t no_value = std::numeric_limits<std::int64_t>::min();  // of a code that must not occur
 
 // The axis in the tree's shape; trees count it in the order of storage.

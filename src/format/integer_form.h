@@ -15,7 +15,7 @@ struct IntegerForm {
   std::vector<float> scale;
   int axis = -1;                             // in the tree's shape; -1: one scale
   std::int64_t least = 0, greatest = 0;      // no value is outside
-  std::vector<std::int16_t> alphabet;        // all values there may be, rising, if they are at most 16; else empty
+  std::vector<std::int16_t> alphabet;        // all values there may be, rising, if they are at most 256; else empty
 };
 
 // Nothing if the tree is no such product. Decodes scales and tables, not the weights. Throws Error(format) as

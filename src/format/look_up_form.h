@@ -1,4 +1,4 @@
-// Weights as codes into a table of at most 16 numbers, times scales: what look-up kernels compute with.
+// Weights as codes into a table of at most 256 numbers, times scales: what look-up kernels compute with.
 #pragma once
 
 #include <cstddef>
@@ -11,13 +11,17 @@
 
 namespace bittern::format {
 
-inline constexpr std::size_t most_entries = 16;
+inline constexpr std::size_t most_entries = 256;
 
-// element = scale * table[code], with no scale, one, or one for each index of `axis`.
+// element = scale * table[code], with no scale, one, or one for each index of `axis`. Or every index of `axis` has a table of
+// its own, without scales.
 struct LookUpForm {
-  std::vector<float> table;
+  std::vector<float> table;  // all tables, one after the other
+  std::size_t entries = 0;   // of one
   std::vector<float> scale;
-  int axis = -1;  // in the tree's shape
+  int axis = -1;             // in the tree's shape
+
+  bool many_tables() const noexcept { return table.size() > entries; }
 };
 
 // Nothing if the tree is no such product. Throws Error(format) as decode_real() does.
