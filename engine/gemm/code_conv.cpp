@@ -59,9 +59,13 @@ CodeConv::CodeConv(const CodeGemmKernel& kernel, const GemmKernel& tile, const C
 
 double CodeConv::cost(const CodeTable& table, std::int64_t in_block, bool flat) const noexcept {
   const GemmConv::Estimate dense = GemmConv::estimate(*tile_, loop_.shape(), in_block, flat);
-  const double vectors = static_cast<double>(loop_.packed()) / kernel_->lanes, expansion = vectors * expansion_cost(*kernel_, table);
-  const double reading = dense.weights * static_cast<double>(bytes_) / static_cast<double>(std::max<std::int64_t>(1, loop_.packed() * 4));
-  return std::max(dense.compute + static_cast<double>(loop_.passes()) * expansion, reading);
+  // An expanded panel comes back from the second-level cache, with 32 bytes a cycle; one that takes much of this cache also
+  // goes there with as many. Codes are read from memory before they are expanded: the tiles cannot hide it.
+  constexpr std::int64_t cache = 256 << 10;
+  const double floats = static_cast<double>(loop_.packed()), passes = static_cast<double>(loop_.passes()), stream = floats * 4 / 32;
+  const double expansion = floats / kernel_->lanes * expansion_cost(*kernel_, table) + (slot_elements_ * 4 > cache ? stream : 0.0);
+  const double reading = dense.weights * static_cast<double>(bytes_) / std::max(1.0, floats * 4);
+  return std::max(dense.compute, passes * stream) + passes * expansion + reading;
 }
 
 bool CodeConv::foreign() const noexcept {

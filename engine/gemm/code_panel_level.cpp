@@ -109,7 +109,7 @@ void expand_scaled(const ExpandPanelArgs& args, const Entries& entries) {
 }
 
 // One after the other: large tables, and tables of each channel.
-template <int bits>
+template <int bits, int scales>
 void expand_singly(const ExpandPanelArgs& args) {
   constexpr int count = bits == 8 ? 4 : 32 / bits, bytes = count * width * bits / 8;
   const CodeTable& table = args.table;
@@ -127,16 +127,21 @@ void expand_singly(const ExpandPanelArgs& args) {
           code = codes[lane * 4 + j * bits / 8];
           code = code >> (j * bits % 8) & ((1u << bits) - 1u);
         }
-        target[lane] = entries[code];
-      }
-      if (table.scale != nullptr) {
-        vf w = mul(load(target), load(table.scale + channel));
-        if (table.fold != nullptr) w = mul(w, load(table.fold + channel));
-        store(target, w);
+        float w = entries[code];
+        if constexpr (scales > 0) w *= table.scale[channel + lane];
+        if constexpr (scales > 1) w *= table.fold[channel + lane];
+        target[lane] = w;
       }
       channel = channel + width == args.cols ? 0 : channel + width;
     }
   }
+}
+
+template <int bits>
+void expand_singly(const ExpandPanelArgs& args) {
+  if (args.table.scale == nullptr) return expand_singly<bits, 0>(args);
+  if (args.table.fold == nullptr) return expand_singly<bits, 1>(args);
+  expand_singly<bits, 2>(args);
 }
 
 template <int bits>

@@ -60,7 +60,8 @@ KINDS = {
     "conv": Kind("conv", ("gemm", "winograd", "depthwise")),
     "depthwise": Kind("depthwise", ("depthwise", "gemm")),
     "fc": Kind("fc", ("gemm",)),
-    "fc_w4": Kind("fc", ("gemv_f32", "gemm"), weight_bits=4),
+    "fc_w4": Kind("fc", ("gemv_f32", "gemm_f32", "gemm"), weight_bits=4),
+    **{f"conv_w{bits}": Kind("conv", ("gemm_f32", "gemm", "winograd"), weight_bits=bits) for bits in (2, 4, 8)},
     **{kind: Kind(kind, (loop,)) for kind, loop in _OPERATOR_LOOPS.items()},
     "conv_u8": Kind("conv", ("gemm_u8", "depthwise_u8"), 1, 1, 8),
     "depthwise_u8": Kind("depthwise", ("depthwise_u8", "gemm_u8"), 1, 1, 8),
@@ -73,7 +74,7 @@ KINDS = {
     "quantize": Kind("quantize", ("quantize_f32",), 4, 1),
     "dequantize": Kind("dequantize", ("dequantize_u8",), 1, 4),
 }
-"""Kinds of layers. ``u8``: they read and write 8-bit codes; ``w4``, ``w2``: their weights have so many bits."""
+"""Kinds of layers. ``u8``: they read and write 8-bit codes; ``w8``, ``w4``, ``w2``: their weights have so many bits."""
 
 _COLUMNS = "kind count channels height width outputs kernel stride pads groups"
 _SPEC = (
@@ -296,13 +297,13 @@ def _add_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, 
     window, kind = _window(shape), shape.about.operator
     if kind in ("conv", "depthwise"):
         inner = shape.channels // shape.groups
-        net.add_constant(f"{name}.w", _random((shape.outputs, inner, shape.kernel, shape.kernel)))
+        dims: tuple[int, ...] = (shape.outputs, inner, shape.kernel, shape.kernel)
+        net.add_constant(f"{name}.w", _random(dims) if shape.about.weight_bits == 32 else _looked_up(shape, dims))
         net.add_constant(f"{name}.b", _random((shape.outputs,)))
         net.add_node("Conv", ["x", f"{name}.w", f"{name}.b"], [output], name=name, **window, group=shape.groups)
     elif kind == "fc":
-        net.add_constant(
-            f"{name}.w", _looked_up(shape) if shape.about.weight_bits == 4 else _random((shape.outputs, shape.channels))
-        )
+        dims = (shape.outputs, shape.channels)
+        net.add_constant(f"{name}.w", _random(dims) if shape.about.weight_bits == 32 else _looked_up(shape, dims))
         net.add_constant(f"{name}.b", _random((shape.outputs,)))
         net.add_node("Gemm", ["x", f"{name}.w", f"{name}.b"], [output], name=name, transB=1)
     elif kind in ("maxpool", "avgpool"):
@@ -420,10 +421,11 @@ def _weight_codes(shape: LayerShape) -> tuple[Encoding, float]:
     return Affine(stored, scales, axis=0), spread / 128
 
 
-def _looked_up(shape: LayerShape) -> Encoding:
-    """Weights that are codes of 4 bits into a table of real numbers."""
-    some = np.random.default_rng(0).integers(0, 16, min(shape.weights, 1 << 16))
-    return Codebook(Packed.pack(np.resize(some, (shape.outputs, shape.channels)), 4), Dense(_random((16,))))
+def _looked_up(shape: LayerShape, dims: tuple[int, ...]) -> Encoding:
+    """Weights that are codes of few bits into a table of real numbers."""
+    bits = shape.about.weight_bits
+    some = np.random.default_rng(0).integers(0, 2**bits, min(shape.weights, 1 << 16))
+    return Codebook(Packed.pack(np.resize(some, dims), bits), Dense(_random((2**bits,))))
 
 
 def _random(shape: tuple[int, ...]) -> NDArray[np.float32]:
