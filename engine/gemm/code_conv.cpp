@@ -75,6 +75,22 @@ bool CodeConv::foreign() const noexcept {
          s.oc / s.groups % tile_->cols != 0;
 }
 
+std::vector<std::int32_t> CodeConv::scale_rows(std::int64_t group) const {
+  const ConvShape& s = loop_.shape();
+  const std::int64_t taps = s.kh * s.kw, block = loop_.in_block();
+  std::vector<std::int32_t> rows;
+  for (std::int64_t start = 0; start < s.c; start += block) {
+    for (std::int64_t t = 0; t < taps; ++t) {
+      for (std::int64_t channel = start; channel < std::min(start + block, s.c); ++channel) {
+        rows.push_back(static_cast<std::int32_t>(channel / group * taps + t));
+      }
+    }
+  }
+  // Whole groups of vectors are expanded, and the row after the last is looked at.
+  rows.insert(rows.end(), static_cast<std::size_t>(kernel_->group_vectors() + 1), 0);
+  return rows;
+}
+
 void CodeConv::pack(const CodeWeights& weights, std::uint8_t pad, std::uint8_t* packed) const {
   const ConvShape& s = loop_.shape();
   const std::int64_t in = s.c / s.groups, out = s.oc / s.groups, taps = s.kh * s.kw, cols = tile_->cols, block = loop_.in_block();

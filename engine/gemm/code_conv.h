@@ -31,6 +31,9 @@ class CodeConv {
   std::int64_t scratch_elements() const noexcept { return slots_ * slot_elements_; }
   // True if panels hold products that the layer has not, whose weight must be a code of zero: groups do not fill them.
   bool foreign() const noexcept;
+  // Which row of scales each k of a panel has, for scales of `group` input channels and each tap: CodeTable::scale_rows. Not
+  // of layers with groups.
+  std::vector<std::int32_t> scale_rows(std::int64_t group) const;
   // `pad` is the code of what does not exist.
   void pack(const CodeWeights& weights, std::uint8_t pad, std::uint8_t* packed) const;
   void run(const float* in, const std::uint8_t* packed, const CodeTable& table, const Epilogue& epilogue, float* out, float* scratch, Team& team) const;

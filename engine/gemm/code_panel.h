@@ -22,6 +22,8 @@ struct CodeTable {
   float first = 0;
   const float* scale = nullptr;    // per padded output channel, or null
   const float* fold = nullptr;     // likewise; only with a scale
+  const std::int32_t* scale_rows = nullptr;  // or null: which row of scales, `scale_step` apart, each k of a panel has
+  std::int64_t scale_step = 0;
 };
 
 struct ExpandPanelArgs {

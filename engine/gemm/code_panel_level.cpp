@@ -79,46 +79,61 @@ inline vi load_word(const unsigned char* p) {
   return word;
 }
 
-// scales: how many factors per channel.
-template <int bits, int scales, class Entries>
-void expand_vectors(const ExpandPanelArgs& args, const Entries& entries) {
+// The factors of the vectors of a panel, one after the other: how many, and whether the first is that of a group of k.
+template <int scales, bool grouped>
+struct Factors {
+  const CodeTable& table;
+  const float* scale;
+  std::int64_t cols, channel = 0, k = 0;
+
+  inline __attribute__((always_inline)) explicit Factors(const ExpandPanelArgs& args) : table(args.table), scale(args.table.scale), cols(args.cols) {
+    if constexpr (grouped) scale = table.scale + table.scale_rows[0] * table.scale_step;
+  }
+  inline __attribute__((always_inline)) vf times(vf w) const {
+    if constexpr (scales > 0) w = mul(w, load(scale + channel));
+    if constexpr (scales > 1) w = mul(w, load(table.fold + channel));
+    return w;
+  }
+  inline __attribute__((always_inline)) float times(float w, int lane) const {
+    if constexpr (scales > 0) w *= scale[channel + lane];
+    if constexpr (scales > 1) w *= table.fold[channel + lane];
+    return w;
+  }
+  inline __attribute__((always_inline)) void next() {
+    channel += width;
+    if (channel < cols) return;
+    channel = 0;
+    if constexpr (grouped) scale = table.scale + table.scale_rows[++k] * table.scale_step;
+  }
+};
+
+template <int bits, class Factors, class Entries>
+void expand_vectors(const ExpandPanelArgs& args, Factors factors, const Entries& entries) {
   constexpr int count = bits == 8 ? 4 : 32 / bits, bytes = count * width * bits / 8;
   const unsigned char* codes = args.codes;
   float* target = args.target;
-  std::int64_t channel = 0;
   for (std::int64_t g = 0; g < args.groups; ++g, codes += bytes) {
     const vi word = bits == 8 ? vi{} : load_word(codes);
     BITTERN_UNROLL
     for (int j = 0; j < count; ++j, target += width) {
-      vf w = entries.at(bits == 8 ? widen(codes + j * width) : shifted(word, j * bits % 32));
-      if constexpr (scales > 0) {
-        w = mul(w, load(args.table.scale + channel));
-        if constexpr (scales > 1) w = mul(w, load(args.table.fold + channel));
-        channel = channel + width == args.cols ? 0 : channel + width;
-      }
-      store(target, w);
+      const vf w = entries.at(bits == 8 ? widen(codes + j * width) : shifted(word, j * bits % 32));
+      store(target, factors.times(w));
+      factors.next();
     }
   }
 }
 
-template <int bits, class Entries>
-void expand_scaled(const ExpandPanelArgs& args, const Entries& entries) {
-  if (args.table.scale == nullptr) return expand_vectors<bits, 0>(args, entries);
-  if (args.table.fold == nullptr) return expand_vectors<bits, 1>(args, entries);
-  expand_vectors<bits, 2>(args, entries);
-}
-
 // One after the other: large tables, and tables of each channel.
-template <int bits, int scales>
-void expand_singly(const ExpandPanelArgs& args) {
+struct Singly {};
+template <int bits, class Factors>
+void expand_vectors(const ExpandPanelArgs& args, Factors factors, const Singly&) {
   constexpr int count = bits == 8 ? 4 : 32 / bits, bytes = count * width * bits / 8;
   const CodeTable& table = args.table;
   const unsigned char* codes = args.codes;
   float* target = args.target;
-  std::int64_t channel = 0;
   for (std::int64_t g = 0; g < args.groups; ++g, codes += bytes) {
     for (int j = 0; j < count; ++j, target += width) {
-      const float* entries = table.entries + channel * table.stride;
+      const float* entries = table.entries + factors.channel * table.stride;
       for (int lane = 0; lane < width; ++lane, entries += table.stride) {
         unsigned code;
         if constexpr (bits == 8) {
@@ -127,21 +142,23 @@ void expand_singly(const ExpandPanelArgs& args) {
           code = codes[lane * 4 + j * bits / 8];
           code = code >> (j * bits % 8) & ((1u << bits) - 1u);
         }
-        float w = entries[code];
-        if constexpr (scales > 0) w *= table.scale[channel + lane];
-        if constexpr (scales > 1) w *= table.fold[channel + lane];
-        target[lane] = w;
+        target[lane] = factors.times(entries[code], lane);
       }
-      channel = channel + width == args.cols ? 0 : channel + width;
+      factors.next();
     }
   }
 }
 
-template <int bits>
-void expand_singly(const ExpandPanelArgs& args) {
-  if (args.table.scale == nullptr) return expand_singly<bits, 0>(args);
-  if (args.table.fold == nullptr) return expand_singly<bits, 1>(args);
-  expand_singly<bits, 2>(args);
+template <int bits, class Entries>
+void expand_scaled(const ExpandPanelArgs& args, const Entries& entries) {
+  const CodeTable& table = args.table;
+  if (table.scale == nullptr) return expand_vectors<bits>(args, Factors<0, false>(args), entries);
+  if (table.scale_rows != nullptr) {
+    if (table.fold == nullptr) return expand_vectors<bits>(args, Factors<1, true>(args), entries);
+    return expand_vectors<bits>(args, Factors<2, true>(args), entries);
+  }
+  if (table.fold == nullptr) return expand_vectors<bits>(args, Factors<1, false>(args), entries);
+  expand_vectors<bits>(args, Factors<2, false>(args), entries);
 }
 
 template <int bits>
@@ -150,7 +167,7 @@ void expand(const ExpandPanelArgs& args) {
   if constexpr (bits == 8) {
     if (table.consecutive) return expand_scaled<bits>(args, Consecutive{set1(table.first)});
   }
-  if (table.stride != 0 || table.count > most_in_registers) return expand_singly<bits>(args);
+  if (table.stride != 0 || table.count > most_in_registers) return expand_scaled<bits>(args, Singly{});
 #if BITTERN_VEC != 0
   if constexpr (bits < 8) {
     expand_scaled<bits>(args, Registers<16>(table.entries));

@@ -274,7 +274,8 @@ static inline raw code_at(raw a) {
 }
 template <int shift, int mask>
 static inline raw placed(raw a) {
-  const __m512i moved = shift < 0 ? _mm512_slli_epi16(a.v, shift < 0 ? -shift : 0) : _mm512_srli_epi16(a.v, shift < 0 ? 0 : shift);
+  constexpr auto up = static_cast<unsigned>(shift < 0 ? -shift : 0), down = static_cast<unsigned>(shift < 0 ? 0 : shift);
+  const __m512i moved = shift < 0 ? _mm512_slli_epi16(a.v, up) : _mm512_srli_epi16(a.v, down);
   return {_mm512_and_si512(moved, _mm512_set1_epi8(mask))};
 }
 static inline raw either(raw a, raw b) { return {_mm512_or_si512(a.v, b.v)}; }

@@ -62,7 +62,7 @@ void to_order_of_shape(const Encoding& tree, std::vector<std::uint8_t>& codes) {
 // Ternary trees of one magnitude per channel are whole numbers times scales, which take one table for all channels.
 std::optional<IntegerForm> letters_of(const Encoding& tree, const std::string& place) {
   if (tree.kind == EncodingKind::codebook && own_entries(tree) != 0) return std::nullopt;
-  auto integers = integer_form(tree, place);
+  auto integers = tree.group != 0 ? grouped_integer_form(tree, place) : integer_form(tree, place);
   if (!integers || integers->alphabet.empty()) return std::nullopt;
   return integers;
 }
@@ -71,11 +71,11 @@ std::optional<IntegerForm> letters_of(const Encoding& tree, const std::string& p
 
 std::optional<LookUpForm> look_up_form(const Encoding& tree, const std::string& place) {
   if (const auto integers = letters_of(tree, place)) {
-    return LookUpForm{{integers->alphabet.begin(), integers->alphabet.end()}, integers->alphabet.size(), integers->scale, integers->axis};
+    return LookUpForm{{integers->alphabet.begin(), integers->alphabet.end()}, integers->alphabet.size(), integers->scale, integers->axis, tree.group};
   }
   OwnTables own = own_tables(tree, place);
   if (own.table.empty()) return std::nullopt;
-  return LookUpForm{std::move(own.table), own.entries, {}, outer_axis(tree)};
+  return LookUpForm{std::move(own.table), own.entries, {}, outer_axis(tree), 0};
 }
 
 std::vector<std::uint8_t> look_up_codes(const Encoding& tree, const std::string& place) {

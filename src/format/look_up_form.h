@@ -13,13 +13,14 @@ namespace bittern::format {
 
 inline constexpr std::size_t most_entries = 256;
 
-// element = scale * table[code], with no scale, one, or one for each index of `axis`. Or every index of `axis` has a table of
-// its own, without scales.
+// element = scale * table[code], with no scale, one, or one for each index of `axis`, or as grouped_integer_form() has them.
+// Or every index of `axis` has a table of its own, without scales.
 struct LookUpForm {
   std::vector<float> table;  // all tables, one after the other
   std::size_t entries = 0;   // of one
   std::vector<float> scale;
   int axis = -1;             // in the tree's shape
+  std::int64_t group = 0;    // of a scale along `axis`; 0: none
 
   bool many_tables() const noexcept { return table.size() > entries; }
 };

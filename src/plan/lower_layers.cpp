@@ -266,7 +266,7 @@ bool lower_look_up(Builder& builder, const Item& item, std::int64_t k, std::int6
   const auto& list = *builder.source().preferred;
   if (std::any_of(list.begin(), list.end(), [](const std::string& name) { return name.rfind("gemm_", 0) == 0; })) return false;
   const auto form = builder.source().constants->look_up_form(item.inputs[1]);
-  if (!form || form->entries > engine::LutGemv::entries || form->many_tables() || (form->axis >= 0 && form->axis != (transposed ? 0 : 1))) return false;
+  if (!form || form->entries > engine::LutGemv::entries || form->many_tables() || form->group != 0 || (form->axis >= 0 && form->axis != (transposed ? 0 : 1))) return false;
   const engine::LutGemvKernel& kernel = engine::lut_gemv_kernel(builder.source().isa);
   const engine::LutGemv layer(kernel, k, n);
   LayerInfo& info = builder.current();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "base/cpu_count.h"
@@ -77,6 +78,19 @@ CodesPlan refused(const std::string& why) {
   return plan;
 }
 
+// Scales of groups of inputs and of taps, [rows][padded channels], from the order of the weight's own axes.
+void spread_groups(const format::LookUpForm& form, const engine::ConvShape& shape, bool columns, std::int64_t padded, CodesPlan& plan) {
+  const std::int64_t taps = shape.kh * shape.kw, rows = (shape.c + form.group - 1) / form.group * taps;
+  plan.scale.assign(static_cast<std::size_t>(rows * padded), 0.0f);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t o = 0; o < shape.oc; ++o) {
+      plan.scale[static_cast<std::size_t>(row * padded + o)] = form.scale[static_cast<std::size_t>(columns ? row * shape.oc + o : o * rows + row)];
+    }
+  }
+  plan.scale_rows = plan.layer->scale_rows(form.group);
+  plan.table.scale_step = padded;
+}
+
 // Scales of one number are taken into the table where one is read; others stand per channel, padded with zeros.
 void spread(const format::LookUpForm& form, const Item& item, std::int64_t channels, std::int64_t padded, CodesPlan& plan) {
   const auto per_channel = [&](const std::vector<float>& numbers) {
@@ -84,17 +98,20 @@ void spread(const format::LookUpForm& form, const Item& item, std::int64_t chann
     for (std::int64_t c = 0; c < channels; ++c) all[static_cast<std::size_t>(c)] = numbers[numbers.size() == 1 ? 0 : static_cast<std::size_t>(c)];
     return all;
   };
-  if (!form.scale.empty()) plan.scale = per_channel(form.scale);
+  if (!form.scale.empty() && form.group == 0) plan.scale = per_channel(form.scale);
   if (!item.scale.empty()) (plan.scale.empty() ? plan.scale : plan.fold) = per_channel(item.scale);
 }
 
 // Table, scales and the code of zero. False if there is no such code where one is needed.
-bool arrange(format::LookUpForm form, const Item& item, const CodeConv& layer, std::int64_t channels, int bits, CodesPlan& plan) {
+bool arrange(format::LookUpForm form, const Item& item, const engine::ConvShape& shape, int output_axis, int bits, CodesPlan& plan) {
+  const CodeConv& layer = *plan.layer;
+  const std::int64_t channels = shape.oc;
   const bool consecutive = bits == 8 && !form.many_tables() && is_consecutive(form.table);
-  if (form.scale.size() == 1 && !consecutive) {
+  if (form.scale.size() == 1 && form.group == 0 && !consecutive) {
     for (float& entry : form.table) entry *= form.scale[0];
     form.scale.clear();
   }
+  if (form.group != 0) spread_groups(form, shape, output_axis == 1, layer.padded_channels(), plan);
   spread(form, item, channels, layer.padded_channels(), plan);
   plan.table.consecutive = consecutive;
   plan.table.first = form.table[0];
@@ -136,20 +153,22 @@ bool arrange(format::LookUpForm form, const Item& item, const CodeConv& layer, s
   return true;
 }
 
-// Pointers into the buffer [entries, scale, fold]; any buffer serves for an estimate.
+// Pointers into the buffer [entries, scale, fold, rows of scales]; any buffer serves for an estimate.
 void point(CodesPlan& plan, const float* buffer) {
   plan.table.entries = buffer;
   buffer += plan.entries.size();
   plan.table.scale = plan.scale.empty() ? nullptr : buffer;
   buffer += plan.scale.size();
   plan.table.fold = plan.fold.empty() ? nullptr : buffer;
+  buffer += plan.fold.size();
+  plan.table.scale_rows = plan.scale_rows.empty() ? nullptr : reinterpret_cast<const std::int32_t*>(buffer);
 }
 
 }  // namespace
 
-std::int64_t CodesPlan::bytes() const noexcept {
-  return layer->packed_bytes() + static_cast<std::int64_t>((entries.size() + scale.size() + fold.size()) * sizeof(float));
-}
+std::int64_t CodesPlan::tables() const noexcept { return static_cast<std::int64_t>(entries.size() + scale.size() + fold.size() + scale_rows.size()); }
+
+std::int64_t CodesPlan::bytes() const noexcept { return layer->packed_bytes() + tables() * static_cast<std::int64_t>(sizeof(float)); }
 
 CodesPlan plan_codes(Builder& builder, const Item& item, const engine::ConvShape& shape, const engine::Map& in, const engine::Map& out,
                      const engine::Map& residual, const GemmKernel& dense, double dense_cost, bool dense_asked, int output_axis) {
@@ -158,7 +177,11 @@ CodesPlan plan_codes(Builder& builder, const Item& item, const engine::ConvShape
   if (dense_asked) return refused("the kernel was asked for");
   const auto form = builder.source().constants->look_up_form(item.inputs[1]);
   if (!form || form->entries == 0) return refused("they are no codes into a table of at most 256 numbers");
-  if (form->axis >= 0 && form->axis != output_axis) return refused("their tables or scales are not those of output channels");
+  if (form->group != 0) {
+    if (form->axis != 1 - output_axis || shape.groups != 1) return refused("their scales are those of groups along another axis than the inputs");
+  } else if (form->axis >= 0 && form->axis != output_axis) {
+    return refused("their tables or scales are not those of output channels");
+  }
   if (!all_normal(form->table, form->scale, item.scale)) return refused("their products may be subnormal or infinite");
   const bool flat = engine::ConvLoop::flat(shape, in, out);
   CodesPlan plan;
@@ -172,9 +195,9 @@ CodesPlan plan_codes(Builder& builder, const Item& item, const engine::ConvShape
     const GemmKernel* tile = kernel == nullptr ? nullptr : tile_of(*kernel);
     if (tile == nullptr) return refused("no kernel expands their codes");
     const auto layer = std::make_shared<const CodeConv>(*kernel, *tile, shape, in, out, residual, engine::granted_cpus());
-    if (!arrange(*form, item, *layer, shape.oc, bits, plan)) continue;
-    plan.kernel = kernel;
     plan.layer = layer;
+    if (!arrange(*form, item, shape, output_axis, bits, plan)) continue;
+    plan.kernel = kernel;
     break;
   }
   if (plan.kernel == nullptr) return refused("groups that share a panel need a zero, which is not among their 256 numbers");
@@ -194,7 +217,7 @@ void emit_codes(Builder& builder, const Item& item, const CodesPlan& codes, std:
   info.kernel = codes.kernel->name;
   info.isa = engine::name_of(codes.kernel->isa);
   const std::shared_ptr<const CodeConv> layer = codes.layer;
-  const auto tables = static_cast<std::int64_t>(codes.entries.size() + codes.scale.size() + codes.fold.size());
+  const std::int64_t tables = codes.tables();
   const std::int64_t codes_at = tables + (bias != nullptr ? layer->padded_channels() : 0);
   const std::int64_t floats = codes_at + (layer->packed_bytes() + 3) / 4;
   const std::string how = info.kernel + " block " + std::to_string(in.map.block);
@@ -202,6 +225,8 @@ void emit_codes(Builder& builder, const Item& item, const CodesPlan& codes, std:
     std::fill(target, target + codes_at, 0.0f);
     float* at = target;
     for (const std::vector<float>* numbers : {&codes.entries, &codes.scale, &codes.fold}) at = std::copy(numbers->begin(), numbers->end(), at);
+    if (!codes.scale_rows.empty()) std::memcpy(at, codes.scale_rows.data(), codes.scale_rows.size() * sizeof(float));
+    at = target + tables;
     if (bias != nullptr) {
       const std::vector<float> values = (*bias)();
       std::copy(values.begin(), values.end(), at);

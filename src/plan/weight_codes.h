@@ -20,8 +20,10 @@ struct CodesPlan {
   std::shared_ptr<const engine::CodeConv> layer;
   engine::CodeTable table;                         // its pointers are set when weights are packed
   std::vector<float> entries, scale, fold;         // what they will point to
+  std::vector<std::int32_t> scale_rows;
   std::uint8_t pad = 0;                            // the code of what does not exist
 
+  std::int64_t tables() const noexcept;  // numbers of 32 bits that the table points to
   // Of codes and tables, without a bias.
   std::int64_t bytes() const noexcept;
 };

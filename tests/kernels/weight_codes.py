@@ -22,9 +22,10 @@ KINDS = (
     "table 2", "table 4 zero", "table 3", "table 16", "table 9 zero", "table 17", "table 40 zero", "table 65",
     "table 200 zero", "table 256", "tables 3", "tables 4", "tables 16", "tables 100", "tables 256", "two ternary",
     "two ternary each", "pow2", "2 bits", "3 bits", "4 bits", "5 bits", "6 bits", "7 bits", "i8", "u8 zero 0",
-    "ternary", "signs", "codebook", "float scale",
+    "ternary", "signs", "codebook", "float scale", "groups of 5", "groups of 16", "groups with zeros",
 )  # fmt: skip
-"""``table n``: a codebook of n real numbers, zero among them or not; ``tables n``: one for each output channel."""
+"""``table n``: a codebook of n real numbers, zero among them or not; ``tables n``: one for each output channel;
+``groups``: scales of groups of inputs."""
 
 
 def real_weights(kind: str, rng: np.random.Generator, shape: tuple[int, ...], axis: int = 0) -> Encoding:
@@ -45,6 +46,12 @@ def real_weights(kind: str, rng: np.random.Generator, shape: tuple[int, ...], ax
     if kind == "pow2":
         levels = rng.integers(-3, 4, (*shape, 1))
         return Pow2.of(levels, Dense(np.array(0.37, F32)), 3)
+    if word == "groups":
+        inner, group, zeros = 1 - axis, 5 if rest.endswith("5") else 16, rest.endswith("zeros")
+        few = tuple(-(-size // group) if d == inner else size for d, size in enumerate(shape))
+        codes = Packed.pack(rng.integers(0, 16, shape) if zeros else rng.integers(-8, 8, shape), 4, signed=not zeros)
+        zero = Dense(rng.integers(0, 16, few).astype(np.uint8)) if zeros else None
+        return Affine(codes, Dense(rng.uniform(0.1, 1, few).astype(F32)), zero, inner, group)
     if kind == "float scale":
         codes = Packed.pack(rng.integers(-8, 8, shape), 4, signed=True)
         return Affine(codes, Dense(rng.uniform(-1, 1, channels).astype(F32)), axis=axis)
