@@ -22,7 +22,8 @@ struct CodeWeights {
 class CodeConv {
  public:
   // `threads`: as many panels may be expanded at a time. More threads wait for each other.
-  CodeConv(const CodeGemmKernel& kernel, const GemmKernel& tile, const ConvShape& shape, const Map& in, const Map& out, const Map& residual, int threads);
+  CodeConv(const CodeGemmKernel& kernel, const GemmKernel& tile, const ConvShape& shape, const Map& in, const Map& out, const Map& residual,
+           int threads);
 
   // As GemmConv::cost, expansion and the reading of codes included.
   double cost(const CodeTable& table, std::int64_t in_block, bool flat) const noexcept;
@@ -36,7 +37,8 @@ class CodeConv {
   std::vector<std::int32_t> scale_rows(std::int64_t group) const;
   // `pad` is the code of what does not exist.
   void pack(const CodeWeights& weights, std::uint8_t pad, std::uint8_t* packed) const;
-  void run(const float* in, const std::uint8_t* packed, const CodeTable& table, const Epilogue& epilogue, float* out, float* scratch, Team& team) const;
+  void run(const float* in, const std::uint8_t* packed, const CodeTable& table, const Epilogue& epilogue, float* out, float* scratch,
+           Team& team) const;
 
  private:
   const CodeGemmKernel* kernel_;

@@ -182,7 +182,8 @@ void expand(const ExpandPanelArgs& args) {
 #endif
 }
 
-#define BITTERN_CODES(level, bits, rows, cols) {"gemm_f32_lut" #bits "_f32_" #rows "x" #cols "__" #level, Isa::level, bits, rows, cols, width, &expand<bits>},
+#define BITTERN_CODES(level, bits, rows, cols) \
+  {"gemm_f32_lut" #bits "_f32_" #rows "x" #cols "__" #level, Isa::level, bits, rows, cols, width, &expand<bits>},
 constexpr CodeGemmKernel list[] = {
 #define BITTERN_GEMM(level, rows, vectors, cols) \
   BITTERN_ONLY(level, BITTERN_CODES(level, 2, rows, cols) BITTERN_CODES(level, 4, rows, cols) BITTERN_CODES(level, 8, rows, cols))

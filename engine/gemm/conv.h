@@ -27,7 +27,8 @@ class GemmConv {
  public:
   GemmConv(const GemmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual);
 
-  // Estimated time in cycles of the level's vector unit: of the tiles, of reading the weights from memory once and of both together: what kernels are compared by.
+  // Estimated time in cycles of the level's vector unit: of the tiles, of reading the weights from memory once, and of both
+  // together: what kernels are compared by.
   struct Estimate {
     double compute = 0, weights = 0;
     bool single = false;  // one pixel

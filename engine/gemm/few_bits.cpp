@@ -74,7 +74,8 @@ void FewBits::expand(const std::uint8_t* packed, const std::int8_t* table, std::
   const std::int64_t chunk = std::max<std::int64_t>(1, 32768 / kernel_->vector_bytes), all = groups();
   team.run(static_cast<std::size_t>((all + chunk - 1) / chunk), [&](std::size_t task) {
     const std::int64_t first = static_cast<std::int64_t>(task) * chunk, count = std::min(chunk, all - first);
-    kernel_->expand({packed + first * kernel_->packed() * kernel_->vector_bytes, table, count, weights + first * kernel_->group() * kernel_->vector_bytes});
+    const std::int64_t at = first * kernel_->vector_bytes;
+    kernel_->expand({packed + at * kernel_->packed(), table, count, weights + at * kernel_->group()});
   });
 }
 

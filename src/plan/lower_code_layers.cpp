@@ -231,7 +231,8 @@ void lower_gemv(Builder& builder, const Item& item, std::int64_t k, std::int64_t
   LayerInfo& info = builder.current();
   info.kernel = kernel.name;
   info.isa = engine::name_of(kernel.isa);
-  info.reason = bits == 8 ? "one row: weights are read once" + bytes_note(form) : "one row: weights stay " + std::to_string(bits) + "-bit codes, decoded in registers";
+  info.reason = bits == 8 ? "one row: weights are read once" + bytes_note(form)
+                          : "one row: weights stay " + std::to_string(bits) + "-bit codes, decoded in registers";
   const std::int64_t table_at = rounded(layer.packed_bytes());
   const std::span<const std::int16_t> alphabet(form.weights->alphabet);
   const Packed packed = pack_layer(builder, item, info.kernel, table_at + line, layer.padded_channels(), [&](const engine::IntWeights& w, std::byte* target) {

@@ -266,7 +266,8 @@ bool lower_look_up(Builder& builder, const Item& item, std::int64_t k, std::int6
   const auto& list = *builder.source().preferred;
   if (std::any_of(list.begin(), list.end(), [](const std::string& name) { return name.rfind("gemm_", 0) == 0; })) return false;
   const auto form = builder.source().constants->look_up_form(item.inputs[1]);
-  if (!form || form->entries > engine::LutGemv::entries || form->many_tables() || form->group != 0 || (form->axis >= 0 && form->axis != (transposed ? 0 : 1))) return false;
+  if (!form || form->entries > engine::LutGemv::entries || form->many_tables() || form->group != 0) return false;
+  if (form->axis >= 0 && form->axis != (transposed ? 0 : 1)) return false;
   const engine::LutGemvKernel& kernel = engine::lut_gemv_kernel(builder.source().isa);
   const engine::LutGemv layer(kernel, k, n);
   LayerInfo& info = builder.current();
@@ -402,7 +403,8 @@ void lower_gemm(Builder& builder, const Item& item) {
   } else {
     info.kernel = choice.kernel->name;
     info.isa = engine::name_of(choice.kernel->isa);
-    emit_layer(builder, product, GemmConv(*choice.kernel, s, in_map, out_map, Map{}), info.kernel + " rows", in, out, Storage{}, biased, weights, bias);
+    emit_layer(builder, product, GemmConv(*choice.kernel, s, in_map, out_map, Map{}), info.kernel + " rows", in, out, Storage{}, biased,
+               weights, bias);
   }
   if (added_behind) {
     const Shape& c = builder.shape(item.inputs[2]);

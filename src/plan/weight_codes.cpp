@@ -205,7 +205,8 @@ CodesPlan plan_codes(Builder& builder, const Item& item, const engine::ConvShape
   plan.cost = plan.layer->cost(plan.table, in.block, flat);
   const std::string against = percent(plan.cost / std::max(1.0, dense_cost));
   if (plan.asked || plan.cost <= worth * dense_cost) {
-    plan.reason = "; weights stay " + std::to_string(plan.kernel->bits) + "-bit codes, expanded panel by panel: estimated " + against + " against dense f32";
+    plan.reason = "; weights stay " + std::to_string(plan.kernel->bits) + "-bit codes, expanded panel by panel: estimated " +
+                  against + " against dense f32";
     return plan;
   }
   return refused("as " + std::to_string(plan.kernel->bits) + "-bit codes estimated " + against);
@@ -244,7 +245,8 @@ void emit_codes(Builder& builder, const Item& item, const CodesPlan& codes, std:
   builder.emit([=, table = plan.table](const RunContext& run) {
     engine::Epilogue e = epilogue;
     if (added) e.residual = run.read(residual.place);
-    layer->run(run.read(in.place), reinterpret_cast<const std::uint8_t*>(packed + codes_at), table, e, run.write(out.place), run.write(scratch), *run.team);
+    layer->run(run.read(in.place), reinterpret_cast<const std::uint8_t*>(packed + codes_at), table, e, run.write(out.place), run.write(scratch),
+               *run.team);
   }, {in.place, out.place, scratch, added ? residual.place : in.place});
 }
 
