@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/isa.h"
+#include "gemm/code_panel.h"
 #include "gemm/few_bits.h"
 #include "gemm/int_tile.h"
 #include "gemm/lut_gemv.h"
@@ -34,6 +35,7 @@ std::span<const GemvKernel> gemv_kernels(Isa isa);
 std::span<const LutGemvKernel> lut_gemv_kernels(Isa isa);
 std::span<const GemmKernel> gemm_kernels(Isa isa);
 std::span<const SpmmKernel> spmm_kernels(Isa isa);
+std::span<const CodeGemmKernel> code_gemm_kernels(Isa isa);
 std::span<const WinogradKernel> winograd_kernels(Isa isa);
 std::span<const OpKernel> op_kernels(Isa isa);
 const CodeKernels& code_kernels(Isa isa);

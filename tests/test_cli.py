@@ -339,7 +339,7 @@ def test_kernels(run: Run) -> None:
     assert [kernel["name"] for kernel in everything] == [kernel.name for kernel in bittern.kernels()]
     scalar = parsed(run("kernels", "--isa", "scalar", "--filter", "^gemm", "--json"))["kernels"]
     assert {kernel["isa"] for kernel in scalar} == {"scalar"}
-    assert {kernel["loop"] for kernel in scalar} == {"gemm", "gemm_u8"}
+    assert {kernel["loop"] for kernel in scalar} == {"gemm", "gemm_f32", "gemm_u8"}
     code, out, err = run("kernels")
     assert code == 0 and err == "" and all(kernel["name"] in out for kernel in everything)
 

@@ -12,7 +12,15 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b 
 
 }  // namespace
 
+double GemmConv::Estimate::total() const noexcept {
+  return single ? weights + compute / 4 : std::max(compute, weights);  // for a single pixel they overlap for the most part
+}
+
 double GemmConv::cost(const GemmKernel& kernel, const ConvShape& s, std::int64_t in_block, bool flat) noexcept {
+  return estimate(kernel, s, in_block, flat).total();
+}
+
+GemmConv::Estimate GemmConv::estimate(const GemmKernel& kernel, const ConvShape& s, std::int64_t in_block, bool flat) noexcept {
   const bool whole = flat || kernel.gathers;
   const std::int64_t length = whole ? s.oh * s.ow : s.ow, lines = whole ? 1 : s.oh;
   const std::int64_t tiles = ceil_div(length, kernel.rows), panels = ceil_div(s.oc, kernel.cols);
@@ -36,8 +44,7 @@ double GemmConv::cost(const GemmKernel& kernel, const ConvShape& s, std::int64_t
   const double compute = static_cast<double>(s.n * lines * tiles) * (k * step + static_cast<double>(panels) * store);
   // A single pixel, as in a fully connected layer, waits for its weights: about 8 bytes a cycle from memory, for every tile alike.
   const double weights = k * kernel.cols * 4 / 8;
-  if (length * lines * s.n == 1) return weights + compute / 4;  // they overlap for the most part
-  return std::max(compute, weights);
+  return {compute, weights, length * lines * s.n == 1};
 }
 
 GemmConv::GemmConv(const GemmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual)
@@ -107,24 +114,29 @@ void GemmConv::pad_bias(const float* bias, float* padded) const {
   std::memcpy(padded, bias, static_cast<std::size_t>(loop_.shape().oc) * sizeof(float));
 }
 
+TileArgs stretch_args(const ConvLoop& loop, const GemmKernel& kernel, const ConvLoop::Stretch& stretch, const Epilogue& epilogue) noexcept {
+  TileArgs args;
+  args.segments = loop.segments();
+  args.full = stretch.full;
+  args.tail = stretch.tail;
+  args.run = loop.run();
+  args.tail_run = loop.tail_run();
+  args.a_stride = loop.pixel_step();
+  args.bias = epilogue.bias != nullptr ? epilogue.bias + stretch.panel * kernel.cols : nullptr;
+  args.lo = epilogue.lo;
+  args.hi = epilogue.hi;
+  args.valid = stretch.valid;
+  args.c_pixel = loop.out_pixel();
+  args.c_block = stretch.c_block;
+  args.residual_pixel = loop.residual_pixel();
+  args.residual_block = stretch.residual_block;
+  return args;
+}
+
 void GemmConv::run(const float* in, const float* packed, const Epilogue& epilogue, float* out, Team& team) const {
   loop_.run_all(team, [&](const ConvLoop::Stretch& stretch) {
-    TileArgs args;
-    args.segments = loop_.segments();
-    args.full = stretch.full;
-    args.tail = stretch.tail;
-    args.run = loop_.run();
-    args.tail_run = loop_.tail_run();
-    args.a_stride = loop_.pixel_step();
+    TileArgs args = stretch_args(loop_, *kernel_, stretch, epilogue);
     args.b = packed + loop_.panels()[static_cast<std::size_t>(stretch.panel)].weights;
-    args.bias = epilogue.bias != nullptr ? epilogue.bias + stretch.panel * kernel_->cols : nullptr;
-    args.lo = epilogue.lo;
-    args.hi = epilogue.hi;
-    args.valid = stretch.valid;
-    args.c_pixel = loop_.out_pixel();
-    args.c_block = stretch.c_block;
-    args.residual_pixel = loop_.residual_pixel();
-    args.residual_block = stretch.residual_block;
     return [this, args, a = in + stretch.a, c = out + stretch.c,
             residual = epilogue.residual != nullptr ? epilogue.residual + stretch.residual : nullptr](const ConvLoop::Tile& tile) mutable {
       args.a = a + tile.a;

@@ -19,12 +19,22 @@ struct Epilogue {
   float lo, hi;                     // clamp; -inf and +inf for none
 };
 
+// What all tiles of a stretch share, but for the weights.
+TileArgs stretch_args(const ConvLoop& loop, const GemmKernel& kernel, const ConvLoop::Stretch& stretch, const Epilogue& epilogue) noexcept;
+
 // One convolution through one float kernel on given layouts (see ConvLoop). Weights are packed once and belong to the caller.
 class GemmConv {
  public:
   GemmConv(const GemmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual);
 
-  // Estimated time in cycles of the level's vector unit: what kernels are compared by.
+  // Estimated time in cycles of the level's vector unit: of the tiles, of reading the weights from memory once, and of both
+  // together: what kernels are compared by.
+  struct Estimate {
+    double compute = 0, weights = 0;
+    bool single = false;  // one pixel
+    double total() const noexcept;
+  };
+  static Estimate estimate(const GemmKernel& kernel, const ConvShape& shape, std::int64_t in_block, bool flat) noexcept;
   static double cost(const GemmKernel& kernel, const ConvShape& shape, std::int64_t in_block, bool flat) noexcept;
   std::int64_t packed_elements() const noexcept { return loop_.packed(); }
   std::int64_t padded_channels() const noexcept { return loop_.padded_channels(); }

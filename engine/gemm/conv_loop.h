@@ -81,6 +81,13 @@ class ConvLoop {
   std::int64_t out_pixel() const noexcept { return out_.block; }
   std::int64_t residual_pixel() const noexcept { return residual_.block; }
 
+  std::int64_t tasks() const noexcept { return panel_chunks_ * shape_.n * line_chunks_ * pixel_chunks_; }
+  // How often one thread comes back to a panel: once for each image and band.
+  std::int64_t passes() const noexcept {
+    const std::int64_t chunks = line_chunks_ * pixel_chunks_;
+    return shape_.n * (chunks == 0 ? 0 : (chunks + band_chunks_ - 1) / band_chunks_);
+  }
+
   // begin(stretch) is called once for every stretch and returns what is called as tile(tile) for each of its tiles.
   template <class Begin>
   void run_all(Team& team, const Begin& begin) const {
@@ -94,7 +101,6 @@ class ConvLoop {
   };
 
   void plan_tasks();
-  std::int64_t tasks() const noexcept { return panel_chunks_ * shape_.n * line_chunks_ * pixel_chunks_; }
   Area area_of(std::int64_t task, std::int64_t& first_panel, std::int64_t& last_panel) const noexcept;
   Stretch stretch(std::int64_t panel, std::int64_t image) const noexcept;
 

@@ -74,6 +74,14 @@ template <int shift, int mask>
 static inline raw code_at(raw a) {
   return {(a.v >> static_cast<unsigned char>(shift)) & static_cast<unsigned char>(mask)};
 }
+// The bits of `mask` in each byte, of codes moved down by `shift` (up, if it is negative).
+template <int shift, int mask>
+static inline raw placed(raw a) {
+  if constexpr (shift < 0) return {(a.v << static_cast<unsigned char>(-shift)) & static_cast<unsigned char>(mask)};
+  return {(a.v >> static_cast<unsigned char>(shift < 0 ? 0 : shift)) & static_cast<unsigned char>(mask)};
+}
+static inline raw either(raw a, raw b) { return {a.v | b.v}; }
+static inline raw add(raw a, raw b) { return {a.v + b.v}; }
 static inline quads spread(raw a) {
   signed char bytes[raw_bytes];
   store_raw(bytes, a);
@@ -121,6 +129,13 @@ template <int shift, int mask>
 static inline raw code_at(raw a) {
   return {_mm256_and_si256(shift == 0 ? a.v : _mm256_srli_epi16(a.v, shift), _mm256_set1_epi8(mask))};
 }
+template <int shift, int mask>
+static inline raw placed(raw a) {
+  const __m256i moved = shift < 0 ? _mm256_slli_epi16(a.v, shift < 0 ? -shift : 0) : _mm256_srli_epi16(a.v, shift < 0 ? 0 : shift);
+  return {_mm256_and_si256(moved, _mm256_set1_epi8(mask))};
+}
+static inline raw either(raw a, raw b) { return {_mm256_or_si256(a.v, b.v)}; }
+static inline raw add(raw a, raw b) { return {_mm256_add_epi8(a.v, b.v)}; }
 static inline __m256i load_vector(const signed char* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 #if BITTERN_VEC == 2
 struct quad {
@@ -257,6 +272,14 @@ template <int shift, int mask>
 static inline raw code_at(raw a) {
   return {_mm512_and_si512(shift == 0 ? a.v : _mm512_srli_epi16(a.v, shift), _mm512_set1_epi8(mask))};
 }
+template <int shift, int mask>
+static inline raw placed(raw a) {
+  constexpr auto up = static_cast<unsigned>(shift < 0 ? -shift : 0), down = static_cast<unsigned>(shift < 0 ? 0 : shift);
+  const __m512i moved = shift < 0 ? _mm512_slli_epi16(a.v, up) : _mm512_srli_epi16(a.v, down);
+  return {_mm512_and_si512(moved, _mm512_set1_epi8(mask))};
+}
+static inline raw either(raw a, raw b) { return {_mm512_or_si512(a.v, b.v)}; }
+static inline raw add(raw a, raw b) { return {_mm512_add_epi8(a.v, b.v)}; }
 #if BITTERN_VEC >= 4
 struct quad {
   __m512i x;

@@ -60,16 +60,14 @@ KINDS = {
     "conv": Kind("conv", ("gemm", "winograd", "depthwise")),
     "depthwise": Kind("depthwise", ("depthwise", "gemm")),
     "fc": Kind("fc", ("gemm",)),
-    "fc_w8": Kind("fc", ("gemv_f32", "gemm"), weight_bits=8),
-    "fc_w4": Kind("fc", ("gemv_f32", "gemm"), weight_bits=4),
-    "fc_w2": Kind("fc", ("gemv_f32", "gemm"), weight_bits=2),
-    "fc_w2c": Kind("fc", ("gemv_f32", "gemm"), weight_bits=2),
+    **{f"fc_w{bits}": Kind("fc", ("gemv_f32", "gemm_f32", "gemm"), weight_bits=bits) for bits in (8, 4, 2)},
+    "fc_w2c": Kind("fc", ("gemv_f32", "gemm_f32", "gemm"), weight_bits=2),
+    **{f"conv_w{bits}": Kind("conv", ("gemm_f32", "gemm", "winograd"), weight_bits=bits) for bits in (2, 4, 8)},
     **{kind: Kind(kind, (loop,)) for kind, loop in _OPERATOR_LOOPS.items()},
     "conv_u8": Kind("conv", ("gemm_u8", "depthwise_u8"), 1, 1, 8),
     "depthwise_u8": Kind("depthwise", ("depthwise_u8", "gemm_u8"), 1, 1, 8),
     "fc_u8": Kind("fc", ("gemv_u8", "gemm_u8"), 1, 1, 8),
-    "fc_u8_w4": Kind("fc", ("gemv_u8", "gemm_u8"), 1, 1, 4),
-    "fc_u8_w2": Kind("fc", ("gemv_u8", "gemm_u8"), 1, 1, 2),
+    **{f"fc_u8_w{bits}": Kind("fc", ("gemv_u8", "gemm_u8"), 1, 1, bits) for bits in (2, 3, 4, 5, 6)},
     **{f"{kind}_u8": Kind(kind, (f"{kind}_u8",), 1, 1) for kind in ("maxpool", "avgpool", "add")},
     "table_u8": Kind("table", ("table_u8",), 1, 1),
     "reorder_u8": Kind("reorder", ("reorder_codes",), 1, 1),
@@ -301,13 +299,13 @@ def _add_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, 
     window, kind = _window(shape), shape.about.operator
     if kind in ("conv", "depthwise"):
         inner = shape.channels // shape.groups
-        net.add_constant(f"{name}.w", _random((shape.outputs, inner, shape.kernel, shape.kernel)))
+        dims: tuple[int, ...] = (shape.outputs, inner, shape.kernel, shape.kernel)
+        net.add_constant(f"{name}.w", _random(dims) if shape.about.weight_bits == 32 else _few_bits(shape, dims))
         net.add_constant(f"{name}.b", _random((shape.outputs,)))
         net.add_node("Conv", ["x", f"{name}.w", f"{name}.b"], [output], name=name, **window, group=shape.groups)
     elif kind == "fc":
-        net.add_constant(
-            f"{name}.w", _random((shape.outputs, shape.channels)) if shape.about.weight_bits == 32 else _few_bits(shape)
-        )
+        dims = (shape.outputs, shape.channels)
+        net.add_constant(f"{name}.w", _random(dims) if shape.about.weight_bits == 32 else _few_bits(shape, dims))
         net.add_constant(f"{name}.b", _random((shape.outputs,)))
         net.add_node("Gemm", ["x", f"{name}.w", f"{name}.b"], [output], name=name, transB=1)
     elif kind in ("maxpool", "avgpool"):
@@ -430,13 +428,13 @@ def _weight_codes(shape: LayerShape) -> tuple[Encoding, float]:
     return Affine(stored, scales, axis=0), spread / 128
 
 
-def _few_bits(shape: LayerShape) -> Encoding:
+def _few_bits(shape: LayerShape, dims: tuple[int, ...]) -> Encoding:
     """Weights that are codes into a table of real numbers, one for all channels or one for each; or 8-bit numbers."""
     bits = shape.about.weight_bits
-    if bits == 8:
+    if bits == 8 and shape.kind.startswith("fc"):
         return _weight_codes(shape)[0]
     some = np.random.default_rng(0).integers(0, 2**bits, min(shape.weights, 1 << 16))
-    codes = Packed.pack(np.resize(some, (shape.outputs, shape.channels)), bits)
+    codes = Packed.pack(np.resize(some, dims), bits)
     own = shape.kind.endswith("c")
     return Codebook(codes, Dense(_random((shape.outputs, 2**bits) if own else (2**bits,))), 0 if own else None)
 

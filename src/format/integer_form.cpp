@@ -14,7 +14,7 @@ namespace {
 using graph::Encoding;
 using graph::EncodingKind;
 
-constexpr std::size_t most_letters = 16;
+constexpr std::size_t most_letters = 256;
 constexpr std::int64_t no_value = std::numeric_limits<std::int64_t>::min();  // of a code that must not occur
 
 // The axis in the tree's shape; trees count it in the order of storage.
@@ -134,13 +134,45 @@ void to_order_of_shape(const Encoding& tree, std::vector<std::int16_t>& values) 
   }
 }
 
-// Elements from one index of the axis to the next, in the order of storage; 0: no axis.
-std::size_t inner_size(const Encoding& tree) {
-  if (tree.axis < 0) return 0;
-  const Shape shape = stored_shape(tree);
-  std::size_t inner = 1;
-  for (std::size_t d = static_cast<std::size_t>(tree.axis) + 1; d < shape.size(); ++d) inner *= static_cast<std::size_t>(shape[d]);
-  return inner;
+// Which of the zero points an element has, in the order of storage.
+class ZeroIndex {
+ public:
+  ZeroIndex(const Encoding& tree, std::size_t count) : group_(static_cast<std::size_t>(tree.group)), single_(tree.axis < 0 || count == 1) {
+    if (single_) return;
+    const Shape shape = stored_shape(tree);
+    for (std::size_t d = static_cast<std::size_t>(tree.axis) + 1; d < shape.size(); ++d) inner_ *= static_cast<std::size_t>(shape[d]);
+    size_ = static_cast<std::size_t>(shape[static_cast<std::size_t>(tree.axis)]);
+  }
+  std::size_t operator()(std::size_t element) const noexcept {
+    if (single_) return 0;
+    const std::size_t index = element / inner_ % size_;
+    if (group_ == 0) return index;
+    return (element / (inner_ * size_) * ((size_ + group_ - 1) / group_) + index / group_) * inner_ + element % inner_;
+  }
+
+ private:
+  std::size_t group_, inner_ = 1, size_ = 1;
+  bool single_;
+};
+
+IntegerForm affine_form(const Encoding& tree, const std::vector<std::int64_t>& zeros, const std::string& place) {
+  IntegerForm form;
+  form.axis = outer_axis(tree);
+  form.scale = decode_real(*tree.scale, place);
+  const Range codes = range_of(*tree.codes);
+  const auto [low, high] = std::minmax_element(zeros.begin(), zeros.end());
+  form.least = codes.least - *high;
+  form.greatest = codes.greatest - *low;
+  form.alphabet = letters(form.least, form.greatest);
+  return form;
+}
+
+// Zero points that integers may be subtracted from without a thought; none otherwise.
+std::vector<std::int64_t> near_zero_points(const Encoding& tree, const std::string& place) {
+  const auto zeros = zero_points_of(tree, place);
+  constexpr std::int64_t far = std::int64_t{1} << 40;
+  if (std::any_of(zeros.begin(), zeros.end(), [](std::int64_t zero) { return zero < -far || zero > far; })) return {};
+  return zeros;
 }
 
 }  // namespace
@@ -153,17 +185,9 @@ std::optional<IntegerForm> integer_form(const Encoding& tree, const std::string&
   switch (tree.kind) {
     case EncodingKind::affine: {
       if (tree.group != 0) return std::nullopt;
-      form.scale = decode_real(*tree.scale, place);
-      const Range codes = range_of(*tree.codes);
-      const auto zeros = zero_points_of(tree, place);
+      const auto zeros = near_zero_points(tree, place);
       if (zeros.empty()) return std::nullopt;
-      const auto [low, high] = std::minmax_element(zeros.begin(), zeros.end());
-      constexpr std::int64_t far = std::int64_t{1} << 40;
-      if (*low < -far || *high > far) return std::nullopt;
-      form.least = codes.least - *high;
-      form.greatest = codes.greatest - *low;
-      form.alphabet = letters(form.least, form.greatest);
-      return form;
+      return affine_form(tree, zeros, place);
     }
     case EncodingKind::signs: form.scale = decode_real(*tree.scale, place); break;
     case EncodingKind::ternary:
@@ -192,6 +216,13 @@ std::optional<IntegerForm> integer_form(const Encoding& tree, const std::string&
   return form;
 }
 
+std::optional<IntegerForm> grouped_integer_form(const Encoding& tree, const std::string& place) {
+  if (tree.kind != EncodingKind::affine || tree.group == 0 || tree.ohwi || is_wide(*tree.codes)) return std::nullopt;
+  const auto zeros = near_zero_points(tree, place);
+  if (zeros.empty()) return std::nullopt;
+  return affine_form(tree, zeros, place);
+}
+
 std::vector<std::int64_t> wide_integer_values(const Encoding& tree, const std::string& place) {
   std::vector<std::int64_t> values = decode_integers(*tree.codes, place);
   if (const std::vector<std::int64_t> table = table_of(tree, place); !table.empty()) {
@@ -199,15 +230,15 @@ std::vector<std::int64_t> wide_integer_values(const Encoding& tree, const std::s
     return values;
   }
   const auto zeros = zero_points_of(tree, place);
-  const std::size_t inner = inner_size(tree);
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] -= zeros[zeros.size() == 1 ? 0 : i / inner % zeros.size()];
+  const ZeroIndex zero_of(tree, zeros.size());
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] -= zeros[zero_of(i)];
   return values;
 }
 
 std::vector<std::int16_t> integer_values(const Encoding& tree, const std::string& place) {
   const std::vector<std::int64_t> table = table_of(tree, place);
   const auto zeros = table.empty() ? zero_points_of(tree, place) : std::vector<std::int64_t>{};
-  const std::size_t inner = inner_size(tree);
+  const ZeroIndex zero_of(tree, zeros.size());
   std::vector<std::int16_t> values(static_cast<std::size_t>(elements(tree)));
   std::size_t at = 0;
   decode_in_pieces(*tree.codes, place, [&](std::span<const std::int32_t> codes) {
@@ -216,7 +247,7 @@ std::vector<std::int16_t> integer_values(const Encoding& tree, const std::string
       if (!table.empty()) {
         value = entry_of(table, code, place);
       } else {
-        value -= zeros[zeros.size() == 1 ? 0 : at / inner % zeros.size()];
+        value -= zeros[zero_of(at)];
       }
       values[at++] = static_cast<std::int16_t>(value);
     }

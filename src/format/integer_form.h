@@ -15,14 +15,18 @@ struct IntegerForm {
   std::vector<float> scale;
   int axis = -1;                             // in the tree's shape; -1: one scale
   std::int64_t least = 0, greatest = 0;      // no value is outside
-  std::vector<std::int16_t> alphabet;        // all values there may be, rising, if they are at most 16; else empty
+  std::vector<std::int16_t> alphabet;        // all values there may be, rising, if they are at most 256; else empty
 };
 
 // Nothing if the tree is no such product. Decodes scales and tables, not the weights. Throws Error(format) as
 // decode_real() does.
 std::optional<IntegerForm> integer_form(const graph::Encoding& tree, const std::string& place);
 
-// The values of a tree that has an integer form within 16 bits, in the order of its shape.
+// The same of an affine tree whose scales and zero points are those of groups along its axis (docs/format.md): `scale` has
+// them as they are stored.
+std::optional<IntegerForm> grouped_integer_form(const graph::Encoding& tree, const std::string& place);
+
+// The values of a tree that has one of these forms within 16 bits, in the order of its shape.
 std::vector<std::int16_t> integer_values(const graph::Encoding& tree, const std::string& place);
 
 // The values of a small one, such as a bias of 32 bits.

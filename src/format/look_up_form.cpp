@@ -1,7 +1,6 @@
 #include "format/look_up_form.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include <bittern/error.h>
 
@@ -15,43 +14,82 @@ using graph::EncodingKind;
 
 namespace {
 
-constexpr std::int64_t own_entries = 4;  // of tables per index
+// Trees whose own codes are the codes of the form: their tables, one after the other, each of `entries`. Else none.
+struct OwnTables {
+  std::vector<float> table;
+  std::size_t entries = 0;
+};
 
-// Entries of a codebook's tables if it is small; 0 for other trees.
-std::int64_t entries_of(const Encoding& tree) {
-  if (tree.kind != EncodingKind::codebook || tree.ohwi || is_wide(*tree.codes)) return 0;
-  const std::int64_t entries = tree.table->shape.back(), most = tree.axis < 0 ? static_cast<std::int64_t>(most_entries) : own_entries;
-  return entries <= most ? entries : 0;
+std::size_t own_entries(const Encoding& tree) {
+  if (tree.codes == nullptr || is_wide(*tree.codes)) return 0;
+  if (tree.kind == EncodingKind::ternary) return 3;
+  if (tree.kind != EncodingKind::codebook) return 0;
+  const std::int64_t entries = tree.table->shape.back();
+  return entries >= 1 && entries <= static_cast<std::int64_t>(most_entries) ? static_cast<std::size_t>(entries) : 0;
 }
 
-std::optional<LookUpForm> tables_of(const Encoding& tree, std::int64_t entries, const std::string& place) {
-  std::vector<float> values = decode_real(*tree.table, place);
-  if (tree.axis < 0) return LookUpForm{std::move(values), {}, -1};
-  // Kernels fill inputs up with zeros, which must stay zeros.
-  if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) return std::nullopt;
-  LookUpForm form{{}, {}, tree.axis, true};
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    form.table.push_back(values[i]);
-    if ((i + 1) % static_cast<std::size_t>(entries) == 0) form.table.resize((form.table.size() + 3) / 4 * 4);
+OwnTables own_tables(const Encoding& tree, const std::string& place) {
+  OwnTables own;
+  own.entries = own_entries(tree);
+  if (own.entries == 0) return own;
+  if (tree.kind == EncodingKind::codebook) {
+    own.table = decode_real(*tree.table, place);
+    return own;
   }
-  return form;
-}
-
-// Signs of different numbers: no multiples of one scale. Nothing for other trees.
-std::optional<LookUpForm> two_sided(const Encoding& tree, const std::string& place) {
-  if (tree.kind != EncodingKind::ternary || tree.ohwi || is_wide(*tree.codes)) return std::nullopt;
   const std::vector<float> positive = decode_real(*tree.positive, place), negative = decode_real(*tree.negative, place);
-  if (positive == negative) return std::nullopt;
-  if (tree.axis < 0) return LookUpForm{{0.0f, positive[0], -negative[0]}, {}, -1};
-  LookUpForm form{{}, {}, tree.axis, true};
-  for (std::size_t i = 0; i < positive.size(); ++i) form.table.insert(form.table.end(), {0.0f, positive[i], -negative[i], 0.0f});
-  return form;
+  for (std::size_t c = 0; c < positive.size(); ++c) own.table.insert(own.table.end(), {0.0f, positive[c], -negative[c]});
+  return own;
 }
 
-// The codes as they stand in the file.
-std::vector<std::uint8_t> plain_codes(const Encoding& tree, std::int64_t entries, const std::string& place) {
+// The axis in the tree's shape; trees count it in the order of storage.
+int outer_axis(const Encoding& tree) {
+  if (tree.axis < 0 || !tree.ohwi) return tree.axis;
+  constexpr int position[] = {0, 2, 3, 1};
+  return position[tree.axis];
+}
+
+void to_order_of_shape(const Encoding& tree, std::vector<std::uint8_t>& codes) {
+  if (!tree.ohwi || codes.empty()) return;
+  const auto inputs = static_cast<std::size_t>(tree.shape[1]), pixels = static_cast<std::size_t>(tree.shape[2] * tree.shape[3]);
+  std::vector<std::uint8_t> block(inputs * pixels);
+  for (std::size_t start = 0; start < codes.size(); start += block.size()) {
+    for (std::size_t i = 0; i < inputs; ++i)
+      for (std::size_t p = 0; p < pixels; ++p) block[i * pixels + p] = codes[start + p * inputs + i];
+    std::copy(block.begin(), block.end(), codes.begin() + static_cast<std::ptrdiff_t>(start));
+  }
+}
+
+// Ternary trees of one magnitude per channel are whole numbers times scales, which take one table for all channels.
+std::optional<IntegerForm> letters_of(const Encoding& tree, const std::string& place) {
+  if (tree.kind == EncodingKind::codebook && own_entries(tree) != 0) return std::nullopt;
+  auto integers = tree.group != 0 ? grouped_integer_form(tree, place) : integer_form(tree, place);
+  if (!integers || integers->alphabet.empty()) return std::nullopt;
+  return integers;
+}
+
+}  // namespace
+
+std::optional<LookUpForm> look_up_form(const Encoding& tree, const std::string& place) {
+  if (const auto integers = letters_of(tree, place)) {
+    return LookUpForm{{integers->alphabet.begin(), integers->alphabet.end()}, integers->alphabet.size(), integers->scale, integers->axis, tree.group};
+  }
+  OwnTables own = own_tables(tree, place);
+  if (own.table.empty()) return std::nullopt;
+  return LookUpForm{std::move(own.table), own.entries, {}, outer_axis(tree), 0};
+}
+
+std::vector<std::uint8_t> look_up_codes(const Encoding& tree, const std::string& place) {
   std::vector<std::uint8_t> codes;
   codes.reserve(static_cast<std::size_t>(elements(tree)));
+  if (const auto integers = letters_of(tree, place)) {
+    const std::vector<std::int16_t>& alphabet = integers->alphabet;
+    for (const std::int16_t value : integer_values(tree, place)) {
+      const auto letter = std::lower_bound(alphabet.begin(), alphabet.end(), value);
+      codes.push_back(static_cast<std::uint8_t>(letter - alphabet.begin()));
+    }
+    return codes;
+  }
+  const auto entries = static_cast<std::int64_t>(own_entries(tree));
   decode_in_pieces(*tree.codes, place, [&](std::span<const std::int32_t> piece) {
     for (const std::int32_t code : piece) {
       if (code < 0 || code >= entries) {
@@ -61,30 +99,7 @@ std::vector<std::uint8_t> plain_codes(const Encoding& tree, std::int64_t entries
       codes.push_back(static_cast<std::uint8_t>(code));
     }
   });
-  return codes;
-}
-
-}  // namespace
-
-std::optional<LookUpForm> look_up_form(const Encoding& tree, const std::string& place) {
-  if (const std::int64_t entries = entries_of(tree); entries > 0) return tables_of(tree, entries, place);
-  if (auto form = two_sided(tree, place)) return form;
-  const auto integers = integer_form(tree, place);
-  if (!integers) return std::nullopt;
-  if (!integers->alphabet.empty()) return LookUpForm{{integers->alphabet.begin(), integers->alphabet.end()}, integers->scale, integers->axis};
-  if (integers->least < -128 || integers->greatest > 127) return std::nullopt;
-  return LookUpForm{{}, integers->scale, integers->axis};
-}
-
-std::vector<std::uint8_t> look_up_codes(const Encoding& tree, const std::string& place) {
-  if (const std::int64_t entries = entries_of(tree); entries > 0) return plain_codes(tree, entries, place);
-  if (two_sided(tree, place)) return plain_codes(tree, 3, place);
-  const std::vector<std::int16_t> alphabet = integer_form(tree, place)->alphabet, values = integer_values(tree, place);
-  std::vector<std::uint8_t> codes(values.size());
-  std::transform(values.begin(), values.end(), codes.begin(), [&](std::int16_t value) {
-    if (alphabet.empty()) return static_cast<std::uint8_t>(value);
-    return static_cast<std::uint8_t>(std::lower_bound(alphabet.begin(), alphabet.end(), value) - alphabet.begin());
-  });
+  to_order_of_shape(tree, codes);
   return codes;
 }
 

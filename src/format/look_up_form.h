@@ -1,4 +1,4 @@
-// Weights as codes of few bits, times scales: what kernels that decode in registers compute with.
+// Weights as codes into a table of at most 256 numbers, times scales: what look-up kernels compute with.
 #pragma once
 
 #include <cstddef>
@@ -11,15 +11,18 @@
 
 namespace bittern::format {
 
-inline constexpr std::size_t most_entries = 16;
+inline constexpr std::size_t most_entries = 256;
 
-// element = scale * table[code], with no scale, one, or one for each index of `axis`. Without a table the codes are signed
-// bytes that stand for themselves. `tables`: no scales, but a table of 4 entries for each index of `axis`, one after the other.
+// element = scale * table[code], with no scale, one, or one for each index of `axis`, or as grouped_integer_form() has them.
+// Or every index of `axis` has a table of its own, without scales.
 struct LookUpForm {
-  std::vector<float> table = {};  // at most 16
-  std::vector<float> scale = {};
-  int axis = -1;  // in the tree's shape
-  bool tables = false;
+  std::vector<float> table;  // all tables, one after the other
+  std::size_t entries = 0;   // of one
+  std::vector<float> scale;
+  int axis = -1;             // in the tree's shape
+  std::int64_t group = 0;    // of a scale along `axis`; 0: none
+
+  bool many_tables() const noexcept { return table.size() > entries; }
 };
 
 // Nothing if the tree is no such product. Throws Error(format) as decode_real() does.

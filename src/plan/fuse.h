@@ -14,6 +14,7 @@
 
 #include "format/integer_form.h"
 #include "format/look_up_form.h"
+#include "format/row_form.h"
 #include "graph/graph.h"
 #include "graph/ops.h"
 #include "ops/quantiser.h"
@@ -78,11 +79,13 @@ class Constants {
   virtual void release(const std::string& name) const = 0;
   virtual void release(const float* first, std::int64_t count) const = 0;
   virtual std::vector<std::int64_t> integers(const std::string& name) const = 0;
-  // Its encoding tree, and its integer form if it has one (format/integer_form.h, format/look_up_form.h).
+  // Its encoding tree, and its forms if it has them (format/integer_form.h, look_up_form.h, row_form.h).
   virtual const graph::Encoding& encoding(const std::string& name) const = 0;
   virtual std::optional<format::IntegerForm> integer_form(const std::string& name) const = 0;
   virtual std::optional<format::LookUpForm> look_up_form(const std::string& name) const = 0;
   virtual std::vector<std::uint8_t> look_up_codes(const std::string& name) const = 0;
+  virtual std::optional<format::RowForm> row_form(const std::string& name) const = 0;
+  virtual std::vector<std::uint8_t> row_codes(const std::string& name) const = 0;
   virtual std::vector<std::int16_t> integer_values(const std::string& name) const = 0;
   virtual std::vector<std::int64_t> wide_integer_values(const std::string& name) const = 0;
   // All elements in their own type: f32, integers or booleans.

@@ -41,7 +41,7 @@ bool asks_for_tiles(const Builder& builder) {
   return std::any_of(list.begin(), list.end(), [](const std::string& name) { return name.rfind("gemm_", 0) == 0; });
 }
 
-const engine::LutGemvKernel& row_kernel(engine::Isa isa, const format::LookUpForm& form, std::int64_t channels) {
+const engine::LutGemvKernel& row_kernel(engine::Isa isa, const format::RowForm& form, std::int64_t channels) {
   using engine::RowCodes;
   const RowCodes codes = form.tables                ? RowCodes::tables4
                          : form.table.empty()       ? RowCodes::bytes
@@ -58,7 +58,7 @@ const engine::LutGemvKernel& row_kernel(engine::Isa isa, const format::LookUpFor
   return *best;
 }
 
-engine::CodedNumbers coded_numbers(const format::LookUpForm& form) { return {form.table, form.scale}; }
+engine::CodedNumbers coded_numbers(const format::RowForm& form) { return {form.table, form.scale}; }
 
 std::string stays_codes(const engine::LutGemvKernel& kernel) {
   const char* how = kernel.codes == engine::RowCodes::bytes ? "decoded" : "looked up";

@@ -28,8 +28,8 @@ bool preferred(const Builder& builder, const char* name);
 bool asks_for_tiles(const Builder& builder);
 
 // The kernel of one row for weights of this form and so many outputs, at this level.
-const engine::LutGemvKernel& row_kernel(engine::Isa isa, const format::LookUpForm& form, std::int64_t channels);
-engine::CodedNumbers coded_numbers(const format::LookUpForm& form);
+const engine::LutGemvKernel& row_kernel(engine::Isa isa, const format::RowForm& form, std::int64_t channels);
+engine::CodedNumbers coded_numbers(const format::RowForm& form);
 std::string stays_codes(const engine::LutGemvKernel& kernel);  // "weights stay 4-bit codes, looked up in registers"
 
 std::string percent(double ratio);  // "+12 %"

@@ -237,6 +237,13 @@ void emit_layer(Builder& builder, const Item& item, Layer layer, const Place& we
 
 Place constant_place(const std::byte* data) { return {Place::Kind::constant, 0, 0, data}; }
 
+// Weights that have fewer values than bytes have, and are held as bytes nevertheless.
+std::string bytes_note(const CodesForm& form) {
+  const std::size_t values = form.weights->alphabet.size();
+  if (values == 0 || values > 128 || engine::code_bits(form.weights->alphabet) < 8) return "";
+  return "; weights of " + std::to_string(values) + " values stay bytes: packed are at most 16, or such within 64 consecutive numbers";
+}
+
 // A product with one row: the weights are read once, and decoded on the way.
 void lower_gemv(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, const Storage& in, const Storage& out) {
   const CodesForm& form = *item.codes;
@@ -246,7 +253,8 @@ void lower_gemv(Builder& builder, const Item& item, std::int64_t k, std::int64_t
   LayerInfo& info = builder.current();
   info.kernel = kernel.name;
   info.isa = engine::name_of(kernel.isa);
-  info.reason = bits == 8 ? "one row: weights are read once" : "one row: weights stay " + std::to_string(bits) + "-bit codes, decoded in registers";
+  info.reason = bits == 8 ? "one row: weights are read once" + bytes_note(form)
+                          : "one row: weights stay " + std::to_string(bits) + "-bit codes, decoded in registers";
   const std::int64_t table_at = rounded(layer.packed_bytes());
   const std::span<const std::int16_t> alphabet(form.weights->alphabet);
   const Packed packed = pack_layer(builder, item, info.kernel, table_at + line, layer.padded_channels(), [&](const engine::IntWeights& w, std::byte* target) {
@@ -377,6 +385,7 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
   }
   const int bits = terms == 2 ? 8 : engine::code_bits(form.weights->alphabet);
   if (bits < 8) return lower_few_bits(builder, item, layer, bits, in, out, residual);
+  if (terms == 1) info.reason += bytes_note(form);
   const Packed packed = pack_layer(builder, item, info.kernel + " block " + std::to_string(in.map.block), layer.packed_bytes(), layer.padded_channels(),
                                    [&](const engine::IntWeights& w, std::byte* target) { layer.pack(w, reinterpret_cast<std::int8_t*>(target)); });
   info.packed_bytes = packed.bytes;

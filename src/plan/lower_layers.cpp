@@ -13,6 +13,7 @@
 #include "ops/plain.h"
 #include "plan/layer_parts.h"
 #include "plan/sparse_layers.h"
+#include "plan/weight_codes.h"
 #include "registry.h"
 
 namespace bittern::plan {
@@ -141,11 +142,12 @@ void emit_layer(Builder& builder, const Item& item, const Layer& layer, const st
   }
 }
 
+std::string real_note(const Item& item) { return item.stays_real != nullptr ? std::string("; in float32, because ") + item.stays_real : ""; }
+
 std::string weight_note(const Builder& builder, const Item& item) {
   const auto& encoding = *builder.source().graph->constants.at(item.inputs[1]);
-  std::string note;
-  if (const SparseLayer* sparse = builder.sparse(item.output)) note = sparse->reason;
-  if (item.stays_real != nullptr) note += std::string("; in float32, because ") + item.stays_real;
+  std::string note = real_note(item);
+  if (const SparseLayer* sparse = builder.sparse(item.output)) note += sparse->reason;
   if (encoding.kind != graph::EncodingKind::dense) note += "; weights decoded to dense f32 at load: no kernel of real numbers runs this encoding here";
   return note;
 }
@@ -223,7 +225,11 @@ void lower_conv(Builder& builder, const Item& item) {
   constexpr double worthwhile = 0.92;
   const WinogradChoice winograd = from_planar ? WinogradChoice{} : choose_winograd(builder, s);
   const bool direct_asked = choice.reason == "asked for";
-  const bool better = winograd.kernel != nullptr && builder.source().winograd && !direct_asked && winograd.cost < worthwhile * choice.cost;
+  const CodesPlan codes =
+      winograd.asked ? CodesPlan{} : plan_codes(builder, item, s, in.map, out.map, residual.map, *choice.kernel, choice.cost, direct_asked, 0);
+  const double direct = codes.kernel != nullptr ? codes.cost : choice.cost;
+  const bool better =
+      winograd.kernel != nullptr && builder.source().winograd && !direct_asked && !codes.asked && winograd.cost < worthwhile * direct;
   bool exact = false;
   if (better && !winograd.asked) {
     const float* values = weights.stored;
@@ -238,15 +244,28 @@ void lower_conv(Builder& builder, const Item& item) {
   if (winograd.asked || (better && !exact)) {
     info.kernel = winograd.kernel->name;
     info.isa = engine::name_of(winograd.kernel->isa);
-    info.reason = (winograd.asked ? "asked for" : "estimated " + percent(winograd.cost / choice.cost) + " against the direct kernel") +
-                  "; products by " + winograd.gemm->name + weight_note(builder, item);
+    info.reason = (winograd.asked ? "asked for" : "estimated " + percent(winograd.cost / direct) + " against the direct kernel") +
+                  "; products by " + winograd.gemm->name;
+    if (codes.kernel != nullptr) {
+      info.reason += real_note(item) + "; weights decoded to dense f32 at load: without Winograd " + codes.kernel->name + " would hold them in " +
+                     std::to_string(codes.bytes()) + " bytes";
+    } else {
+      info.reason += weight_note(builder, item);
+    }
     emit_layer(builder, item, engine::WinogradConv(*winograd.kernel, *winograd.gemm, s, in.map, out.map, residual.map),
                info.kernel + " " + winograd.gemm->name, in, out, residual, biased, weights, bias);
     return;
   }
+  const std::string no_winograd = exact ? "; weights are integers: exact sums, no Winograd" : "";
+  if (codes.kernel != nullptr) {
+    info.reason = (codes.asked ? "asked for" : choice.reason) + no_winograd + real_note(item) + codes.reason;
+    const std::int64_t taps = s.kh * s.kw;
+    emit_codes(builder, item, codes, s.c / s.groups * taps, taps, in, out, residual, biased ? &bias : nullptr);
+    return;
+  }
   info.kernel = choice.kernel->name;
   info.isa = engine::name_of(choice.kernel->isa);
-  info.reason = choice.reason + (exact ? "; weights are integers: exact sums, no Winograd" : "") + weight_note(builder, item);
+  info.reason = choice.reason + no_winograd + real_note(item) + codes.reason;
   const GemmConv layer(*choice.kernel, s, in.map, out.map, residual.map);
   if (s.groups > 1 && layer.excess() > 1.1) {
     char text[96];
@@ -260,9 +279,12 @@ void lower_conv(Builder& builder, const Item& item) {
 bool lower_look_up(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, bool transposed, const Storage& in, const Storage& out,
                    const Make* bias) {
   if (asks_for_tiles(builder)) return false;
-  const auto form = builder.source().constants->look_up_form(item.inputs[1]);
+  const auto form = builder.source().constants->row_form(item.inputs[1]);
   if (!form || (form->axis >= 0 && form->axis != (transposed ? 0 : 1))) return false;
-  const engine::LutGemvKernel& kernel = row_kernel(builder.source().isa, *form, n);
+  const engine::LutGemvKernel& best = row_kernel(builder.source().isa, *form, n);
+  const auto list = engine::lut_gemv_kernels(best.isa);
+  const auto asked = std::find_if(list.begin(), list.end(), [&](const auto& other) { return other.codes == best.codes && preferred(builder, other.name); });
+  const engine::LutGemvKernel& kernel = asked != list.end() ? *asked : best;
   const engine::LutGemv layer(kernel, k, n);
   LayerInfo& info = builder.current();
   info.kernel = kernel.name;
@@ -272,7 +294,7 @@ bool lower_look_up(Builder& builder, const Item& item, std::int64_t k, std::int6
   info.macs = static_cast<double>(k) * static_cast<double>(n);
   const std::int64_t floats = layer.packed_floats() + (bias != nullptr ? n : 0);
   const float* packed = builder.weights(weights_key(item, info.kernel), floats, builder.source().place + ": " + place_of(item), [&](float* target) {
-    const auto codes = builder.source().constants->look_up_codes(item.inputs[1]);
+    const auto codes = builder.source().constants->row_codes(item.inputs[1]);
     layer.pack(coded_numbers(*form), codes.data(), transposed ? k : 1, transposed ? 1 : n, target);
     if (bias != nullptr) {
       const std::vector<float> values = (*bias)();
@@ -368,9 +390,6 @@ void lower_gemm(Builder& builder, const Item& item) {
   }
   const Choice choice = choose_gemm(builder, [&](const GemmKernel& kernel) { return GemmConv::cost(kernel, s, k, true); });
   LayerInfo& info = builder.current();
-  info.kernel = choice.kernel->name;
-  info.isa = engine::name_of(choice.kernel->isa);
-  info.reason = choice.reason + weight_note(builder, item);
   info.layout = "rows -> rows";
   info.macs = s.macs();
   Item product = item;
@@ -378,8 +397,25 @@ void lower_gemm(Builder& builder, const Item& item) {
     product.lo = -std::numeric_limits<float>::infinity();
     product.hi = std::numeric_limits<float>::infinity();
   }
-  emit_layer(builder, product, GemmConv(*choice.kernel, s, in_map, out_map, Map{}), info.kernel + " rows", in, out, Storage{},
-             bias_row || !item.scale.empty(), weights, bias);
+  const bool biased = bias_row || !item.scale.empty();
+  CodesPlan codes;
+  if (alpha == 1.0f) {
+    codes = plan_codes(builder, item, s, in_map, out_map, Map{}, *choice.kernel, choice.cost, choice.reason == "asked for", transposed ? 0 : 1);
+  } else if (builder.source().constants->encoding(item.inputs[1]).kind != graph::EncodingKind::dense) {
+    codes.reason = "; weights decoded to dense f32 at load: they are multiplied by alpha";
+  }
+  info.reason = (codes.asked ? "asked for" : choice.reason) + real_note(item) + codes.reason;
+  if (codes.kernel != nullptr) {
+    Storage rows = in, result = out;
+    rows.map = in_map;
+    result.map = out_map;
+    emit_codes(builder, product, codes, transposed ? k : 1, transposed ? 1 : n, rows, result, Storage{}, biased ? &bias : nullptr);
+  } else {
+    info.kernel = choice.kernel->name;
+    info.isa = engine::name_of(choice.kernel->isa);
+    emit_layer(builder, product, GemmConv(*choice.kernel, s, in_map, out_map, Map{}), info.kernel + " rows", in, out, Storage{}, biased,
+               weights, bias);
+  }
   if (added_behind) {
     const Shape& c = builder.shape(item.inputs[2]);
     const std::int64_t c_col_step = c.empty() || c.back() == 1 ? 0 : 1;

@@ -125,14 +125,14 @@ void lower_plain(Builder& builder, const Item& item) {
       constants.release(name);
     });
   };
-  const FormOf form_of = [&](std::size_t i) -> std::optional<format::LookUpForm> {
+  const FormOf form_of = [&](std::size_t i) -> std::optional<format::RowForm> {
     if (!constant_real(i) || asks_for_tiles(builder)) return std::nullopt;
-    return constants.look_up_form(node.inputs[i]);
+    return constants.row_form(node.inputs[i]);
   };
   const PackCodes pack_codes = [&](std::size_t i, const std::string& form, std::int64_t floats, const FillCodes& fill) {
     const std::string& name = node.inputs[i];
     return builder.weights(take(i, form, floats), floats, what, [&](float* target) {
-      fill(constants.look_up_codes(name).data(), target);
+      fill(constants.row_codes(name).data(), target);
       constants.release(name);
     });
   };

@@ -11,7 +11,7 @@
 
 #include "base/isa.h"
 #include "base/thread_pool.h"
-#include "format/look_up_form.h"
+#include "format/row_form.h"
 #include "gemm/tile.h"
 #include "graph/ops.h"
 #include "plan/weights.h"
@@ -46,7 +46,7 @@ using Pack = std::function<const float*(std::size_t input, const std::string& fo
                                         const std::function<void(const float*, float*)>& fill)>;
 
 // A constant input of f32 whose encoding kernels of one row decode in registers; nothing if it is another.
-using FormOf = std::function<std::optional<format::LookUpForm>(std::size_t input)>;
+using FormOf = std::function<std::optional<format::RowForm>(std::size_t input)>;
 
 // As Pack, of an input that has such a form: fill(codes, target).
 using PackCodes = std::function<const float*(std::size_t input, const std::string& form, std::int64_t floats,

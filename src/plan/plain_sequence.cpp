@@ -16,7 +16,7 @@ constexpr std::int64_t most_rows = 4;
 
 // W or R as codes that a kernel of one row decodes in registers; no kernel where they run dense.
 struct Coded {
-  std::optional<format::LookUpForm> form;
+  std::optional<format::RowForm> form;
   const engine::LutGemvKernel* kernel = nullptr;
   std::string why_not;
 

@@ -269,6 +269,16 @@ std::vector<std::uint8_t> Model::Impl::look_up_codes(const std::string& name) co
   return within_memory(name, [&] { return format::look_up_codes(encoding, constant_place(name)); });
 }
 
+std::optional<format::RowForm> Model::Impl::row_form(const std::string& name) const {
+  return within_memory(name, [&] { return format::row_form(*graph_.constants.at(name), constant_place(name)); });
+}
+
+std::vector<std::uint8_t> Model::Impl::row_codes(const std::string& name) const {
+  const graph::Encoding& encoding = *graph_.constants.at(name);
+  budget_.check(format::decode_cost(encoding), constant_place(name));
+  return within_memory(name, [&] { return format::row_codes(encoding, constant_place(name)); });
+}
+
 std::vector<std::int16_t> Model::Impl::integer_values(const std::string& name) const {
   const graph::Encoding& encoding = *graph_.constants.at(name);
   budget_.check(format::decode_cost(encoding), constant_place(name));

@@ -35,6 +35,8 @@ class Model::Impl final : public plan::Constants {
   std::optional<format::IntegerForm> integer_form(const std::string& name) const override;
   std::optional<format::LookUpForm> look_up_form(const std::string& name) const override;
   std::vector<std::uint8_t> look_up_codes(const std::string& name) const override;
+  std::optional<format::RowForm> row_form(const std::string& name) const override;
+  std::vector<std::uint8_t> row_codes(const std::string& name) const override;
   std::vector<std::int16_t> integer_values(const std::string& name) const override;
   std::vector<std::int64_t> wide_integer_values(const std::string& name) const override;
   std::shared_ptr<const std::vector<std::byte>> bytes(const std::string& name) const override;

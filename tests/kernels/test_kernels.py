@@ -10,7 +10,7 @@ import pytest
 
 from tests.compare import differences
 from tests.conftest import INTEGER_LEVELS
-from tests.kernels import codes, convolution, glue, one_row, sparse
+from tests.kernels import codes, convolution, glue, one_row, sparse, weight_codes
 from tests.kernels.cases import Case, CodeCase
 from tests.reference import load_file, run
 from tests.reference.arrays import Array
@@ -38,6 +38,7 @@ def depthwise_cases(loop: str) -> Iterator[Case]:
 
 GENERATORS: dict[str, Generator] = {
     "gemm": gemm_cases,
+    "gemm_f32": weight_codes.real_cases,
     "winograd": convolution.winograd_cases,
     "depthwise": depthwise_cases,
     "maxpool": only(glue.pool_cases, "MaxPool", "GlobalMaxPool"),

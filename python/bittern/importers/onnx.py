@@ -112,14 +112,16 @@ class _Importer:
                 self._add(node, self.names[index])
             self._report()
             self._set_outputs()
-            encode_zeros(self.network)
         except Unsupported as error:
             raise UnsupportedError(self.place, str(error), _REMEDY) from None
         except InputError as error:
             raise FormatError(
                 f"{self.place}: {error.place}", error.problem, "check the model with onnx.checker"
             ) from None
-        return with_quantisers(self.network)
+        # Last: other rewritings look for dense weights.
+        network = with_quantisers(self.network)
+        encode_zeros(network)
+        return network
 
     def _check_model(self) -> None:
         for entry in self.model.opset_import:

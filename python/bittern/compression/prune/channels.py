@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bittern.compression.layerwise.prepare import rebuilt
 from bittern.compression.prune.coupling import LAYERS, PER_CHANNEL, Couplings, Ids, positions
+from bittern.compression.sparse import smallest_form
 from bittern.encodings import Dense, Encoding
 from bittern.errors import InputError, UnsupportedError
 from bittern.graph import Node
@@ -135,7 +136,7 @@ class _Surgery:
         if (old, key) not in self._made:
             name = unique(old, self._taken)
             self._taken.add(name)
-            self._constants[name] = Dense(np.ascontiguousarray(array))
+            self._constants[name] = smallest_form(Dense(np.ascontiguousarray(array)))
             self._made[old, key] = name
         node.inputs[index] = self._made[old, key]
 
