@@ -15,7 +15,7 @@ from tests.builders import digits_like
 # All that a process loads to load a file and run it; NumPy's part and Python's own do not count.
 NEEDED = {"bittern", "bittern._native", "bittern.errors", "bittern.model", "bittern.values"}
 HEAVY = {"dataclasses", "json", "pathlib", "onnx", "onnxruntime", "PIL", "torch"}
-FUNCTIONS = {"compress", "convert", "cpu", "kernels", "limits", "load", "verify"}
+FUNCTIONS = {"compress", "convert", "cpu", "kernels", "limits", "load", "panel_limit", "verify"}
 
 
 def python(script: str, *arguments: object) -> str:

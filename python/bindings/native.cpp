@@ -289,6 +289,8 @@ PYBIND11_MODULE(_native, m) {
     d["memory_copy_gbs"] = info.memory_copy_gbs;
     return d;
   }, py::arg("isa"), py::arg("threads"));
+  m.def("panel_limit", &bittern::panel_limit, py::arg("vectors"), py::arg("entries"), py::arg("isa"), py::arg("threads"),
+        py::call_guard<py::gil_scoped_release>());
   m.def("version", &bittern::version);
   m.def("compiler", &bittern::compiler);
 }

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from bittern.compression import compress
     from bittern.errors import Error, FormatError, InputError, ResourceError, UnsupportedError
     from bittern.importers import convert
-    from bittern.machine_limits import Limits, limits
+    from bittern.machine_limits import Limits, limits, panel_limit
     from bittern.model import Model, load
     from bittern.network import Network
     from bittern.plan import Layer, LayerTime, Plan, Profile
@@ -47,6 +47,7 @@ __all__ = [
     "kernels",
     "limits",
     "load",
+    "panel_limit",
     "verify",
 ]
 
@@ -56,7 +57,7 @@ _HOMES = {
     "compression": ("compress",),
     "errors": ("Error", "FormatError", "InputError", "ResourceError", "UnsupportedError"),
     "importers": ("convert",),
-    "machine_limits": ("Limits", "limits"),
+    "machine_limits": ("Limits", "limits", "panel_limit"),
     "model": ("Model", "load"),
     "network": ("Network",),
     "plan": ("Layer", "LayerTime", "Plan", "Profile"),
