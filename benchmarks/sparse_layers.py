@@ -180,19 +180,20 @@ def sweeps_text(found: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for each in found:
         even = each["break_even"]
-        always = "always faster" if each["ratios"][0] >= 1 else "never"
-        end = always if even is None else f"{100 * even:.0f} %"
+        beyond = f"below {100 * SWEEP[0]:.0f} %" if each["ratios"][0] >= 1 else "never"
+        end = beyond if even is None else f"{100 * even:.0f} %"
         ratios = [f"{ratio:.2f}" for ratio in each["ratios"]]
         rows.append([str(each["layer"]), milliseconds(median(each["ms"]["direct"])), *ratios, end])
     headers = ["layer", "direct", *(f"{100 * sparsity:.0f} %" for sparsity in SWEEP), "even at"]
     lines = [table(headers, rows, "l" + "r" * (len(SWEEP) + 2)), ""]
     for window in WINDOWS:
-        known = [
-            each["break_even"] for each in found if each["layer"].kernel == window and each["break_even"] is not None
-        ]
-        if known:
-            texts = f"{100 * median(known):.0f} % of zeros (median; {100 * min(known):.0f} to {100 * max(known):.0f} %)"
-            lines.append(f"{window}x{window}: the sparse kernel is as fast as the direct dense one at {texts}")
+        alike = [each for each in found if each["layer"].kernel == window]
+        even = sorted(SWEEP[0] if each["ratios"][0] >= 1 else each["break_even"] or 1.0 for each in alike)
+        if alike:
+            lines.append(
+                f"{window}x{window}, {len(alike)} layers: the sparse kernel is as fast as the direct dense one at "
+                f"{100 * median(even):.0f} % of zeros (median; {100 * even[0]:.0f} to {100 * even[-1]:.0f} %)"
+            )
     return "\n".join(lines)
 
 

@@ -51,6 +51,10 @@ py::dict describe(const bittern::LayerInfo& layer) {
   d["packed_bytes"] = layer.packed_bytes;
   d["macs"] = layer.macs;
   d["density"] = layer.density;
+  d["dense_kernel"] = layer.dense_kernel;
+  d["sparse_kernel"] = layer.sparse_kernel;
+  d["dense_estimate"] = layer.dense_estimate;
+  d["sparse_estimate"] = layer.sparse_estimate;
   d["output_shape"] = py::tuple(py::cast(layer.output_shape));
   return d;
 }

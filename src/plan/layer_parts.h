@@ -25,8 +25,8 @@ bool preferred(const Builder& builder, const char* name);
 
 std::string percent(double ratio);  // "+12 %"
 
-// Estimated time of the dense float kernel that the layer would take, in cycles of the level's vector unit.
-double dense_conv_cost(const Builder& builder, const engine::ConvShape& shape);
+// Estimated time of the dense float kernel that the layer would take, in cycles of the level's vector unit; and its name.
+double dense_conv_cost(const Builder& builder, const engine::ConvShape& shape, const char** kernel);
 
 engine::PoolShape pool_shape(Builder& builder, const Item& item);
 engine::ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& win);
