@@ -1,6 +1,8 @@
 """Sparse layers measured: the limit of their own, how a layer is cut, real and effective rates."""
 
 import json
+import re
+from pathlib import Path
 
 import bittern
 import numpy as np
@@ -53,15 +55,24 @@ def test_the_limit_of_panels_refuses(isa: str) -> None:
 @pytest.mark.parametrize(
     ("text", "panel"),
     [
-        ("sparse:64x56x56,outputs=64,kernel=3,pad=1,density=0.1", (7, 10)),  # 196 vectors in 28 panels; 100 rows fit
-        ("sparse:2048x7x7,outputs=512,density=0.1", (4, 18)),  # 49 pixels: one panel, 176 rows of it
+        ("sparse:64x56x56,outputs=64,kernel=3,pad=1,density=0.1", (7, 8)),  # 196 vectors in 28 panels; 82 rows fit
+        ("sparse:2048x7x7,outputs=512,density=0.1", (4, 14)),  # 49 pixels: one panel, 144 rows of it
         ("sparse:1024x16x16,outputs=256,density=0.1", (6, 26)),  # 16 vectors in 3 panels; read in place: 256 rows
+        ("sparse:1024x32x32,outputs=256,stride=2,density=0.1", (6, 26)),  # a phase of the planes, likewise
         ("sparse:64x56x56,outputs=64,density=0.01", (7, 1)),
         ("sparse:16x2x2,outputs=64,density=1", (1, 16)),
     ],
 )
 def test_how_a_layer_is_cut(text: str, panel: tuple[int, int]) -> None:
     assert panel_shape(WIDE, parse_shape(text)) == panel
+
+
+def test_the_cut_is_the_kernel_s(repository: Path) -> None:
+    """The limit asks for panels that the kernel would use: a change there has to be made here, too."""
+    source = (repository / "engine" / "spmm" / "sparse_conv.cpp").read_text("utf-8")
+    found = re.search(r"panel_bytes = (\d+) \* 1024;.*?most_direct_rows = (\d+);", source, re.DOTALL)
+    assert found, "look for its new form, and at kernel_bench.panel_shape"
+    assert (int(found[1]) << 10, int(found[2])) == (kernel_bench._PANEL_BYTES, kernel_bench._ROWS_IN_PLACE)
 
 
 def test_only_sparse_kernels_have_panels() -> None:

@@ -37,7 +37,7 @@ Progress = Callable[[int, int, str], None]
 Panel = tuple[int, int]
 """Vectors of a panel, and weights of a row for as long as it stays: what the limit of sparse kernels depends on."""
 
-_PANEL_BYTES, _ROWS_IN_PLACE = 44 << 10, 256
+_PANEL_BYTES, _ROWS_IN_PLACE = 36 << 10, 256  # of engine/spmm/sparse_conv.cpp
 _ARITHMETIC = ("FMA", "dot", "panel")
 
 
@@ -396,7 +396,8 @@ def panel_shape(kernel: Kernel, shape: LayerShape) -> Panel | None:
     pixels = math.prod(shape.output_size)
     vectors_needed = -(-pixels // lanes)
     vectors = -(-vectors_needed // -(-vectors_needed // widest))
-    in_place = shape.kernel == shape.stride == 1 and not any(shape.pads) and pixels % lanes == 0
+    plane = (-(-shape.height // shape.stride), -(-shape.width // shape.stride))
+    in_place = shape.kernel == 1 and shape.output_size == plane and not any(shape.pads[:2]) and pixels % lanes == 0
     rows = _ROWS_IN_PLACE if in_place else max(1, _PANEL_BYTES // (vectors * lanes * 4))
     rows = min(rows, shape.channels // shape.groups * shape.kernel**2)
     return vectors, max(1, round(rows * shape.density))
