@@ -101,7 +101,7 @@ def _ncnn(path: Path, threads: int, example: Array) -> tuple[Call, str]:
 
 def _deepsparse(path: Path, threads: int, example: Array) -> tuple[Call, str]:
     engine = import_module("deepsparse").Engine(model=str(path), batch_size=example.shape[0], num_cores=threads)
-    return lambda x: engine.run([x])[0], "dense weights"
+    return lambda x: engine.run([x])[0], "default options"
 
 
 ENGINES: dict[str, tuple[Callable[[Path, int, Array], tuple[Call, str]], str, str]] = {

@@ -4,6 +4,8 @@ python benchmarks/peers.py                 all networks, every engine that is in
 python benchmarks/peers.py --quick         a few minutes: three networks, fewer rounds, without ncnn and DeepSparse
 python benchmarks/peers.py --int8          networks in 8 bits (QDQ files) on bittern, ONNX Runtime and OpenVINO, and the
                                            float32 networks on the same engines beside them
+python benchmarks/peers.py --sparse 0.9    networks with so many weights zero, the same file for every engine, and
+                                           bittern on the unpruned network beside them
 """
 
 from __future__ import annotations
@@ -26,12 +28,17 @@ from bittern.report import Progress, json_text
 from networks import NETWORKS, size, write
 from peer_process import EngineFailure, EngineProcess, is_installed
 from peer_report import Result, Table, text_of
+from pruned import convert as convert_pruned
+from pruned import prune
 from quantized import quantize
 
 ENGINES = ("bittern", "onnxruntime", "openvino", "torch", "ncnn", "deepsparse")
 INT8_ENGINES = ("bittern", "onnxruntime", "openvino")
 FLOAT = "_f32"
 """Behind an engine's name: the float32 network, beside quantised ones."""
+DENSE = "_dense"
+"""Behind bittern's name: the unpruned network, beside pruned ones."""
+SPARSE_NETWORKS = ("resnet50", "mobilenet_v1")
 INT8_NETWORKS = ("resnet50", "resnet18", "vgg16", "mobilenet_v1", "mobilenet_v2", "squeezenet")
 SLOW_TO_SET_UP = ("ncnn", "deepsparse")
 QUICK_NETWORKS = ("resnet18", "mobilenet_v1", "squeezenet")
@@ -55,35 +62,55 @@ class Settings:
     sample_ms: float
     pythons: dict[str, str]
     int8: bool = False
+    sparse: float | None = None
+
+    def title(self, name: str) -> str:
+        """The network's name in tables."""
+        return f"{name} int8" if self.int8 else name if self.sparse is None else f"{name} {100 * self.sparse:g} % zeros"
+
+
+def _plain(engine: str) -> str:
+    """The engine's own name."""
+    return engine.removesuffix(FLOAT).removesuffix(DENSE)
+
+
+def _beside(engine: str) -> str:
+    """What stands behind the name of an engine that runs another file than the compressed one."""
+    return engine.removeprefix(_plain(engine))
 
 
 def compare(name: str, threads: int, folder: Path, settings: Settings, progress: Progress) -> Table:
     """One network with one number of threads on all engines."""
     shape = [1, *size(name).input_shape]
     files, refusal = _prepare(name, folder, settings)
-    sizes = {path.suffix[1:]: path.stat().st_size for path in files.values() if path.suffix != ".param"}
-    table = Table(f"{name} int8" if settings.int8 else name, threads, shape, settings.rounds, sizes, [])
+    sizes = {
+        path.suffix[1:]: path.stat().st_size
+        for engine, path in files.items()
+        if path.suffix != ".param" and not _beside(engine)
+    }
+    table = Table(settings.title(name), threads, shape, settings.rounds, sizes, [])
     running: list[tuple[EngineProcess, Result]] = []
-    oracle: np.ndarray[Any, Any] | None = None
+    oracles: dict[str, np.ndarray[Any, Any]] = {}
     with ExitStack() as stack:
         order = sorted(settings.engines, key=lambda engine: engine != ORACLE)
-        helper = [] if ORACLE in order or not is_installed(ORACLE) else [ORACLE]
+        wanted = [ORACLE, ORACLE + DENSE] if "bittern" + DENSE in order else [ORACLE]
+        helper = [each for each in wanted if each not in order and is_installed(ORACLE)]
         for engine in helper + order:
             progress(0, settings.rounds, f"{name}, {threads} threads: loading {engine}")
             result = Result(engine)
             if engine not in helper:
                 table.results.append(result)
-            if engine.removesuffix(FLOAT) == "bittern" and refusal:
+            if _plain(engine) == "bittern" and refusal:
                 result.failure = refusal
                 continue
             python = settings.pythons.get(engine, sys.executable)
             process = stack.enter_context(EngineProcess(engine, threads, python))
             answer = folder / "answer.npy"
-            path = files.get(engine) or files[ORACLE + FLOAT if engine.endswith(FLOAT) else ORACLE]
+            path = files.get(engine) or files[ORACLE + _beside(engine)]
             try:
                 loaded = process.ask(
                     "load",
-                    engine=engine.removesuffix(FLOAT),
+                    engine=_plain(engine),
                     path=str(path),
                     threads=threads,
                     shape=shape,
@@ -95,16 +122,18 @@ def compare(name: str, threads: int, folder: Path, settings: Settings, progress:
                 continue
             result.loaded = loaded
             given = np.load(answer)
-            if engine == ORACLE:
-                oracle = given
-            result.error = _relative_error(given, oracle)
+            # Quantised networks are compared with the float ones; an unpruned network is another network.
+            which = DENSE if engine.endswith(DENSE) else ""
+            if engine == ORACLE + which:
+                oracles[which] = given
+            result.error = _relative_error(given, oracles.get(which))
             result.wrong = result.error is not None and not result.error <= (WRONG_INT8 if settings.int8 else WRONG)
             if engine in helper:
                 process.__exit__(None, None, None)
             else:
                 running.append((process, result))
         _rounds(table, running, settings, progress)
-    table.results.sort(key=lambda each: (each.engine.endswith(FLOAT), ENGINES.index(each.engine.removesuffix(FLOAT))))
+    table.results.sort(key=lambda each: (bool(_beside(each.engine)), ENGINES.index(_plain(each.engine))))
     return table
 
 
@@ -141,19 +170,25 @@ def _prepare(name: str, folder: Path, settings: Settings) -> tuple[dict[str, Pat
         files = {ORACLE + FLOAT: source, ORACLE: source.with_suffix(".int8.onnx")}
         if not files[ORACLE].exists():
             quantize(source, files[ORACLE], [1, *size(name).input_shape])
-    for engine, suffix in (("bittern", ""), ("bittern" + FLOAT, FLOAT)):
+    if settings.sparse is not None:
+        files = {ORACLE + DENSE: source, ORACLE: source.with_suffix(f".sparse{100 * settings.sparse:g}.onnx")}
+        if not files[ORACLE].exists():
+            prune(source, files[ORACLE], settings.sparse)
+    for suffix in ("", FLOAT, DENSE):
+        engine = "bittern" + suffix
         if engine not in settings.engines:
             continue
         try:
             files[engine] = files[ORACLE + suffix].with_suffix(".bittern")
-            bittern.convert(files[ORACLE + suffix]).save(files[engine])
+            make = bittern.convert if settings.sparse is None or suffix else convert_pruned
+            make(files[ORACLE + suffix]).save(files[engine])
         except bittern.Error as error:
             refusal = str(error).replace(f"{source}: ", "")
     if "ncnn" in settings.engines:
         from peer_ncnn import convert
 
-        convert(source, source.with_suffix(".param"))
-        files["ncnn"] = source.with_suffix(".param")
+        files["ncnn"] = files[ORACLE].with_suffix(".param")
+        convert(files[ORACLE], files["ncnn"])
     return files, refusal
 
 
@@ -229,6 +264,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample", type=float, default=50.0, metavar="MS", help="least length of a sample (50 ms)")
     parser.add_argument("--quick", action="store_true", help="three networks, fewer rounds, no ncnn, no DeepSparse")
     parser.add_argument("--int8", action="store_true", help="quantised networks, and the float32 ones beside them")
+    parser.add_argument(
+        "--sparse",
+        type=float,
+        metavar="S",
+        help="networks with this share of weights zero, and bittern on unpruned ones",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, every sample included")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep the networks' files here and use them again")
     parser.add_argument(
@@ -250,6 +291,8 @@ def _settings(parser: argparse.ArgumentParser, options: argparse.Namespace) -> S
         pythons[engine] = python
     if options.int8 and not set(options.engines or []) <= set(INT8_ENGINES):
         parser.error(f"--int8: --engines are some of {','.join(INT8_ENGINES)}")
+    if options.sparse is not None and (options.int8 or not 0 <= options.sparse < 1):
+        parser.error(f"--sparse {options.sparse:g}: a share from 0 to below 1, without --int8")
     engines = options.engines or [
         each for each in (INT8_ENGINES if options.int8 else ENGINES) if not (options.quick and each in SLOW_TO_SET_UP)
     ]
@@ -261,12 +304,14 @@ def _settings(parser: argparse.ArgumentParser, options: argparse.Namespace) -> S
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else 30)
     if rounds < 1 or not 0 < options.sample < 1e5:
         parser.error("--rounds and --sample are positive numbers")
-    every = INT8_NETWORKS if options.int8 else tuple(NETWORKS)
-    networks = options.networks or list(QUICK_NETWORKS if options.quick else every)
+    every = INT8_NETWORKS if options.int8 else tuple(NETWORKS) if options.sparse is None else SPARSE_NETWORKS
+    networks = options.networks or [each for each in every if not options.quick or each in QUICK_NETWORKS]
     chosen = [engine for engine in engines if engine not in missing]
     if options.int8:
         chosen += [engine + FLOAT for engine in chosen]
-    return Settings(networks, chosen, options.threads, rounds, options.sample, pythons, options.int8)
+    if options.sparse is not None and "bittern" in chosen:
+        chosen.append("bittern" + DENSE)
+    return Settings(networks, chosen, options.threads, rounds, options.sample, pythons, options.int8, options.sparse)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -291,7 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for path in folder.glob(f"{name}.*"):
                     path.unlink()
     document["networks"] = [table.to_json() for table in tables]
-    print(text_of(document["system"], tables))
+    print(text_of(document["system"], tables, sparse=settings.sparse is not None))
     if options.json:
         options.json.write_text(json_text(document) + "\n", "utf-8")
     results = [result for table in tables for result in table.results]

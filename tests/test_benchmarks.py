@@ -161,6 +161,28 @@ def test_bittern_alone_is_still_checked(peers: Callable[..., tuple[int, Any, str
     assert network["engines"][0]["relative_error"] < 1e-4 and network["ratio"] is None
 
 
+def test_peers_on_pruned_networks(peers: Callable[..., tuple[int, Any, str]]) -> None:
+    """One pruned file for all engines, encoded for bittern; the unpruned network on bittern alone beside it."""
+    code, document, text = peers("--engines", "bittern,onnxruntime", "--sparse", "0.9")
+    assert code == 0, text
+    (network,) = document["networks"]
+    assert network["network"] == "squeezenet 90 % zeros" and network["fastest_other"] == "onnxruntime"
+    engines = {each["engine"]: each for each in network["engines"]}
+    assert set(engines) == {"bittern", "onnxruntime", "bittern_dense"}
+    assert all(each["relative_error"] < 1e-4 for each in engines.values())
+    assert network["file_bytes"]["bittern"] < 0.3 * network["file_bytes"]["onnx"]
+    assert network["ratio_to_dense"] == pytest.approx(
+        engines["bittern"]["median_ms"] / engines["bittern_dense"]["median_ms"]
+    )
+    assert "own dense" in text and "nothing here is compressed" not in text
+
+
+@pytest.mark.parametrize("options", [("1",), ("-0.5",), ("0.9", "--int8")])
+def test_peers_refuses_such_sparsity(peers: Callable[..., tuple[int, Any, str]], options: tuple[str, ...]) -> None:
+    code, document, text = peers("--sparse", *options)
+    assert code == 2 and document is None and "--sparse" in text and "Traceback" not in text
+
+
 @pytest.mark.parametrize("arguments", [["--engines", "tflite"], ["--threads", "0"], ["--python-for", "torch=/no"]])
 def test_peers_refuses_what_it_cannot_do(peers: Callable[..., tuple[int, Any, str]], arguments: list[str]) -> None:
     code, document, text = peers(*arguments)

@@ -16,7 +16,17 @@ from tests.builders import digits_like
 NEEDED = {"bittern", "bittern._native", "bittern.errors", "bittern.model", "bittern.values"}
 HEAVY = {"dataclasses", "json", "pathlib", "onnx", "onnxruntime", "PIL", "torch"}
 FUNCTIONS = {
-    *("compress", "convert", "cpu", "fold_dead_neurons", "gradual_sparsity", "kernels", "limits", "load"),
+    *(
+        "compress",
+        "convert",
+        "cpu",
+        "fold_dead_neurons",
+        "gradual_sparsity",
+        "kernels",
+        "limits",
+        "load",
+        "panel_limit",
+    ),
     *("prune_filters", "prune_sensitivity", "remove_channels", "sparse_outlook", "verify"),
 }
 

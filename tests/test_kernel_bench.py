@@ -46,6 +46,8 @@ SMALL = [
     "conv_w2:32x14x14,outputs=32,kernel=3,pad=1",
     "conv_w4:32x14x14,outputs=32",
     "conv_w8:32x14x14,outputs=32",
+    "sparse:32x14x14,outputs=32,kernel=3,pad=1",
+    "sparse_lut8:32x14x14,outputs=32,density=0.3",
     CODE_CONV,
     "depthwise_u8:32x9x9,kernel=3,pad=1",
     "fc_u8:64,outputs=48",
@@ -68,6 +70,7 @@ KNOWN = Limits("scalar", 1, 100.0, 400.0, (Cache(1, 1 << 15, 200.0), Cache(2, 1 
 def known_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same limits everywhere, without measuring."""
     monkeypatch.setattr(kernel_bench, "limits", lambda isa, threads: KNOWN)
+    monkeypatch.setattr(kernel_bench, "panel_limit", lambda vectors, entries, isa, threads: 50.0)
 
 
 @pytest.fixture
@@ -190,9 +193,9 @@ def test_only_kernels_that_may_fit_are_loaded(known_limits: None, monkeypatch: p
     asked: list[str] = []
     read = KernelBench._load
 
-    def counted(self: KernelBench, file: bytes, kernel: str | None) -> bittern.Model:
+    def counted(self: KernelBench, file: bytes, kernel: str | None, shape: LayerShape) -> bittern.Model:
         asked.append(kernel or "")
-        return read(self, file, kernel)
+        return read(self, file, kernel, shape)
 
     monkeypatch.setattr(KernelBench, "_load", counted)
     KernelBench(runs=1).measure([shapes(text)])
@@ -416,6 +419,8 @@ def test_packaged_shapes(repository: Path) -> None:
         ("depthwise_u8:8x5x6,kernel=3", LayerShape("depthwise_u8", 8, 5, 6, 8, 3, groups=8)),
         ("fc_u8_w4:10,outputs=4", LayerShape("fc_u8_w4", 10, outputs=4)),
         ("conv:8x5x5,outputs=4,groups=2", LayerShape("conv", 8, 5, 5, 4, groups=2)),
+        ("sparse:8x5x5,outputs=4", LayerShape("sparse", 8, 5, 5, 4, density=0.1)),
+        ("sparse:8x5x5,outputs=4,density=0.25", LayerShape("sparse", 8, 5, 5, 4, density=0.25)),
     ],
 )
 def test_shapes_on_the_command_line(text: str, shape: LayerShape) -> None:
@@ -445,6 +450,11 @@ def test_shapes_on_the_command_line(text: str, shape: LayerShape) -> None:
         "conv_u4:8x5x5,outputs=4",
         "fc:10x2x2,outputs=4",
         "lstm:10",
+        "conv:8x5x5,outputs=4,density=0.5",
+        "sparse:8x5x5,outputs=4,density=0",
+        "sparse:8x5x5,outputs=4,density=nan",
+        "sparse:8x5x5,outputs=4,density=1.5",
+        "sparse:8x5x5,outputs=4,density=some",
     ],
 )
 def test_wrong_shapes_are_one_line(text: str, capsys: pytest.CaptureFixture[str]) -> None:

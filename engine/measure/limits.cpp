@@ -127,6 +127,47 @@ void ask_for_large_pages(const AlignedBuffer& buffer) {
 
 }  // namespace
 
+int widest_panel(Isa isa) noexcept { return probes_for(isa).vectors; }
+
+double measure_panel(Isa isa, int threads, int vectors, std::int64_t entries) {
+  const Probes& probes = probes_for(isa);
+  if (vectors < 1 || vectors > probes.vectors || entries < 1) return 0;
+  Team team(std::max(1, threads));
+  // The panel, its weights and sums have to stay in the first-level cache together.
+  constexpr std::uint64_t largest = 32 << 10, cache_line = 64;
+  const auto row = static_cast<std::uint64_t>(vectors * probes.lanes) * sizeof(float);
+  const auto whole_lines = [](std::uint64_t bytes) { return (bytes + cache_line - 1) / cache_line * cache_line; };
+  const std::uint64_t panel = whole_lines(std::max(std::min(largest, data_caches()[0].bytes * 3 / 4), row));
+  const std::int64_t rows = std::clamp<std::int64_t>(1024 / entries, 4, 16);
+  const std::uint64_t sums = static_cast<std::uint64_t>(rows) * row, list = static_cast<std::uint64_t>(rows * entries) * sizeof(PanelEntry);
+  const std::uint64_t spacing = whole_lines(panel + sums + list) + cache_line;
+  const AlignedBuffer buffer(static_cast<std::uint64_t>(team.size()) * spacing);
+  const auto walk_of = [&](std::size_t task) {
+    auto* data = buffer.as<std::byte>() + task * spacing;
+    return PanelWalk{reinterpret_cast<const float*>(data), reinterpret_cast<const PanelEntry*>(data + panel + sums), entries, rows,
+                     reinterpret_cast<float*>(data + panel)};
+  };
+  team.run(static_cast<std::size_t>(team.size()), [&](std::size_t task) {
+    const PanelWalk walk = walk_of(task);
+    auto* floats = buffer.as<float>() + task * spacing / sizeof(float);
+    std::fill(floats, floats + panel / sizeof(float), 1.0f);
+    std::fill(walk.sums, walk.sums + sums / sizeof(float), 0.0f);
+    auto* entry = reinterpret_cast<PanelEntry*>(buffer.as<std::byte>() + task * spacing + panel + sums);
+    std::uint64_t state = 1;  // a linear congruence: its upper bits are random enough; signs alternate, so that sums stay small
+    for (std::int64_t i = 0; i < rows * entries; ++i) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      const std::uint64_t place = (state >> 33) % ((panel - row) / cache_line + 1);
+      entry[i] = {static_cast<std::uint32_t>(place * cache_line), i % 2 == 0 ? 0.5f : -0.5f};
+    }
+  });
+  return 2.0 * static_cast<double>(rows * entries * vectors * probes.lanes) * best_rate(team, [&](std::size_t task, std::int64_t amount) {
+    const PanelWalk walk = walk_of(task);
+    probes.panels[vectors - 1](walk, amount * 16);
+    volatile float result = walk.sums[0];
+    static_cast<void>(result);
+  }) * 16;
+}
+
 Limits measure_limits(Isa isa, int threads) {
   const Probes& probes = probes_for(isa);
   const std::vector<Cache> caches = data_caches();

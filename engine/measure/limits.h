@@ -24,6 +24,12 @@ struct Limits {
   double memory_copy = 0;        // bytes per second, read and written
 };
 
+// f32 multiply-adds per second, counted as two, of what the spmm loop does at best: a broadcast weight times `vectors`
+// aligned vectors of a panel in the first-level cache, at random offsets; a row's sums come and go after `entries` weights.
+// All threads together; 0 for more vectors than the level's widest panel. Throws std::bad_alloc.
+double measure_panel(Isa isa, int threads, int vectors, std::int64_t entries);
+int widest_panel(Isa isa) noexcept;  // vectors
+
 // The best of some short runs each; about half a second. Uses up to `threads` threads. Throws std::bad_alloc.
 Limits measure_limits(Isa isa, int threads);
 

@@ -7,6 +7,21 @@
 
 namespace bittern::engine {
 
+// A weight and where its input stands in the panel, in bytes: as the spmm loop has it, but a room of its own.
+struct PanelEntry {
+  std::uint32_t offset = 0;
+  float weight = 0;
+};
+
+// Rows of `entries` products each, from one list; `sums` has the panel's vectors for each row.
+struct PanelWalk {
+  const float* panel = nullptr;
+  const PanelEntry* list = nullptr;
+  std::int64_t entries = 0, rows = 0;
+  float* sums = nullptr;
+};
+using PanelFunction = void (*)(const PanelWalk&, std::int64_t rounds);
+
 struct Probes {
   Isa isa;
   int chains;                   // floats of fma()'s state: chains * lanes
@@ -15,6 +30,9 @@ struct Probes {
   void (*fma)(std::int64_t rounds, float a, float b, float* state);
   // The sum of `count` floats, a multiple of load_step; `data` aligned to cache lines.
   float (*load)(const float* data, std::int64_t count);
+  int lanes, vectors;           // of a vector; of the widest panel
+  // sums += w * panel[offset] row by row, what the spmm loop can be at best: panels[v - 1] is v vectors wide.
+  const PanelFunction* panels;
 };
 
 // Products of bytes, as the integer kernels compute them: every level has its own.

@@ -37,9 +37,41 @@ float sum(const float* data, std::int64_t count) {
   return total;
 }
 
+template <int vectors>
+void walk(const PanelWalk& args, std::int64_t rounds) {
+  const auto* panel = reinterpret_cast<const char*>(args.panel);
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    const PanelEntry* entry = args.list;
+    for (std::int64_t r = 0; r < args.rows; ++r) {
+      float* sums = args.sums + r * vectors * width;
+      vf acc[vectors];
+      BITTERN_UNROLL
+      for (int v = 0; v < vectors; ++v) acc[v] = load(sums + v * width);
+      for (const PanelEntry* end = entry + args.entries; entry != end; ++entry) {
+        const vf w = set1(entry->weight);
+        const auto* input = reinterpret_cast<const float*>(panel + entry->offset);
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) acc[v] = fma(w, load(input + v * width), acc[v]);
+      }
+      BITTERN_UNROLL
+      for (int v = 0; v < vectors; ++v) store(sums + v * width, acc[v]);
+    }
+  }
+}
+
+template <int... v>
+struct Walks {
+  static constexpr PanelFunction list[] = {&walk<v>...};
+};
+template <int vectors, int... v>
+struct WalksUpTo : WalksUpTo<vectors - 1, vectors, v...> {};
+template <int... v>
+struct WalksUpTo<0, v...> : Walks<v...> {};
+
 constexpr Probes list[] = {
-#define BITTERN_PROBES(level_, chains_) \
-  BITTERN_ONLY(level_, {.isa = Isa::level_, .chains = chains_, .flops = 2 * chains_ * width, .fma = multiply_add<chains_>, .load = sum}, )
+#define BITTERN_PROBES(level_, chains_, vectors_)                                                                                  \
+  BITTERN_ONLY(level_, {.isa = Isa::level_, .chains = chains_, .flops = 2 * chains_ * width, .fma = multiply_add<chains_>,         \
+                        .load = sum, .lanes = width, .vectors = vectors_, .panels = WalksUpTo<vectors_>::list}, )
 #include "measure/probes.inc"
 #undef BITTERN_PROBES
 };

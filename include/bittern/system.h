@@ -46,6 +46,10 @@ BITTERN_EXPORT CpuInfo cpu();  // throws Error(input) if BITTERN_ISA names a lev
 // Takes about half a second. `isa`: a level, empty for the default; `threads`: 0 for all granted CPUs.
 // Throws Error(input) for a level or thread count that cannot be used, Error(resource) without memory for it.
 BITTERN_EXPORT LimitInfo limits(const std::string& isa = {}, int threads = 1);
+// What a kernel on non-zero weights can do at best, in 10^9 operations per second: multiply-adds, counted as two, of a
+// weight and `vectors` vectors out of the first-level cache, `entries` of them between loading and storing a row's sums.
+// Throws as limits() does, and Error(input) for numbers below 1 or panels wider than the level has.
+BITTERN_EXPORT double panel_limit(int vectors, std::int64_t entries, const std::string& isa = {}, int threads = 1);
 BITTERN_EXPORT const char* version() noexcept;
 BITTERN_EXPORT const char* compiler() noexcept;
 

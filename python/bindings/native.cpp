@@ -51,6 +51,10 @@ py::dict describe(const bittern::LayerInfo& layer) {
   d["packed_bytes"] = layer.packed_bytes;
   d["macs"] = layer.macs;
   d["density"] = layer.density;
+  d["dense_kernel"] = layer.dense_kernel;
+  d["sparse_kernel"] = layer.sparse_kernel;
+  d["dense_estimate"] = layer.dense_estimate;
+  d["sparse_estimate"] = layer.sparse_estimate;
   d["output_shape"] = py::tuple(py::cast(layer.output_shape));
   return d;
 }
@@ -289,6 +293,8 @@ PYBIND11_MODULE(_native, m) {
     d["memory_copy_gbs"] = info.memory_copy_gbs;
     return d;
   }, py::arg("isa"), py::arg("threads"));
+  m.def("panel_limit", &bittern::panel_limit, py::arg("vectors"), py::arg("entries"), py::arg("isa"), py::arg("threads"),
+        py::call_guard<py::gil_scoped_release>());
   m.def("version", &bittern::version);
   m.def("compiler", &bittern::compiler);
 }

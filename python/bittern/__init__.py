@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bittern.compression.prune.sensitivity import prune_sensitivity
     from bittern.errors import Error, FormatError, InputError, ResourceError, UnsupportedError
     from bittern.importers import convert
-    from bittern.machine_limits import Limits, limits
+    from bittern.machine_limits import Limits, limits, panel_limit
     from bittern.model import Model, load
     from bittern.network import Network
     from bittern.plan import Layer, LayerTime, Plan, Profile
@@ -55,6 +55,7 @@ __all__ = [
     "kernels",
     "limits",
     "load",
+    "panel_limit",
     "prune_filters",
     "prune_sensitivity",
     "remove_channels",
@@ -74,7 +75,7 @@ _HOMES = {
     "compression.prune.sensitivity": ("prune_sensitivity",),
     "errors": ("Error", "FormatError", "InputError", "ResourceError", "UnsupportedError"),
     "importers": ("convert",),
-    "machine_limits": ("Limits", "limits"),
+    "machine_limits": ("Limits", "limits", "panel_limit"),
     "model": ("Model", "load"),
     "network": ("Network",),
     "plan": ("Layer", "LayerTime", "Plan", "Profile"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bittern.errors import InputError
-from bittern.layer_shapes import LAYER, LayerShape, ShapeSet, one_layer
-from bittern.machine_limits import Limits, limits
+from bittern.layer_networks import LAYER, one_layer
+from bittern.layer_shapes import LayerShape, ShapeSet
+from bittern.machine_limits import Limits, limits, panel_limit
 from bittern.model import Model, load
 from bittern.system import Kernel, cpu, kernels
 from bittern.values import ValueInfo
@@ -32,11 +34,16 @@ _SLOW, _SLOW_RUNS = 3.0, 3
 """A kernel that takes so many times as long as the fastest gets fewer runs: nobody needs its third digit."""
 
 Progress = Callable[[int, int, str], None]
+Panel = tuple[int, int]
+"""Vectors of a panel, and weights of a row for as long as it stays: what the limit of sparse kernels depends on."""
+
+_PANEL_BYTES, _ROWS_IN_PLACE = 36 << 10, 256  # of engine/spmm/sparse_conv.cpp
+_ARITHMETIC = ("FMA", "dot", "panel")
 
 
 @dataclass
 class Candidate:
-    """A kernel on a shape, and the times that were taken."""
+    """A kernel on a shape, and the times that were taken. ``panel``: see :func:`panel_shape`."""
 
     kernel: str
     loop: str
@@ -44,6 +51,7 @@ class Candidate:
     pick: bool
     model: Model | None
     samples_ms: list[float] = field(default_factory=list)
+    panel: Panel | None = None
 
     @property
     def ms(self) -> float:
@@ -85,6 +93,7 @@ class Result:
     candidates: list[Candidate]
     limits: dict[str, Limits]
     working_set: int
+    panels: dict[tuple[str, Panel], float] = field(default_factory=dict)
 
     @property
     def pick(self) -> Candidate:
@@ -115,6 +124,10 @@ class Result:
         """Operations of the definition in 10^9 per second; a kernel may reach it with fewer."""
         return 2e-6 * self.macs / candidate.ms
 
+    def real_gops(self, candidate: Candidate) -> float:
+        """Operations with the weights that are not zero in 10^9 per second: what a sparse kernel really does."""
+        return self.gops(candidate) * self.shape.entries / self.shape.weights
+
     def gbs(self, candidate: Candidate) -> float:
         """Bytes read and written in 10^9 per second."""
         return 1e-6 * self.bytes / candidate.ms
@@ -122,8 +135,9 @@ class Result:
     def bound(self, candidate: Candidate) -> tuple[str, float]:
         """What limits this layer and the least time in milliseconds.
 
-        Either arithmetic, ``FMA`` on real numbers and ``dot`` on 8-bit codes, or the level that holds its data. Limits
-        are those of the candidate's own level: 256-bit kernels are not blamed for the width of others.
+        Either arithmetic, ``FMA`` on real numbers, ``dot`` on 8-bit codes and ``panel`` on the weights that are not
+        zero alone, or the level that holds its data. Limits are those of the candidate's own level: 256-bit kernels are
+        not blamed for the width of others.
         """
         limit = self.limits[candidate.isa]
         where, rate = limit.holding(self.working_set)
@@ -132,6 +146,9 @@ class Result:
             rate = limit.memory_copy_gbs
         arithmetic, most = ("dot", limit.int8_gops) if self.shape.about.codes else ("FMA", limit.fma_gflops)
         memory_ms, arithmetic_ms = 1e-6 * self.bytes / rate, 2e-6 * self.macs / most
+        if candidate.panel is not None:
+            needed = 2e-6 * self.macs * self.shape.entries / self.shape.weights
+            arithmetic, arithmetic_ms = "panel", needed / self.panels[candidate.isa, candidate.panel]
         return (arithmetic, arithmetic_ms) if arithmetic_ms >= memory_ms else (where, memory_ms)
 
     def share(self, candidate: Candidate) -> float:
@@ -153,6 +170,7 @@ class Result:
                     "best_ms": candidate.best_ms,
                     "runs": len(candidate.samples_ms),
                     "gops": self.gops(candidate),
+                    **({"real_gops": self.real_gops(candidate)} if self.shape.about.sparse else {}),
                     "gbs": self.gbs(candidate),
                     "bound": bound,
                     "share": least / candidate.ms,
@@ -166,7 +184,7 @@ class Result:
 class Mean:
     """Shares of some kernels over the layers bound by arithmetic: their mean, weighted by products, and the least.
 
-    ``bound``: by which, ``FMA`` or ``dot``.
+    ``bound``: by which, ``FMA``, ``dot`` or ``panel``.
     """
 
     name: str
@@ -242,6 +260,7 @@ class KernelBench:
             raise InputError("--isa", f"{isa} cannot be used here", f"usable: {', '.join(levels)}")
         self.isa, self.threads, self.runs, self.batch = isa, threads, runs, batch
         self.limits: dict[str, Limits] = {}
+        self.panels: dict[tuple[str, Panel], float] = {}
         expression = compiled(pattern)
         self._every = {kernel.name: kernel for kernel in kernels()}
         self._kernels = [
@@ -270,6 +289,8 @@ class KernelBench:
         # Results look the limits up when they are asked for their shares.
         for level, limit in self.limits.items():
             self.limits[level] = limit.better_of(limits(level, self.threads))
+        for (level, panel), rate in self.panels.items():
+            self.panels[level, panel] = max(rate, panel_limit(*panel, level, self.threads))
         return found
 
     def limits_of(self, isa: str) -> Limits:
@@ -294,6 +315,8 @@ class KernelBench:
         candidates = []
         for candidate in self._candidates(shape, file):
             self.limits_of(candidate.isa)
+            if candidate.panel is not None and (candidate.isa, candidate.panel) not in self.panels:
+                self.panels[candidate.isa, candidate.panel] = panel_limit(*candidate.panel, candidate.isa, self.threads)
             candidates.append(candidate)
             if one_by_one:
                 self._time([candidate], inputs, shape, self.runs)
@@ -309,17 +332,20 @@ class KernelBench:
             again.add(other.kernel)
             suspects = [other, pick]
             for suspect in suspects:
-                suspect.model = suspect.model or self._load(file, suspect.kernel)
+                suspect.model = suspect.model or self._load(file, suspect.kernel, shape)
                 suspect.samples_ms.clear()
             self._time(suspects, inputs, shape, 3 * self.runs)
         candidates.sort(key=lambda each: each.ms)
         for candidate in candidates:
             candidate.model = None
-        return Result(shape, count, self.batch, candidates, self.limits, size * copies)
+        return Result(shape, count, self.batch, candidates, self.limits, size * copies, self.panels)
 
-    def _load(self, file: bytes, kernel: str | None) -> Model:
+    def _load(self, file: bytes, kernel: str | None, shape: LayerShape) -> Model:
         level = self.isa or (None if kernel is None else self._level_of(self._every[kernel]))
         forced = [] if kernel is None else [kernel]
+        if kernel is not None and shape.about.sparse and self._every[kernel].loop == "winograd":
+            # Who asks for a dense product asks for no sparse one; one of integers leaves the choice of the tile free.
+            forced += [each.name for each in self._every.values() if each.loop == "gemm_u8" and each.usable][:1]
         return load(file, threads=self.threads, isa=level, checksum="skip", kernels=forced)
 
     @staticmethod
@@ -330,15 +356,15 @@ class KernelBench:
 
     def _candidates(self, shape: LayerShape, file: bytes) -> Iterator[Candidate]:
         """The kernels that fit: those that the plan shows when they are asked for; and the planner's own choice."""
-        model = self._load(file, None)
+        model = self._load(file, None, shape)
         picked = self._every[_kernel_of(model, shape)]
-        yield Candidate(picked.name, picked.loop, picked.isa, True, model)
+        yield Candidate(picked.name, picked.loop, picked.isa, True, model, panel=panel_shape(picked, shape))
         for kernel in self._kernels:
             if kernel.name == picked.name or kernel.loop not in shape.about.loops:
                 continue
-            forced = self._load(file, kernel.name)
+            forced = self._load(file, kernel.name, shape)
             if _kernel_of(forced, shape) == kernel.name:
-                yield Candidate(kernel.name, kernel.loop, kernel.isa, False, forced)
+                yield Candidate(kernel.name, kernel.loop, kernel.isa, False, forced, panel=panel_shape(kernel, shape))
 
     @staticmethod
     def _time(
@@ -356,6 +382,25 @@ class KernelBench:
                 if len(candidates[which].samples_ms) < wanted[which]:
                     feeds = inputs[number % len(inputs)]
                     candidates[which].samples_ms.append(candidates[which].sample(feeds, reorder, repeats[which])[0])
+
+
+def panel_shape(kernel: Kernel, shape: LayerShape) -> Panel | None:
+    """How a sparse kernel cuts a layer (engine/spmm/sparse_conv.cpp): panels of almost equal width, blocks of inputs.
+
+    None for other kernels. Weights of a row: the mean in a whole block.
+    """
+    if kernel.loop != "spmm":
+        return None
+    widest = int(kernel.name.rpartition("__")[0].rpartition("_1x")[2].removesuffix("v"))
+    lanes = kernel.rows // widest
+    pixels = math.prod(shape.output_size)
+    vectors_needed = -(-pixels // lanes)
+    vectors = -(-vectors_needed // -(-vectors_needed // widest))
+    plane = (-(-shape.height // shape.stride), -(-shape.width // shape.stride))
+    in_place = shape.kernel == 1 and shape.output_size == plane and not any(shape.pads[:2]) and pixels % lanes == 0
+    rows = _ROWS_IN_PLACE if in_place else max(1, _PANEL_BYTES // (vectors * lanes * 4))
+    rows = min(rows, shape.channels // shape.groups * shape.kernel**2)
+    return vectors, max(1, round(rows * shape.density))
 
 
 def wrong_picks(found: Iterable[SetResult]) -> list[tuple[str, Result]]:
@@ -401,7 +446,7 @@ def _inputs(infos: Iterable[ValueInfo]) -> list[list[NDArray[Any]]]:
 def _means(name: str, rows: Sequence[tuple[Result, Candidate]]) -> list[Mean]:
     """The mean over what is bound by each arithmetic, where there is any."""
     found = []
-    for bound in ("FMA", "dot"):
+    for bound in _ARITHMETIC:
         shares = [
             (result.macs * result.count, result.share(candidate), str(result.shape))
             for result, candidate in rows

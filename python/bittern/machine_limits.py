@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bittern import _native
+from bittern.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,17 @@ def limits(isa: str | None = None, threads: int = 1) -> Limits:
     """
     found = _native.limits(isa or "", threads)
     return Limits(**(found | {"caches": tuple(Cache(*cache) for cache in found["caches"])}))
+
+
+def panel_limit(vectors: int, entries: int, isa: str | None = None, threads: int = 1) -> float:
+    """What a kernel on non-zero weights can do at best: 10^9 operations per second, a multiply-add counted as two.
+
+    A broadcast weight times ``vectors`` vectors at aligned, random places of a panel in the first-level cache, again
+    and again; the sums of a row, as many vectors, are loaded, and stored after ``entries`` weights. Such kernels load
+    a vector for each multiply-add, which is why the rate in registers (:func:`limits`) is out of their reach.
+    Best of some short runs. Raises InputError for what cannot be used (the message has the widest panel).
+    """
+    for name, value in (("vectors", vectors), ("entries", entries), ("threads", threads)):
+        if not 0 <= value < 2**31:
+            raise InputError(name, str(value), "too large" if value > 0 else "it cannot be negative")
+    return _native.panel_limit(vectors, entries, isa or "", threads)

@@ -34,8 +34,8 @@ std::string stays_codes(const engine::LutGemvKernel& kernel);  // "weights stay 
 
 std::string percent(double ratio);  // "+12 %"
 
-// Estimated time of the dense float kernel that the layer would take, in cycles of the level's vector unit.
-double dense_conv_cost(const Builder& builder, const engine::ConvShape& shape);
+// Estimated time of the dense float kernel that the layer would take, in cycles of the level's vector unit; and its name.
+double dense_conv_cost(const Builder& builder, const engine::ConvShape& shape, const char** kernel);
 
 engine::PoolShape pool_shape(Builder& builder, const Item& item);
 engine::ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& win);

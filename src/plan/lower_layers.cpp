@@ -160,15 +160,17 @@ bool all_integers(const float* weights, std::int64_t count) {
 
 }  // namespace
 
-double dense_conv_cost(const Builder& builder, const ConvShape& s) {
+double dense_conv_cost(const Builder& builder, const ConvShape& s, const char** name) {
   const bool flat = s.kh == 1 && s.kw == 1 && s.stride_h == 1 && s.stride_w == 1;
   double cost = 0;
   for (const GemmKernel& kernel : engine::gemm_kernels(builder.source().isa)) {
     const double c = GemmConv::cost(kernel, s, 16, flat);
-    if (cost == 0 || c < cost) cost = c;
+    if (cost == 0 || c < cost) cost = c, *name = kernel.name;
   }
   const WinogradChoice winograd = choose_winograd(builder, s);
-  return winograd.kernel != nullptr && builder.source().winograd ? std::min(cost, winograd.cost) : cost;
+  if (winograd.kernel == nullptr || !builder.source().winograd || winograd.cost >= cost) return cost;
+  *name = winograd.kernel->name;
+  return winograd.cost;
 }
 
 void lower_conv(Builder& builder, const Item& item) {
@@ -194,7 +196,7 @@ void lower_conv(Builder& builder, const Item& item) {
 
   builder.layer(item);
   describe_weight(builder, item);
-  if (sparse != nullptr) builder.current().density = sparse->density;
+  if (sparse != nullptr) describe_density(builder.current(), *sparse);
   const Storage out = builder.make_blocked(item.output);
   builder.current().layout = layout_name(in.map) + " -> " + layout_name(out.map);
   builder.current().macs = s.macs();

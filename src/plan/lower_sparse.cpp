@@ -99,7 +99,7 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     if (!codes) layer.table.clear();
     layer.kernel = kernel_of(codes);
     if (layer.kernel->codes && !codes) continue;
-    layer.dense_cost = dense_conv_cost(builder, s);
+    layer.dense_cost = dense_conv_cost(builder, s, &layer.dense_kernel);
     layer.sparse_cost = SparseConv::cost(*layer.kernel, s, entries);
     layer.chosen = asked != nullptr || layer.sparse_cost < layer.dense_cost;
     makers[item.output] = candidates.size();
@@ -165,7 +165,7 @@ void lower_sparse_conv(Builder& builder, const Item& item, const SparseLayer& ch
   info.reason = choice.reason;
   info.layout = "planar -> planar";
   info.macs = s.macs();
-  info.density = choice.density;
+  describe_density(info, choice);
   const std::string what = builder.source().place + ": " + place_of(item);
   const std::string how = info.kernel + " " + std::to_string(s.oh) + "x" + std::to_string(s.ow) + " of " + std::to_string(s.h) + "x" + std::to_string(s.w) + " " +
                           std::to_string(s.n);

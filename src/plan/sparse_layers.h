@@ -19,7 +19,17 @@ struct SparseLayer {
   std::shared_ptr<const engine::SparseRows> rows;  // if chosen
   std::vector<float> table;                        // of the codes of rows; else values run as they are
   const engine::SpmmKernel* kernel = nullptr;
+  const char* dense_kernel = "";                   // what dense_cost is of
 };
+
+// What a plan says of such a layer, whichever kernel runs it.
+inline void describe_density(LayerInfo& info, const SparseLayer& layer) {
+  info.density = layer.density;
+  info.dense_kernel = layer.dense_kernel;
+  info.sparse_kernel = layer.kernel->name;
+  info.dense_estimate = layer.dense_cost;
+  info.sparse_estimate = layer.sparse_cost;
+}
 
 // Writes its choices into the builder.
 void choose_sparse_layers(Builder& builder, const std::vector<Item>& items);

@@ -37,11 +37,38 @@ CpuInfo cpu() {
   return info;
 }
 
-LimitInfo limits(const std::string& isa, int threads) {
+namespace {
+
+int threads_of(int threads) {
   if (threads < 0) throw Error(ErrorCode::input, "threads", std::to_string(threads), "0 means all CPUs, else a positive number");
+  return threads == 0 ? engine::granted_cpus() : threads;
+}
+
+}  // namespace
+
+double panel_limit(int vectors, std::int64_t entries, const std::string& isa, int threads) {
+  constexpr std::int64_t most = 1 << 20;
+  const int team = threads_of(threads);
+  const engine::Isa level = runtime::choose_isa(isa);
+  if (vectors < 1 || vectors > engine::widest_panel(level)) {
+    throw Error(ErrorCode::input, "vectors", std::to_string(vectors),
+                "1 to " + std::to_string(engine::widest_panel(level)) + " are allowed on " + engine::name_of(level));
+  }
+  if (entries < 1 || entries > most) {
+    throw Error(ErrorCode::input, "entries", std::to_string(entries), "1 to " + std::to_string(most) + " are allowed");
+  }
+  try {
+    return engine::measure_panel(level, team, vectors, entries) * 1e-9;
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::resource, "panel_limit", "not enough memory", "free some");
+  }
+}
+
+LimitInfo limits(const std::string& isa, int threads) {
+  const int team = threads_of(threads);
   const engine::Isa level = runtime::choose_isa(isa);
   try {
-    const engine::Limits measured = engine::measure_limits(level, threads == 0 ? engine::granted_cpus() : threads);
+    const engine::Limits measured = engine::measure_limits(level, team);
     LimitInfo info;
     info.isa = engine::name_of(measured.isa);
     info.threads = measured.threads;

@@ -12,7 +12,7 @@ from bittern.cli.parser import count, positive
 from bittern.errors import InputError
 
 if TYPE_CHECKING:
-    from bittern.kernel_bench import Result, SetResult
+    from bittern.kernel_bench import Panel, Result, SetResult
     from bittern.layer_shapes import ShapeSet
     from bittern.machine_limits import Limits
 
@@ -24,7 +24,8 @@ varying inputs, and the best run. The limits, multiply-adds and products of byte
 cache and from memory, are measured in the same run with vectors of the kernel's own level. * marks what the planner
 takes by itself. --isa holds the planner to that level, too. Shapes are written like fc:4096,outputs=1000 and
 conv:64x56x56,outputs=64,kernel=3,stride=1,pad=1,groups=1; conv_u8, depthwise_u8, fc_u8, ... are layers on 8-bit codes,
-from codes to codes with bias, scales and Relu."""
+from codes to codes with bias, scales and Relu; sparse:64x56x56,outputs=64,kernel=3,pad=1,density=0.1 has
+weights of which all but a share are zero."""
 EXAMPLE = "bittern kernels --network resnet50 --assert-pick"
 
 
@@ -46,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time on a shape: KIND:CxHxW,outputs=O,kernel=K,...",
     )
     parser.add_argument("--int8", action="store_true", help="time the layers on 8-bit codes instead of real numbers")
+    parser.add_argument(
+        "--sparse",
+        type=float,
+        metavar="S",
+        help="time the convolutions with this share of the weights zero, such as 0.9",
+    )
     parser.add_argument(
         "--assert-pick", action="store_true", help="exit 1 if a pick is more than 10 %% slower than the fastest kernel"
     )
@@ -127,6 +134,10 @@ def _measure(arguments: argparse.Namespace, output: Output) -> int:
         "runs": arguments.runs,
         "load_before": load,
         "limits": {level: bench.limits[level].to_json() for level in levels},
+        "panel_limits": [
+            {"isa": isa, "vectors": vectors, "entries": entries, "gflops": rate}
+            for (isa, (vectors, entries)), rate in sorted(bench.panels.items())
+        ],
         "sets": [each.to_json() for each in found],
         "wrong_picks": [{"set": name, "text": _complaint(result)} for name, result in wrong],
     }
@@ -138,7 +149,9 @@ def _measure(arguments: argparse.Namespace, output: Output) -> int:
         head += f"\nother programs were running (load {load:.1f}): trust the best runs, not the medians"
 
     def text() -> str:
-        parts = [head, _limits_text([bench.limits[level] for level in levels]), *(_set_text(each) for each in found)]
+        parts = [head, _limits_text([bench.limits[level] for level in levels])]
+        parts += [_panels_text(bench.panels)] if bench.panels else []
+        parts += [_set_text(each) for each in found]
         if arguments.assert_pick:
             lines = [f"WRONG PICK in {name}: {_complaint(result)}" for name, result in wrong]
             parts.append("\n".join(lines) or "every pick is within 10 % of the fastest kernel")
@@ -156,6 +169,12 @@ def _shapes(arguments: argparse.Namespace) -> list[ShapeSet]:
     if arguments.shape:
         sets.append(ShapeSet("shapes", tuple((parse_shape(text), 1) for text in arguments.shape)))
     sets = sets or [named_shapes(name) for name in shape_names()]
+    if arguments.sparse is not None:
+        if arguments.int8 or not 0 <= arguments.sparse < 1:
+            raise InputError(
+                "--sparse", f"{arguments.sparse:g}", "a share from 0 to below 1 is allowed, without --int8"
+            )
+        return [each.pruned(arguments.sparse) for each in sets]
     return [each.on_codes() for each in sets] if arguments.int8 else sets
 
 
@@ -189,6 +208,16 @@ def _limits_text(limits: list[Limits]) -> str:
     return table([*headers, "memory GB/s", "copy GB/s"], rows, "l" + "r" * (len(headers) + 1))
 
 
+def _panels_text(panels: dict[tuple[str, Panel], float]) -> str:
+    from bittern.report import significant, table
+
+    rows = [
+        [isa, str(vectors), str(entries), significant(rate)]
+        for (isa, (vectors, entries)), rate in sorted(panels.items())
+    ]
+    return table(["panels", "vectors", "weights of a row", "GFLOP/s"], rows, "lrrr")
+
+
 def _size(size: int) -> str:
     return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
 
@@ -197,9 +226,11 @@ def _set_text(each: SetResult) -> str:
     from bittern.report import significant, table
 
     rows = []
+    sparse = any(result.shape.about.sparse for result in each.results)
     for result in each.results:
         for number, candidate in enumerate(result.candidates):
             bound, least = result.bound(candidate)
+            real = significant(result.real_gops(candidate)) if candidate.panel is not None else ""
             rows.append(
                 [
                     str(result.shape) if number == 0 else "",
@@ -209,13 +240,14 @@ def _set_text(each: SetResult) -> str:
                     significant(candidate.ms),
                     significant(candidate.best_ms),
                     significant(result.gops(candidate)) if result.macs else "",
-                    significant(result.gbs(candidate)) if bound not in ("FMA", "dot") else "",
+                    *([real] if sparse else []),
+                    significant(result.gbs(candidate)) if bound not in ("FMA", "dot", "panel") else "",
                     f"{100 * least / candidate.ms:.0f} %",
                     bound,
                 ]
             )
-    headers = [each.name, "count", "", "kernel", "ms", "best", "GOP/s", "GB/s", "share", "of"]
-    text = table(headers, rows, "lrllrrrrrl")
+    headers = [each.name, "count", "", "kernel", "ms", "best", "GOP/s", *["real"] * sparse, "GB/s", "share", "of"]
+    text = table(headers, rows, "lrllrrr" + "r" * sparse + "rrl")
     means = [
         [mean.name, mean.bound, f"{100 * mean.share:.0f} %", f"{100 * mean.least:.0f} %", mean.least_shape]
         for mean in each.means()
