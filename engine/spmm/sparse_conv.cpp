@@ -16,9 +16,9 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b 
 constexpr std::int64_t rounded(std::int64_t bytes) { return ceil_div(bytes, line) * line; }
 
 // What a block of inputs may take of the first-level cache and a little more: measured, see docs/kernels.md.
-constexpr std::int64_t panel_bytes = 36 * 1024;
-constexpr std::int64_t most_direct_rows = 256;
-constexpr std::int64_t chunk_rows = 256, small_chunk_rows = 128;
+constexpr std::int64_t panel_bytes = 48 * 1024;
+constexpr std::int64_t most_direct_rows = 128;
+constexpr std::int64_t chunk_rows = 256, small_chunk_rows = 128, most_rows_together = 512;
 
 constexpr std::int64_t floor_div(std::int64_t a, std::int64_t b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
 
@@ -85,7 +85,7 @@ SparseConv::SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const M
   const std::int64_t units = shape.n * static_cast<std::int64_t>(panels_.size() * chunks_.size());
   // A strip has its working memory and computes units in turn. Twice as many as threads even out their speeds.
   strips_ = std::clamp<std::int64_t>(units, 1, std::max(8, 2 * granted_cpus()));
-  std::int64_t widest = 0;
+  std::int64_t widest = shape.groups == 1 ? std::min(shape.oc, most_rows_together) : 0;
   for (const Chunk& chunk : chunks_) widest = std::max(widest, chunk.count);
   pieces_at_ = direct_ ? 0 : rounded(most_rows_ * row * 4);
   // A vector has a piece for each line it touches, the taps' first pieces stand behind.
@@ -163,28 +163,40 @@ void SparseConv::plan_blocks(const SparseRows& rows) {
     used.assign(static_cast<std::size_t>(channels * taps), 0);
     const auto at = [&](std::int64_t o, std::int64_t e) { return (o / outputs * inputs - first_channel) * taps + rows.position[static_cast<std::size_t>(e)]; };
     const auto ends = [&](std::int64_t o) { return std::pair(rows.first[static_cast<std::size_t>(o)], rows.first[static_cast<std::size_t>(o) + 1]); };
-    for (std::int64_t o = chunk.first; o < chunk.first + chunk.count; ++o)
-      for (auto [e, end] = ends(o); e < end; ++e) used[static_cast<std::size_t>(at(o, e))] = 1;
+    // Without groups all chunks read the same blocks, so that a panel may be filled once for several of them.
+    const bool same = s.groups == 1;
+    const std::int64_t first_row = same ? 0 : chunk.first, end_row = same ? s.oc : chunk.first + chunk.count;
+    if (!same || i == 0) {
+      for (std::int64_t o = first_row; o < end_row; ++o)
+        for (auto [e, end] = ends(o); e < end; ++e) used[static_cast<std::size_t>(at(o, e))] = 1;
+    } else {
+      for (std::int64_t b = 0; b < chunks_[0].blocks; ++b) {
+        const Block& block = blocks_[static_cast<std::size_t>(b)];
+        blocks_.push_back({block.first_channel, block.channels, block.rows, 0, 0, 0, 0, 0});
+      }
+    }
     // Blocks of channels whose rows fit; a block stands even for no weights at all: sums start and end somewhere.
     std::int64_t block_rows = 0;
-    blocks_.push_back({static_cast<std::int64_t>(channels_.size()), 0, 0, 0, 0, 0, 0, 0});
-    for (std::int64_t c = 0; c < channels; ++c) {
-      Channel channel{first_channel + c, static_cast<std::int64_t>(taps_.size()), 0};
-      for (std::int64_t t = 0; t < taps; ++t) channel.taps += used[static_cast<std::size_t>(c * taps + t)];
-      if (block_rows > 0 && block_rows + channel.taps > limit) {
-        blocks_.push_back({static_cast<std::int64_t>(channels_.size()), 0, 0, 0, 0, 0, 0, 0});
-        block_rows = 0;
+    if (!same || i == 0) {
+      blocks_.push_back({static_cast<std::int64_t>(channels_.size()), 0, 0, 0, 0, 0, 0, 0});
+      for (std::int64_t c = 0; c < channels; ++c) {
+        Channel channel{first_channel + c, static_cast<std::int64_t>(taps_.size()), 0};
+        for (std::int64_t t = 0; t < taps; ++t) channel.taps += used[static_cast<std::size_t>(c * taps + t)];
+        if (block_rows > 0 && block_rows + channel.taps > limit) {
+          blocks_.push_back({static_cast<std::int64_t>(channels_.size()), 0, 0, 0, 0, 0, 0, 0});
+          block_rows = 0;
+        }
+        block_of[static_cast<std::size_t>(c)] = static_cast<std::int64_t>(blocks_.size()) - 1 - chunk.first_block;
+        if (channel.taps == 0) continue;
+        for (std::int64_t t = 0; t < taps; ++t) {
+          if (used[static_cast<std::size_t>(c * taps + t)] != 0) taps_.push_back(static_cast<std::int32_t>(t));
+        }
+        channels_.push_back(channel);
+        block_rows += channel.taps;
+        blocks_.back().channels += 1;
+        blocks_.back().rows = block_rows;
+        most_rows_ = std::max(most_rows_, block_rows);
       }
-      block_of[static_cast<std::size_t>(c)] = static_cast<std::int64_t>(blocks_.size()) - 1 - chunk.first_block;
-      if (channel.taps == 0) continue;
-      for (std::int64_t t = 0; t < taps; ++t) {
-        if (used[static_cast<std::size_t>(c * taps + t)] != 0) taps_.push_back(static_cast<std::int32_t>(t));
-      }
-      channels_.push_back(channel);
-      block_rows += channel.taps;
-      blocks_.back().channels += 1;
-      blocks_.back().rows = block_rows;
-      most_rows_ = std::max(most_rows_, block_rows);
     }
     chunk.blocks = static_cast<std::int64_t>(blocks_.size()) - chunk.first_block;
     // How many entries each row has in each block: what the packed form's size follows from.
@@ -356,46 +368,61 @@ void SparseConv::run(const float* in, const std::byte* packed, const float* tabl
     split(in, reinterpret_cast<float*>(scratch), team);
     source = reinterpret_cast<const float*>(scratch);
   }
-  team.run(static_cast<std::size_t>(strips_), [&](std::size_t task) {
+  // Alone, a thread need not cut its work: fewer panels are filled twice. Sums are the same either way.
+  const std::int64_t strips = team.size() == 1 ? 1 : strips_;
+  team.run(static_cast<std::size_t>(strips), [&](std::size_t task) {
     const auto strip = static_cast<std::int64_t>(task);
     std::byte* memory = scratch + phase_bytes_ + strip * strip_bytes_;
     auto* target = reinterpret_cast<float*>(memory);
     auto* pieces = reinterpret_cast<SpmmPiece*>(memory + pieces_at_);
     auto* first = reinterpret_cast<std::int32_t*>(pieces + pieces_);
+    auto* sums = reinterpret_cast<float*>(memory + sums_at_);
     const Panel* cut_for = nullptr;
     SpmmArgs args;
     args.table = table;
-    args.sums = reinterpret_cast<float*>(memory + sums_at_);
     args.y_row = out_.plane;
     args.residual_row = residual_.plane;
     args.lo = epilogue.lo, args.hi = epilogue.hi;
-    for (std::int64_t unit = units * strip / strips_; unit < units * (strip + 1) / strips_; ++unit) {
-      const Chunk& chunk = chunks_[static_cast<std::size_t>(unit % chunks)];
+    const std::int64_t end = units * (strip + 1) / strips;
+    for (std::int64_t unit = units * strip / strips, together = 1; unit < end; unit += together) {
+      const std::int64_t first_chunk = unit % chunks, image = unit / chunks / panels;
       const Panel& panel = panels_[static_cast<std::size_t>(unit / chunks % panels)];
-      const std::int64_t image = unit / chunks / panels;
+      // Chunks that the panel is filled for once.
+      std::int64_t rows = chunks_[static_cast<std::size_t>(first_chunk)].count;
+      for (together = 1; shape_.groups == 1 && unit + together < end && first_chunk + together < chunks; ++together) {
+        rows += chunks_[static_cast<std::size_t>(first_chunk + together)].count;
+        if (rows > most_rows_together) break;
+      }
       const int vectors = static_cast<int>(ceil_div(panel.count, kernel_->lanes));
       args.last_lanes = static_cast<int>(panel.count - (vectors - 1) * kernel_->lanes);
-      args.y = out + image * out_.image + chunk.first * out_.plane + panel.first;
-      args.residual = epilogue.residual == nullptr ? nullptr : epilogue.residual + image * residual_.image + chunk.first * residual_.plane + panel.first;
-      args.bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + chunk.first;
-      args.scale = scale == nullptr ? nullptr : scale + chunk.first;
       if (!contiguous_ && cut_for != &panel) cut(*(cut_for = &panel), pieces, first);
-      for (std::int64_t b = 0; b < chunk.blocks; ++b) {
-        const Block& block = blocks_[static_cast<std::size_t>(chunk.first_block + b)];
-        if (!direct_) {
-          fill(panel, block, source + image * image_, pieces, first, target);
-          args.x = target;
-        } else {
-          const std::int64_t channel = block.channels == 0 ? 0 : channels_[static_cast<std::size_t>(block.first_channel)].channel;
-          args.x = source + image * image_ + channel * plane_ + panel.first;
+      const std::int64_t blocks = chunks_[static_cast<std::size_t>(first_chunk)].blocks;
+      for (std::int64_t b = 0; b < blocks; ++b) {
+        float* chunk_sums = sums;
+        for (std::int64_t c = first_chunk; c < first_chunk + together; ++c) {
+          const Chunk& chunk = chunks_[static_cast<std::size_t>(c)];
+          const Block& block = blocks_[static_cast<std::size_t>(chunk.first_block + b)];
+          if (direct_) {
+            const std::int64_t channel = block.channels == 0 ? 0 : channels_[static_cast<std::size_t>(block.first_channel)].channel;
+            args.x = source + image * image_ + channel * plane_ + panel.first;
+          } else if (c == first_chunk) {
+            fill(panel, block, source + image * image_, pieces, first, target);
+            args.x = target;
+          }
+          args.y = out + image * out_.image + chunk.first * out_.plane + panel.first;
+          args.residual = epilogue.residual == nullptr ? nullptr : epilogue.residual + image * residual_.image + chunk.first * residual_.plane + panel.first;
+          args.bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + chunk.first;
+          args.scale = scale == nullptr ? nullptr : scale + chunk.first;
+          args.entries = packed + block.entries;
+          args.groups = reinterpret_cast<const SpmmGroup*>(packed + block.groups);
+          args.group_count = block.group_count;
+          args.rows = reinterpret_cast<const std::uint16_t*>(packed + block.order);
+          args.sums = chunk_sums;
+          args.first = b == 0;
+          args.last = b + 1 == blocks;
+          kernel_->panels[vectors - 1](args);
+          chunk_sums += chunk.count * vectors_ * kernel_->lanes;
         }
-        args.entries = packed + block.entries;
-        args.groups = reinterpret_cast<const SpmmGroup*>(packed + block.groups);
-        args.group_count = block.group_count;
-        args.rows = reinterpret_cast<const std::uint16_t*>(packed + block.order);
-        args.first = b == 0;
-        args.last = b + 1 == chunk.blocks;
-        kernel_->panels[vectors - 1](args);
       }
     }
   });

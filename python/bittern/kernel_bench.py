@@ -37,7 +37,7 @@ Progress = Callable[[int, int, str], None]
 Panel = tuple[int, int]
 """Vectors of a panel, and weights of a row for as long as it stays: what the limit of sparse kernels depends on."""
 
-_PANEL_BYTES, _ROWS_IN_PLACE = 36 << 10, 256  # of engine/spmm/sparse_conv.cpp
+_PANEL_BYTES, _ROWS_IN_PLACE = 48 << 10, 128  # of engine/spmm/sparse_conv.cpp
 _ARITHMETIC = ("FMA", "dot", "panel")
 
 
