@@ -57,6 +57,16 @@ def _ternary(rng: np.random.Generator, size: int) -> enc.Encoding:
     return enc.Ternary(enc.Packed.pack(rng.integers(0, 3, (size, size)), 2), _scalar(0.02), _scalar(0.02))
 
 
+def _sparse(rng: np.random.Generator, size: int) -> enc.Encoding:
+    """9 % not zero, as in the first fully connected layers of Deep Compression's AlexNet and VGG-16."""
+    mask = rng.random((size, size)) < 0.09
+    codes = enc.Packed.pack(rng.integers(1, 16, int(mask.sum())), 4)
+    return enc.Codebook(
+        enc.Sparse(enc.Bitmap.of(mask), codes, (size, size)),
+        enc.Dense(np.append(np.float32(0), rng.standard_normal(15).astype(np.float32) * np.float32(0.05))),
+    )
+
+
 def _dense(rng: np.random.Generator, size: int) -> enc.Encoding:
     return enc.Dense(rng.standard_normal((size, size), np.float32) * np.float32(0.02))
 
@@ -69,6 +79,7 @@ FORMS: dict[str, tuple[Weights, bool, float]] = {
     "2-bit, 8-bit activations": (_affine(2), True, 2),
     "ternary, 8-bit activations": (_ternary, True, 2),
     "16-entry codebook, float32 activations": (_codebook(_f32_table), False, 4),
+    "9 % of a 16-entry codebook, float32 activations": (_sparse, False, 2),
 }
 """Weights, whether activations are codes of 8 bits, and bits of a resident weight."""
 

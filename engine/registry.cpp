@@ -106,6 +106,7 @@ const CodeKernels& code_kernels(Isa) { return scalar::code_kernels(); }
 BITTERN_LISTS(lut_gemv_kernels, LutGemvKernel)
 BITTERN_LISTS(gemm_kernels, GemmKernel)
 BITTERN_LISTS(spmm_kernels, SpmmKernel)
+BITTERN_LISTS(spmv_kernels, SpmvKernel)
 BITTERN_LISTS(code_gemm_kernels, CodeGemmKernel)
 BITTERN_LISTS(winograd_kernels, WinogradKernel)
 BITTERN_LISTS(op_kernels, OpKernel)
@@ -157,6 +158,10 @@ const std::vector<KernelInfo>& kernels() {
       for (const SpmmKernel& k : spmm_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "spmm", k.isa, k.vectors * k.lanes, 1,
                         k.codes ? "weights that are not zero, as codes, over a panel of pixels" : "weights that are not zero over a panel of pixels"});
+      }
+      for (const SpmvKernel& k : spmv_kernels(static_cast<Isa>(level))) {
+        list.push_back({k.name, "spmv", k.isa, 1, k.lanes,
+                        k.codes ? "one row times weights that are not zero, as codes of 4 bits" : "one row times weights that are not zero"});
       }
       for (const CodeGemmKernel& k : code_gemm_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "gemm_f32", k.isa, k.rows, k.cols, "dense tile, weights are codes into tables of floats, expanded panel by panel"});

@@ -15,6 +15,7 @@
 #include "ops/code_rows.h"
 #include "ops/rows.h"
 #include "spmm/panel.h"
+#include "spmm/row.h"
 
 namespace bittern::engine {
 
@@ -35,6 +36,7 @@ std::span<const GemvKernel> gemv_kernels(Isa isa);
 std::span<const LutGemvKernel> lut_gemv_kernels(Isa isa);
 std::span<const GemmKernel> gemm_kernels(Isa isa);
 std::span<const SpmmKernel> spmm_kernels(Isa isa);
+std::span<const SpmvKernel> spmv_kernels(Isa isa);
 std::span<const CodeGemmKernel> code_gemm_kernels(Isa isa);
 std::span<const WinogradKernel> winograd_kernels(Isa isa);
 std::span<const OpKernel> op_kernels(Isa isa);

@@ -201,10 +201,11 @@ def _pruned(shape: LayerShape, dims: tuple[int, ...]) -> Encoding:
     mask = np.zeros(shape.weights, np.bool_)
     mask[np.random.default_rng(0).permutation(shape.weights)[: shape.entries]] = True
     pattern = Bitmap.of(mask.reshape(dims))
-    if shape.kind == "sparse":
+    if not shape.kind.rpartition("_")[2].startswith("lut"):
         return Sparse(pattern, Dense(_random((shape.entries,))), dims)
-    codes = np.random.default_rng(1).integers(1, 256, shape.entries).astype(np.uint8)
-    return Codebook(Sparse(pattern, Dense(codes), dims), Dense(np.append(np.float32(0), _random((255,)))))
+    entries = 2 ** int(shape.kind[-1])
+    codes = np.random.default_rng(1).integers(1, entries, shape.entries).astype(np.uint8)
+    return Codebook(Sparse(pattern, Dense(codes), dims), Dense(np.append(np.float32(0), _random((entries - 1,)))))
 
 
 def _random(shape: tuple[int, ...]) -> NDArray[np.float32]:

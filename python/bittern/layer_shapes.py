@@ -55,6 +55,8 @@ KINDS = {
     "fc": Kind("fc", ("gemm",)),
     "sparse": Kind("conv", ("spmm", "gemm", "winograd"), weight_bits=64, sparse=True),
     "sparse_lut8": Kind("conv", ("spmm", "gemm", "winograd"), weight_bits=32, sparse=True),
+    "fc_sparse": Kind("fc", ("spmv", "gemm"), weight_bits=40, sparse=True),
+    "fc_sparse_lut4": Kind("fc", ("spmv", "gemv_f32", "gemm"), weight_bits=8, sparse=True),
     **{f"fc_w{bits}": Kind("fc", ("gemv_f32", "gemm_f32", "gemm"), weight_bits=bits) for bits in (8, 4, 2)},
     "fc_w2c": Kind("fc", ("gemv_f32", "gemm_f32", "gemm"), weight_bits=2),
     **{f"conv_w{bits}": Kind("conv", ("gemm_f32", "gemm", "winograd"), weight_bits=bits) for bits in (2, 4, 8)},
@@ -72,7 +74,7 @@ KINDS = {
 }
 """Kinds of layers. ``u8``: they read and write 8-bit codes; ``w8``, ``w4``, ``w2``: their weights have so many bits;
 ``w2c``: and a table of each channel; ``sparse``: most weights are zero, and the others have their position beside them;
-``lut8``: codes into a table of 256.
+``lut8``, ``lut4``: codes into a table of 256 or 16.
 """
 DENSITY = 0.1
 """Share of the weights of a sparse kind that are not zero, unless it is said."""

@@ -386,9 +386,13 @@ void lower_gemm(Builder& builder, const Item& item) {
   };
 
   const bool transposed_rows = graph::int_attribute(node, "transA", 0) != 0;
-  if (m == 1 && !transposed_rows && !added_behind && alpha == 1.0f && item.scale.empty() &&
-      lower_look_up(builder, item, k, n, transposed, in, out, bias_row ? &bias : nullptr)) {
-    return;
+  std::string not_sparse;
+  if (m == 1 && !transposed_rows && !added_behind && alpha == 1.0f && item.scale.empty()) {
+    if (lower_sparse_row(builder, item, k, n, transposed, in, out, bias_row ? bias : Make{}, not_sparse)) return;
+    if (lower_look_up(builder, item, k, n, transposed, in, out, bias_row ? &bias : nullptr)) {
+      builder.current().reason += not_sparse;
+      return;
+    }
   }
   const Choice choice = choose_gemm(builder, [&](const GemmKernel& kernel) { return GemmConv::cost(kernel, s, k, true); });
   LayerInfo& info = builder.current();

@@ -21,16 +21,6 @@ using engine::SpmmKernel;
 // Cycles of the vector unit that moving one element between layouts takes.
 constexpr double reorder_cost = 0.4;
 
-bool may_hold_zeros(const graph::Encoding& tree) {
-  switch (tree.kind) {
-    case graph::EncodingKind::sparse:
-    case graph::EncodingKind::codebook:
-    case graph::EncodingKind::ternary: return true;
-    case graph::EncodingKind::affine: return tree.codes->kind == graph::EncodingKind::sparse;
-    default: return false;
-  }
-}
-
 const SpmmKernel* asked_kernel(const Builder& builder) {
   for (int level = static_cast<int>(builder.source().isa); level >= 0; --level) {
     if (!engine::isa_usable(static_cast<engine::Isa>(level))) continue;
@@ -62,6 +52,16 @@ std::string times(double ratio) {
 }
 
 }  // namespace
+
+bool may_hold_zeros(const graph::Encoding& tree) {
+  switch (tree.kind) {
+    case graph::EncodingKind::sparse:
+    case graph::EncodingKind::codebook:
+    case graph::EncodingKind::ternary: return true;
+    case graph::EncodingKind::affine: return tree.codes->kind == graph::EncodingKind::sparse;
+    default: return false;
+  }
+}
 
 void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
   const SpmmKernel* asked = asked_kernel(builder);

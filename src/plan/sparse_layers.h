@@ -1,6 +1,7 @@
 // Which convolutions run on their non-zero weights alone: decided over the whole network, before layers are lowered.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,9 +32,17 @@ inline void describe_density(LayerInfo& info, const SparseLayer& layer) {
   info.sparse_estimate = layer.sparse_cost;
 }
 
+// True for encodings that say which weights are zero, or have few values, which may be zero.
+bool may_hold_zeros(const graph::Encoding& tree);
+
 // Writes its choices into the builder.
 void choose_sparse_layers(Builder& builder, const std::vector<Item>& items);
 
 void lower_sparse_conv(Builder& builder, const Item& item, const SparseLayer& layer);
+
+// A product of one row with a constant matrix of k inputs and n outputs (`transposed`: stored n x k), y = clamp(x w + bias);
+// `bias` makes it or is empty. False, with `why_not` for the plan, if other kernels are estimated to be faster.
+bool lower_sparse_row(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, bool transposed, const Storage& in, const Storage& out,
+                      const std::function<std::vector<float>()>& bias, std::string& why_not);
 
 }  // namespace bittern::plan

@@ -1,13 +1,14 @@
 """Cases of the loop over weights that are not zero."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tests import tolerances
 from tests.builders import NodeSpec, floats
 from tests.conftest import seed_of
-from tests.kernels.cases import Case, random_cases
+from tests.kernels.cases import Case, exact, random_cases
 from tests.kernels.convolution import Convolution, ConvolutionBound, listed, pick, random_convolution
 from tests.reference.arrays import Array
 
@@ -65,3 +66,36 @@ def sparse_cases(loop: str) -> Iterator[Case]:
             random_convolution(rng, depthwise=False).case(name, rng, pick(rng, 1, 2)), float(rng.random()) ** 2, rng
         ),
     )
+
+
+@dataclass(frozen=True)
+class SparseRow(Case):
+    """One row of real numbers times sparse weights, judged by the rounding bound."""
+
+    def expected(self, file: bytes) -> tuple[Array, Array]:
+        """By the reference, and what the rounding of as many products may amount to."""
+        found, _ = super().expected(file)
+        values = {**self.constants, **self.inputs}
+        w = values["w"].T if self.nodes[0][3] else values["w"]
+        magnitude = np.abs(values["x"]).astype(np.float64) @ np.abs(w).astype(np.float64)
+        return found, tolerances.dot_bound(w.shape[0] + 1, magnitude + np.abs(values.get("b", np.zeros(1))))
+
+
+def sparse_row_cases(loop: str) -> Iterator[Case]:
+    """One row: few values and many, every density, inputs that fill no block, outputs that fill no group."""
+    sizes = ((1, 1), (3, 17), (16, 16), (15, 33), (33, 5), (64, 65), (63, 10), (130, 31), (1000, 70))
+    for index, (inputs, outputs) in enumerate(sizes * 2):
+        name = f"{loop}/row{index} {inputs}x{outputs}"
+        rng = np.random.default_rng(seed_of(name))
+        few, turned = index < len(sizes), index % 2 == 0
+        shape = (outputs, inputs) if turned else (inputs, outputs)
+        w = rng.choice(floats(rng, 15), shape) if few else floats(rng, *shape)
+        w = np.where(rng.random(shape) < DENSITIES[index % len(DENSITIES)], w, np.float32(0))
+        constants, sources = {"w": w}, ["x", "w"]
+        if index % 3:
+            constants["b"] = floats(rng, outputs)
+            sources.append("b")
+        nodes: list[NodeSpec] = [("Gemm", sources, "y" if index % 4 else "t", {"transB": 1} if turned else {})]
+        if index % 4 == 0:
+            nodes.append(("Relu", ["t"], "y", {}))
+        yield SparseRow(name, {"x": floats(rng, 1, inputs)}, constants, tuple(nodes), exact, 1 + index % 2)

@@ -1,0 +1,121 @@
+#include "spmm/row.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace bittern::engine {
+namespace {
+
+constexpr std::int64_t line = 64;
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+constexpr std::int64_t rounded(std::int64_t bytes) { return ceil_div(bytes, line) * line; }
+
+// Calls body(block, slots) for the blocks of inputs that the rows [first, last) meet, in order. `next` is where each row stands.
+template <class Body>
+void each_block(const SparseRows& rows, std::int64_t first, std::int64_t last, std::vector<std::int64_t>& next, const Body& body) {
+  next.assign(rows.first.begin() + first, rows.first.begin() + last);
+  for (;;) {
+    std::int64_t block = -1;
+    for (std::int64_t r = first; r < last; ++r) {
+      const std::int64_t e = next[static_cast<std::size_t>(r - first)];
+      if (e == rows.first[static_cast<std::size_t>(r) + 1]) continue;
+      const std::int64_t found = rows.position[static_cast<std::size_t>(e)] / spmv_block;
+      block = block < 0 ? found : std::min(block, found);
+    }
+    if (block < 0) return;
+    std::int64_t slots = 0;
+    for (std::int64_t r = first; r < last; ++r) {
+      std::int64_t& e = next[static_cast<std::size_t>(r - first)];
+      const std::int64_t begin = e, end = rows.first[static_cast<std::size_t>(r) + 1];
+      while (e < end && rows.position[static_cast<std::size_t>(e)] / spmv_block == block) ++e;
+      slots = std::max(slots, e - begin);
+    }
+    body(block, slots);
+  }
+}
+
+}  // namespace
+
+SparseRow::SparseRow(const SpmvKernel& kernel, std::int64_t inputs, const SparseRows& rows)
+    : kernel_(&kernel), inputs_(inputs), outputs_(static_cast<std::int64_t>(rows.first.size()) - 1) {
+  std::vector<std::int64_t> next;
+  for (std::int64_t first = 0; first < outputs_; first += kernel.lanes) {
+    Group group;
+    group.at = packed_bytes_;
+    each_block(rows, first, std::min<std::int64_t>(first + kernel.lanes, outputs_), next, [&](std::int64_t, std::int64_t slots) { group.slots += slots; });
+    packed_bytes_ = values_at(group) + (kernel.codes ? 0 : rounded(group.slots * kernel.lanes * 4));
+    slots_ += group.slots;
+    groups_.push_back(group);
+  }
+}
+
+std::int64_t SparseRow::codes_at(const Group& group) const noexcept { return group.at + rounded(group.slots * 2); }
+std::int64_t SparseRow::values_at(const Group& group) const noexcept { return codes_at(group) + rounded(group.slots * kernel_->lanes); }
+
+double SparseRow::cost() const noexcept {
+  // Two look-ups and what is around them, or bytes from memory at 8 a cycle.
+  return std::max(static_cast<double>(slots_) * (kernel_->isa == Isa::avx512 ? 3.2 : 6.0), static_cast<double>(packed_bytes_) / 8);
+}
+
+void SparseRow::pack(const SparseRows& rows, std::uint8_t zero, std::byte* packed) const {
+  std::memset(packed, 0, static_cast<std::size_t>(packed_bytes_));
+  std::vector<std::int64_t> next, before;
+  const std::int64_t lanes = kernel_->lanes;
+  for (std::size_t g = 0; g < groups_.size(); ++g) {
+    const Group& group = groups_[g];
+    auto* block_of = reinterpret_cast<std::uint16_t*>(packed + group.at);
+    auto* codes = reinterpret_cast<std::uint8_t*>(packed + codes_at(group));
+    auto* values = reinterpret_cast<float*>(packed + values_at(group));
+    if (kernel_->codes) std::memset(codes, zero << 4, static_cast<std::size_t>(group.slots * lanes));
+    const std::int64_t first = static_cast<std::int64_t>(g) * lanes, last = std::min(first + lanes, outputs_);
+    before.assign(rows.first.begin() + first, rows.first.begin() + last);
+    std::int64_t slot = 0;
+    each_block(rows, first, last, next, [&](std::int64_t block, std::int64_t slots) {
+      for (std::int64_t s = 0; s < slots; ++s) block_of[slot + s] = static_cast<std::uint16_t>(block);
+      for (std::size_t lane = 0; lane < before.size(); ++lane) {
+        std::int64_t at = slot * lanes + static_cast<std::int64_t>(lane);
+        for (std::int64_t& e = before[lane]; e < next[lane]; ++e, at += lanes) {
+          const auto i = static_cast<std::size_t>(e);
+          codes[at] = static_cast<std::uint8_t>(rows.position[i] % spmv_block);
+          if (kernel_->codes) {
+            codes[at] = static_cast<std::uint8_t>(codes[at] | rows.code[i] << 4);
+          } else {
+            values[at] = rows.value[i];
+          }
+        }
+      }
+      slot += slots;
+    });
+  }
+}
+
+void SparseRow::run(const float* x, const std::byte* packed, const SpmvArgs& rest, float* scratch, Team& team) const {
+  if (scratch_elements() != 0) {
+    std::copy(x, x + inputs_, scratch);
+    std::fill(scratch + inputs_, scratch + scratch_elements(), 0.0f);
+    x = scratch;
+  }
+  // Some 64 KB a task.
+  const auto count = static_cast<std::int64_t>(groups_.size());
+  const std::int64_t chunk = std::max<std::int64_t>(1, 65536 * count / std::max<std::int64_t>(1, packed_bytes_)), tasks = ceil_div(count, chunk);
+  team.run(static_cast<std::size_t>(tasks), [&](std::size_t task) {
+    const std::int64_t first = static_cast<std::int64_t>(task) * chunk;
+    for (std::int64_t g = first; g < std::min(first + chunk, count); ++g) {
+      const Group& group = groups_[static_cast<std::size_t>(g)];
+      const std::int64_t at = g * kernel_->lanes;
+      SpmvArgs args = rest;
+      args.x = x;
+      args.blocks = reinterpret_cast<const std::uint16_t*>(packed + group.at);
+      args.codes = reinterpret_cast<const std::uint8_t*>(packed + codes_at(group));
+      args.values = reinterpret_cast<const float*>(packed + values_at(group));
+      args.slots = group.slots;
+      if (args.bias != nullptr) args.bias += at;
+      args.y += at;
+      args.valid = static_cast<int>(std::min<std::int64_t>(kernel_->lanes, outputs_ - at));
+      kernel_->run(args);
+    }
+  });
+}
+
+}  // namespace bittern::engine

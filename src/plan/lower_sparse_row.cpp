@@ -1,0 +1,110 @@
+// Fully connected layers of one row on their non-zero weights.
+#include <algorithm>
+#include <cstdio>
+
+#include "base/cpu_features.h"
+#include "plan/layer_parts.h"
+#include "plan/sparse_layers.h"
+#include "registry.h"
+#include "spmm/row.h"
+
+namespace bittern::plan {
+namespace {
+
+using engine::SparseRow;
+using engine::SparseRows;
+using engine::SpmvKernel;
+
+constexpr std::int64_t most_inputs = std::int64_t{1} << 20;
+
+const SpmvKernel* asked_kernel(const Builder& builder) {
+  for (int level = static_cast<int>(builder.source().isa); level >= 0; --level) {
+    if (!engine::isa_usable(static_cast<engine::Isa>(level))) continue;
+    for (const SpmvKernel& kernel : engine::spmv_kernels(static_cast<engine::Isa>(level))) {
+      if (preferred(builder, kernel.name)) return &kernel;
+    }
+  }
+  return nullptr;
+}
+
+SparseRows rows_of(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, bool transposed) {
+  std::vector<float> weights = builder.source().constants->floats(item.inputs[1]);
+  if (!transposed) {
+    std::vector<float> turned(weights.size());
+    for (std::int64_t i = 0; i < k; ++i)
+      for (std::int64_t o = 0; o < n; ++o) turned[static_cast<std::size_t>(o * k + i)] = weights[static_cast<std::size_t>(i * n + o)];
+    weights.swap(turned);
+  }
+  return engine::sparse_rows(weights.data(), n, k);
+}
+
+// What the products take that run otherwise, in the unit of SparseRow::cost(): bytes from memory, or look-ups in registers.
+double other_cost(const Builder& builder, const Item& item, std::int64_t k, std::int64_t n) {
+  const double weights = static_cast<double>(k) * static_cast<double>(n);
+  const auto form = builder.source().constants->row_form(item.inputs[1]);
+  if (!form) return weights * 4 / 8;
+  const double bits = form->table.empty() ? 8 : form->table.size() <= 4 || form->tables ? 2 : 4;
+  return std::max(weights * bits / 64, weights * 0.1);
+}
+
+}  // namespace
+
+bool lower_sparse_row(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, bool transposed, const Storage& in, const Storage& out,
+                      const std::function<std::vector<float>()>& bias, std::string& why_not) {
+  const SpmvKernel* asked = asked_kernel(builder);
+  if (k > most_inputs || n == 0) return false;
+  if (asked == nullptr && (asks_for_tiles(builder) || !may_hold_zeros(*weight_encoding(builder, item)))) return false;
+  SparseRows rows = rows_of(builder, item, k, n, transposed);
+  const double density = static_cast<double>(rows.entries()) / (static_cast<double>(k) * static_cast<double>(n));
+  builder.current().density = density;
+  std::vector<float> table;
+  // A code of the table is its zero: lanes without a weight take it.
+  const bool codes = (asked == nullptr || asked->codes) && engine::to_codes(rows, table) && table.size() <= 15;
+  if (asked != nullptr && asked->codes && !codes) return false;
+  const auto list = engine::spmv_kernels(builder.source().isa);
+  const SpmvKernel& kernel = asked != nullptr ? *asked : *std::find_if(list.begin(), list.end(), [&](const SpmvKernel& other) { return other.codes == codes; });
+  const SparseRow layer(kernel, k, rows);
+  const double other = other_cost(builder, item, k, n);
+  char share[48];
+  std::snprintf(share, sizeof share, "%.1f %% of the weights are not zero", 100 * density);
+  if (asked == nullptr && layer.cost() >= other) {
+    why_not = std::string("; not sparse although ") + share + ": estimated " + percent(layer.cost() / std::max(1.0, other)) + " in time";
+    return false;
+  }
+  char faster[64];
+  std::snprintf(faster, sizeof faster, ": estimated %.1f times as fast as without", other / std::max(1.0, layer.cost()));
+  LayerInfo& info = builder.current();
+  info.kernel = kernel.name;
+  info.isa = engine::name_of(kernel.isa);
+  info.reason = asked != nullptr ? "asked for" : std::string(share) + faster;
+  info.layout = "rows -> rows";
+  info.macs = static_cast<double>(k) * static_cast<double>(n);
+  // The table, the bias, then the slots on a line of the cache.
+  const std::int64_t bias_at = 16, slots_at = (bias_at + (bias ? n : 0) + 15) / 16 * 16;
+  const std::int64_t floats = slots_at + (layer.packed_bytes() + 3) / 4;
+  const float* packed = builder.weights(weights_key(item, info.kernel), floats, builder.source().place + ": " + place_of(item), [&](float* target) {
+    std::fill(target, target + slots_at, 0.0f);
+    if (codes) std::copy(table.begin(), table.end(), target);
+    if (bias) {
+      const std::vector<float> values = bias();
+      std::copy(values.begin(), values.end(), target + bias_at);
+    }
+    layer.pack(rows, static_cast<std::uint8_t>(table.size()), reinterpret_cast<std::byte*>(target + slots_at));
+    builder.source().constants->release(item.inputs[1]);
+  });
+  info.packed_bytes = static_cast<std::uint64_t>(floats) * sizeof(float);
+  engine::SpmvArgs args;
+  args.table = packed;
+  args.bias = bias ? packed + bias_at : nullptr;
+  args.lo = item.lo;
+  args.hi = item.hi;
+  const Place scratch = builder.scratch(layer.scratch_elements());
+  builder.emit([=](const RunContext& run) {
+    engine::SpmvArgs now = args;
+    now.y = run.write(out.place);
+    layer.run(run.read(in.place), reinterpret_cast<const std::byte*>(packed + slots_at), now, run.write(scratch), *run.team);
+  }, {in.place, out.place, scratch});
+  return true;
+}
+
+}  // namespace bittern::plan
