@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <map>
 #include <unordered_map>
+#include <utility>
 
 #include "base/cpu_count.h"
 
@@ -95,6 +97,16 @@ SparseConv::SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const M
   strip_bytes_ = sums_at_ + rounded(widest * row * 4);
 }
 
+bool SparseConv::fits(const ConvShape& s) noexcept {
+  // The widest panels of all levels. A code shares 32 bits with its offset: in steps of spmm_unit bytes that is 2^28.
+  constexpr std::int64_t widest = 7 * 16 * 4, most = std::int64_t{1} << 31;
+  const std::int64_t taps = s.kh * s.kw;
+  const double phases = std::min(static_cast<double>(taps), static_cast<double>(s.stride_h) * static_cast<double>(s.stride_w));
+  return taps < (std::int64_t{1} << 28) / widest && s.c / s.groups * taps < most &&
+         phases * static_cast<double>(ceil_div(s.h, s.stride_h)) * static_cast<double>(ceil_div(s.w, s.stride_w)) < 0x1p31 &&
+         static_cast<double>(s.h) * static_cast<double>(s.w) < 0x1p31;
+}
+
 void SparseConv::plan_source() {
   const ConvShape& s = shape_;
   contiguous_ = contiguous(s);
@@ -104,15 +116,16 @@ void SparseConv::plan_source() {
     row_ = ceil_div(s.w, s.stride_w);
     phase_plane_ = ceil_div(s.h, s.stride_h) * row_;
   }
+  std::map<std::pair<std::int64_t, std::int64_t>, std::int64_t> phase_of;
   for (std::int64_t r = 0; r < s.kh; ++r) {
     for (std::int64_t x = 0; x < s.kw; ++x) {
       const std::int64_t y_at = r * s.dilation_h - s.pad_top, x_at = x * s.dilation_w - s.pad_left;
       Tap tap{0, floor_div(y_at, s.stride_h), floor_div(x_at, s.stride_w)};
       if (strided) {
         const std::int64_t y = y_at - tap.dy * s.stride_h, first = x_at - tap.dx * s.stride_w;
-        const auto same = std::find_if(phases_.begin(), phases_.end(), [&](const Phase& p) { return p.y == y && p.x == first; });
-        tap.phase = same - phases_.begin();
-        if (same == phases_.end()) phases_.push_back({y, first, std::max<std::int64_t>(0, ceil_div(s.h - y, s.stride_h)), std::max<std::int64_t>(0, ceil_div(s.w - first, s.stride_w))});
+        const auto [place, added] = phase_of.try_emplace(std::pair(y, first), static_cast<std::int64_t>(phases_.size()));
+        tap.phase = place->second;
+        if (added) phases_.push_back({y, first, std::max<std::int64_t>(0, ceil_div(s.h - y, s.stride_h)), std::max<std::int64_t>(0, ceil_div(s.w - first, s.stride_w))});
       }
       taps_of_.push_back(tap);
     }
@@ -171,12 +184,14 @@ void SparseConv::plan_blocks(const SparseRows& rows) {
     for (std::int64_t c = 0; c < channels; ++c) {
       Channel channel{first_channel + c, static_cast<std::int64_t>(taps_.size()), 0};
       for (std::int64_t t = 0; t < taps; ++t) channel.taps += used[static_cast<std::size_t>(c * taps + t)];
-      if (block_rows > 0 && block_rows + channel.taps > limit) {
+      if (channel.taps == 0) continue;  // before a block is opened: blocks behind the first have a channel
+      // Planes that are read in place stand as far apart as their channels, those without weights between them included.
+      const bool far = direct_ && block_rows > 0 && channel.channel - channels_[static_cast<std::size_t>(blocks_.back().first_channel)].channel >= limit;
+      if (far || (block_rows > 0 && block_rows + channel.taps > limit)) {
         blocks_.push_back({static_cast<std::int64_t>(channels_.size()), 0, 0, 0, 0, 0, 0, 0});
         block_rows = 0;
       }
       block_of[static_cast<std::size_t>(c)] = static_cast<std::int64_t>(blocks_.size()) - 1 - chunk.first_block;
-      if (channel.taps == 0) continue;
       for (std::int64_t t = 0; t < taps; ++t) {
         if (used[static_cast<std::size_t>(c * taps + t)] != 0) taps_.push_back(static_cast<std::int32_t>(t));
       }

@@ -41,6 +41,9 @@ class SparseConv {
   // Maps are planar (block 1) without halo. `rows` may go after construction.
   SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual, const SparseRows& rows);
 
+  // False for layers whose positions leave their 32 bits: windows or planes beyond what occurs.
+  static bool fits(const ConvShape& shape) noexcept;
+
   // Estimated time in cycles of the level's vector unit, comparable with GemmConv::cost.
   static double cost(const SpmmKernel& kernel, const ConvShape& shape, double entries) noexcept;
 

@@ -86,7 +86,7 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     const graph::Encoding& tree = *weight_encoding(builder, item);
     if (asked == nullptr && !may_hold_zeros(tree)) continue;
     const ConvShape s = shape_of(builder, item);
-    if (s.c == 0 || s.oc == 0 || s.oh * s.ow * s.n == 0) continue;
+    if (s.c == 0 || s.oc == 0 || s.oh * s.ow * s.n == 0 || !SparseConv::fits(s)) continue;
     Candidate candidate{&item, {}, std::make_shared<SparseRows>()};
     const std::vector<float> weights = builder.source().constants->floats(item.inputs[1]);
     *candidate.rows = engine::sparse_rows(weights.data(), s.oc, s.c / s.groups * s.kh * s.kw);
@@ -102,6 +102,7 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     layer.dense_cost = dense_conv_cost(builder, s, &layer.dense_kernel);
     layer.sparse_cost = SparseConv::cost(*layer.kernel, s, entries);
     layer.chosen = asked != nullptr || layer.sparse_cost < layer.dense_cost;
+    if (!layer.chosen) candidate.rows.reset();  // of all sparse layers together they would be large
     makers[item.output] = candidates.size();
     candidates.push_back(std::move(candidate));
   }
