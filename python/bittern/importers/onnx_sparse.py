@@ -37,8 +37,9 @@ def dense_array(tensor: SparseTensorProto, place: str) -> NDArray[Any]:
     shape = tuple(tensor.dims)
     if any(size < 0 for size in shape):
         raise FormatError(place, f"is of shape {list(shape)}")
-    if math.prod(shape) > MAX_ELEMENTS:
-        raise ResourceError(place, f"has {math.prod(shape)} elements, at most {MAX_ELEMENTS} are imported")
+    extent = math.prod(size for size in shape if size)  # sizes beside a zero must be such that NumPy takes them, too
+    if extent > MAX_ELEMENTS:
+        raise ResourceError(place, f"is of shape {list(shape)}, at most {MAX_ELEMENTS} elements are imported")
     if indices.dtype != np.int64:
         raise FormatError(place, f"has indices of type {indices.dtype}, expected int64")
     if values.ndim != 1 or indices.shape not in ((values.size,), (values.size, len(shape))):
