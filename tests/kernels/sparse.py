@@ -53,7 +53,7 @@ def normalized(rng: np.random.Generator) -> Case:
 
 
 def emptied() -> Iterator[Case]:
-    """Input channels without weights: behind one whose taps alone fill a block, and far between those that have some."""
+    """Input channels without weights: behind one whose taps alone fill a block, and far between those with some."""
     for index, (shape, kept) in enumerate(
         (
             (Convolution(1, 3, 30, 30, 4, kernel=(12, 12)), [0]),
