@@ -142,6 +142,7 @@ def test_integers_and_empty_sparse_tensors(rng: np.random.Generator) -> None:
         ({"indices": [[0, 0, 0]] * 3}, "indices of shape"),
         ({"dims": [-3, 4]}, "is of shape"),
         ({"dims": [2**40, 2**40]}, "at most"),
+        ({"dims": [2**14, 2**15]}, "at most"),
         ({"dims": [0, 2**62, 2**62], "values": [], "indices": np.zeros((0, 3))}, "at most"),
         ({"dims": [2**62, 2**62, 0], "values": [], "indices": []}, "at most"),
         ({"dtype": np.int32}, "type int32"),
