@@ -245,3 +245,21 @@ def test_thresholds_that_are_no_codes_stay(rng: np.random.Generator) -> None:
         assert [each.op for each in again.nodes] == ["MultiThreshold", "MatMul"]
         x = floats(rng, 2, 4)
         assert_equal(bittern.load(again).run({"x": x})["y"], bittern.load(net).run({"x": x})["y"])
+
+
+def test_thresholds_far_before_their_layer(rng: np.random.Generator) -> None:
+    """More operators that hand codes on than Python nests calls."""
+    net = bittern.Network("long")
+    net.add_input("x", (2, 4))
+    net.add_constant("t", np.array([[-1, 0, 1]], F32))
+    net.add_constant("w", np.full((4, 3), 2, F32))
+    net.add_node("MultiThreshold", ["x", "t"], ["v0"])
+    count = 1100
+    for i in range(count):
+        net.add_node("Flatten", [f"v{i}"], [f"v{i + 1}"])
+    net.add_node("MatMul", [f"v{count}", "w"], ["y"])
+    net.set_outputs(["y"])
+    again = convert(net.to_onnx())
+    assert sum(each.op == "QuantizeLinear" for each in again.nodes) == count + 1
+    x = floats(rng, 2, 4)
+    assert_equal(bittern.load(again).run({"x": x})["y"], bittern.load(net).run({"x": x})["y"])

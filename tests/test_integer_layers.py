@@ -314,6 +314,21 @@ def test_functions_of_a_code_and_a_number(op: str, side: int, isa: str, rng: np.
         assert [layer.kernel.split("__")[0] for layer in model.plan.layers if layer.op == op] == ["table_u8"]
 
 
+@pytest.mark.parametrize("activation", ["Relu", "Clip"])
+def test_an_activation_behind_a_number_is_in_the_table(activation: str, isa: str, rng: np.random.Generator) -> None:
+    """The quantiser behind it reaches beyond its bounds."""
+    for shape in ((2, 17, 3, 4), (3, 7)):
+        wiring = Wiring(rng)
+        value = wiring.add("Add", [wiring.decoded("x", U8, *shape), wiring.constant("c", np.array(-0.2, F32))])
+        bounds = [wiring.constant("lo", np.array(-0.3, F32)), wiring.constant("hi", np.array(0.4, F32))]
+        value = wiring.add(activation, [value, *(bounds if activation == "Clip" else [])])
+        y = wiring.quantise(value, I8)
+        file = wiring.network([y]).to_bytes()
+        model = bittern.load(file, isa=isa)
+        assert_equal(model.run(wiring.inputs)[y], codes.run(file, wiring.inputs)[y], f"{activation} {shape}")
+        assert [layer.kernel.split("__")[0] for layer in model.plan.layers if layer.op == "Add"] == ["table_u8"]
+
+
 def test_functions_of_one_code_are_tables(rng: np.random.Generator) -> None:
     """Every common activation between codes, in maps, rows and maps of one dimension."""
     for shape in ((2, 5), (2, 17, 3), (1, 6, 4, 3)):

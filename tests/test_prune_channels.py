@@ -134,6 +134,27 @@ def test_splits_moves_and_reductions(sizes: list[int] | None, rng: np.random.Gen
             bittern.remove_channels(m.net, {"first": without(8, [0, 1])})
 
 
+def test_a_weight_that_is_read_in_both_directions(rng: np.random.Generator) -> None:
+    """One matrix of a product and, transposed, of another: each is cut along its own axes."""
+    net = Network("tied")
+    net.add_input("x", (2, 6))
+    for name, size in (("v", 6), ("w", 6), ("o", 3)):
+        net.add_constant(name, rng.standard_normal((6, size)).astype(np.float32))
+    net.add_node("MatMul", ["x", "v"], ["a"])
+    net.add_node("MatMul", ["a", "w"], ["b"])
+    net.add_node("Gemm", ["a", "w"], ["c"], transB=1)
+    net.add_node("Add", ["b", "c"], ["d"])
+    net.add_node("MatMul", ["d", "o"], ["y"])
+    net.set_outputs(["y"])
+    first, second = [0, 2, 3, 5], [1, 2, 4, 5]
+    small = bittern.remove_channels(net, {"a": first, "d": second})
+    x = rng.standard_normal((2, 6)).astype(np.float32)
+    v, w, o = (net.constants[name].decode() for name in "vwo")
+    a = (x @ v)[:, first]
+    expected = (a @ w[np.ix_(first, second)] + a @ w[np.ix_(second, first)].T) @ o[second]
+    np.testing.assert_allclose(bittern.load(small).run({"x": x})["y"], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_what_cannot_be_removed_is_refused(rng: np.random.Generator) -> None:
     net = residual(rng)
     for keep, error, message in (

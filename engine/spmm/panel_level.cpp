@@ -79,7 +79,8 @@ void expand(const SpmmExpand& args) {
       vf pixels = zero();
       bool more = true;
       for (; more; ++piece) {
-        pixels = load_lanes(pixels, reinterpret_cast<const float*>(channel + static_cast<unsigned long>(std::int64_t{piece->offset} * 4)), piece->lanes);
+        const unsigned long at = channel + static_cast<unsigned long>(std::int64_t{piece->offset} * 4);
+        pixels = load_lanes(pixels, reinterpret_cast<const float*>(at), piece->lanes);
         more = piece->more != 0;
       }
       store(row + v * width, pixels);

@@ -43,7 +43,8 @@ SparseRow::SparseRow(const SpmvKernel& kernel, std::int64_t inputs, const Sparse
   for (std::int64_t first = 0; first < outputs_; first += kernel.lanes) {
     Group group;
     group.at = packed_bytes_;
-    each_block(rows, first, std::min<std::int64_t>(first + kernel.lanes, outputs_), next, [&](std::int64_t, std::int64_t slots) { group.slots += slots; });
+    const std::int64_t last = std::min<std::int64_t>(first + kernel.lanes, outputs_);
+    each_block(rows, first, last, next, [&](std::int64_t, std::int64_t slots) { group.slots += slots; });
     packed_bytes_ = values_at(group) + (kernel.codes ? 0 : rounded(group.slots * kernel.lanes * 4));
     slots_ += group.slots;
     groups_.push_back(group);

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <map>
 #include <unordered_map>
+#include <utility>
 
 #include "base/cpu_count.h"
 
@@ -39,6 +41,10 @@ int panel_vectors(const SpmmKernel& kernel, std::int64_t pixels) {
 }
 
 }  // namespace
+
+std::int64_t count_nonzero(std::span<const float> weights) noexcept {
+  return static_cast<std::int64_t>(weights.size()) - std::count(weights.begin(), weights.end(), 0.0f);
+}
 
 SparseRows sparse_rows(const float* weights, std::int64_t rows, std::int64_t columns) {
   SparseRows sparse;
@@ -95,6 +101,16 @@ SparseConv::SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const M
   strip_bytes_ = sums_at_ + rounded(widest * row * 4);
 }
 
+bool SparseConv::fits(const ConvShape& s) noexcept {
+  // The widest panels of all levels. A code shares 32 bits with its offset: in steps of spmm_unit bytes that is 2^28.
+  constexpr std::int64_t widest = 7 * 16 * 4, most = std::int64_t{1} << 31;
+  const std::int64_t taps = s.kh * s.kw;
+  const double phases = std::min(static_cast<double>(taps), static_cast<double>(s.stride_h) * static_cast<double>(s.stride_w));
+  return taps < (std::int64_t{1} << 28) / widest && s.c / s.groups * taps < most &&
+         phases * static_cast<double>(ceil_div(s.h, s.stride_h)) * static_cast<double>(ceil_div(s.w, s.stride_w)) < 0x1p31 &&
+         static_cast<double>(s.h) * static_cast<double>(s.w) < 0x1p31;
+}
+
 void SparseConv::plan_source() {
   const ConvShape& s = shape_;
   contiguous_ = contiguous(s);
@@ -104,15 +120,17 @@ void SparseConv::plan_source() {
     row_ = ceil_div(s.w, s.stride_w);
     phase_plane_ = ceil_div(s.h, s.stride_h) * row_;
   }
+  std::map<std::pair<std::int64_t, std::int64_t>, std::int64_t> phase_of;
   for (std::int64_t r = 0; r < s.kh; ++r) {
     for (std::int64_t x = 0; x < s.kw; ++x) {
       const std::int64_t y_at = r * s.dilation_h - s.pad_top, x_at = x * s.dilation_w - s.pad_left;
       Tap tap{0, floor_div(y_at, s.stride_h), floor_div(x_at, s.stride_w)};
       if (strided) {
         const std::int64_t y = y_at - tap.dy * s.stride_h, first = x_at - tap.dx * s.stride_w;
-        const auto same = std::find_if(phases_.begin(), phases_.end(), [&](const Phase& p) { return p.y == y && p.x == first; });
-        tap.phase = same - phases_.begin();
-        if (same == phases_.end()) phases_.push_back({y, first, std::max<std::int64_t>(0, ceil_div(s.h - y, s.stride_h)), std::max<std::int64_t>(0, ceil_div(s.w - first, s.stride_w))});
+        const auto [place, added] = phase_of.try_emplace(std::pair(y, first), static_cast<std::int64_t>(phases_.size()));
+        tap.phase = place->second;
+        const auto rest = [](std::int64_t size, std::int64_t from, std::int64_t stride) { return std::max<std::int64_t>(0, ceil_div(size - from, stride)); };
+        if (added) phases_.push_back({y, first, rest(s.h, y, s.stride_h), rest(s.w, first, s.stride_w)});
       }
       taps_of_.push_back(tap);
     }
@@ -161,7 +179,9 @@ void SparseConv::plan_blocks(const SparseRows& rows) {
     const std::int64_t first_channel = chunk.first / outputs * inputs;
     const std::int64_t channels = (chunk.first + chunk.count - 1) / outputs * inputs + inputs - first_channel;
     used.assign(static_cast<std::size_t>(channels * taps), 0);
-    const auto at = [&](std::int64_t o, std::int64_t e) { return (o / outputs * inputs - first_channel) * taps + rows.position[static_cast<std::size_t>(e)]; };
+    const auto at = [&](std::int64_t o, std::int64_t e) {
+      return (o / outputs * inputs - first_channel) * taps + rows.position[static_cast<std::size_t>(e)];
+    };
     const auto ends = [&](std::int64_t o) { return std::pair(rows.first[static_cast<std::size_t>(o)], rows.first[static_cast<std::size_t>(o) + 1]); };
     // Without groups all chunks read the same blocks, so that a panel may be filled once for several of them.
     const bool same = s.groups == 1;
@@ -182,12 +202,15 @@ void SparseConv::plan_blocks(const SparseRows& rows) {
       for (std::int64_t c = 0; c < channels; ++c) {
         Channel channel{first_channel + c, static_cast<std::int64_t>(taps_.size()), 0};
         for (std::int64_t t = 0; t < taps; ++t) channel.taps += used[static_cast<std::size_t>(c * taps + t)];
-        if (block_rows > 0 && block_rows + channel.taps > limit) {
+        if (channel.taps == 0) continue;  // before a block is opened: blocks behind the first have a channel
+        // Planes that are read in place stand as far apart as their channels, those without weights between them included.
+        const bool far = direct_ && block_rows > 0 &&
+                         channel.channel - channels_[static_cast<std::size_t>(blocks_.back().first_channel)].channel >= limit;
+        if (far || (block_rows > 0 && block_rows + channel.taps > limit)) {
           blocks_.push_back({static_cast<std::int64_t>(channels_.size()), 0, 0, 0, 0, 0, 0, 0});
           block_rows = 0;
         }
         block_of[static_cast<std::size_t>(c)] = static_cast<std::int64_t>(blocks_.size()) - 1 - chunk.first_block;
-        if (channel.taps == 0) continue;
         for (std::int64_t t = 0; t < taps; ++t) {
           if (used[static_cast<std::size_t>(c * taps + t)] != 0) taps_.push_back(static_cast<std::int32_t>(t));
         }
@@ -235,7 +258,8 @@ void SparseConv::pack(const SparseRows& rows, std::byte* packed) const {
     for (std::int64_t b = 0; b < chunk.blocks; ++b) {
       const Block& block = blocks_[static_cast<std::size_t>(chunk.first_block + b)];
       std::int64_t end_channel = s.c, at = 0;  // the block's channels end where the next block's begin
-      if (b + 1 < chunk.blocks) end_channel = channels_[static_cast<std::size_t>(blocks_[static_cast<std::size_t>(chunk.first_block + b + 1)].first_channel)].channel;
+      const auto first_of = [&](const Block& other) { return channels_[static_cast<std::size_t>(other.first_channel)].channel; };
+      if (b + 1 < chunk.blocks) end_channel = first_of(blocks_[static_cast<std::size_t>(chunk.first_block + b + 1)]);
       for (std::int64_t i = 0; i < block.channels; ++i) {
         const Channel& channel = channels_[static_cast<std::size_t>(block.first_channel + i)];
         for (std::int64_t t = 0; t < channel.taps; ++t) {
@@ -265,7 +289,7 @@ void SparseConv::pack(const SparseRows& rows, std::byte* packed) const {
         for (std::int64_t e = stretch.first; e < stretch.last; ++e) {
           const auto i = static_cast<std::size_t>(e);
           const std::int64_t position = base + rows.position[i];
-          const std::int64_t offset = offset_of(slot[static_cast<std::size_t>(position)], position / taps - channels_[static_cast<std::size_t>(block.first_channel)].channel);
+          const std::int64_t offset = offset_of(slot[static_cast<std::size_t>(position)], position / taps - first_of(block));
           if (kernel_->codes) {
             const std::uint32_t word = spmm_code(offset, rows.code[i]);
             std::memcpy(entry, &word, sizeof word);
@@ -332,7 +356,8 @@ void SparseConv::cut(const Panel& panel, SpmmPiece* pieces, std::int32_t* first)
   }
 }
 
-void SparseConv::fill(const Panel& panel, const Block& block, const float* image, const SpmmPiece* pieces, const std::int32_t* first, float* target) const {
+void SparseConv::fill(const Panel& panel, const Block& block, const float* image, const SpmmPiece* pieces, const std::int32_t* first,
+                      float* target) const {
   const std::int64_t row = vectors_ * kernel_->lanes;
   const Channel* channels = channels_.data() + block.first_channel;
   if (contiguous_) {
@@ -360,7 +385,8 @@ void SparseConv::fill(const Panel& panel, const Block& block, const float* image
   }
 }
 
-void SparseConv::run(const float* in, const std::byte* packed, const float* table, const float* scale, const Epilogue& epilogue, float* out, std::byte* scratch, Team& team) const {
+void SparseConv::run(const float* in, const std::byte* packed, const float* table, const float* scale, const Epilogue& epilogue, float* out,
+                     std::byte* scratch, Team& team) const {
   const auto panels = static_cast<std::int64_t>(panels_.size()), chunks = static_cast<std::int64_t>(chunks_.size());
   const std::int64_t units = shape_.n * panels * chunks;
   const float* source = in;
@@ -410,7 +436,8 @@ void SparseConv::run(const float* in, const std::byte* packed, const float* tabl
             args.x = target;
           }
           args.y = out + image * out_.image + chunk.first * out_.plane + panel.first;
-          args.residual = epilogue.residual == nullptr ? nullptr : epilogue.residual + image * residual_.image + chunk.first * residual_.plane + panel.first;
+          args.residual = epilogue.residual;
+          if (args.residual != nullptr) args.residual += image * residual_.image + chunk.first * residual_.plane + panel.first;
           args.bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + chunk.first;
           args.scale = scale == nullptr ? nullptr : scale + chunk.first;
           args.entries = packed + block.entries;
@@ -433,7 +460,8 @@ double SparseConv::cost(const SpmmKernel& kernel, const ConvShape& s, double ent
   const double panels = static_cast<double>(s.n * ceil_div(s.oh * s.ow, vectors * kernel.lanes));
   const double columns = static_cast<double>(s.c * s.kh * s.kw), row_bytes = static_cast<double>(vectors * kernel.lanes) * 4;
   const bool in_place = direct(s, kernel.lanes);
-  const double blocks = std::max(1.0, columns * row_bytes / (in_place ? static_cast<double>(most_direct_rows) * row_bytes : static_cast<double>(panel_bytes)));
+  const double rows = in_place ? static_cast<double>(most_direct_rows) : static_cast<double>(panel_bytes) / row_bytes;
+  const double blocks = std::max(1.0, columns / rows);
   // An entry: a load for each vector, one for the weight, and some for positions. A row of a block: its sums come and go.
   const double products = entries * (vectors * 1.25 + 1.5);
   const double sums = static_cast<double>(s.oc) * blocks * (vectors * 3.0 + 8.0);

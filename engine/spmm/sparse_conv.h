@@ -31,6 +31,7 @@ struct SparseRows {
   std::int64_t entries() const noexcept { return static_cast<std::int64_t>(position.size()); }
 };
 
+std::int64_t count_nonzero(std::span<const float> weights) noexcept;
 SparseRows sparse_rows(const float* weights, std::int64_t rows, std::int64_t columns);
 
 // The table of at most 256 values that the rows' values come from, and their codes into it; false if there are more.
@@ -40,6 +41,9 @@ class SparseConv {
  public:
   // Maps are planar (block 1) without halo. `rows` may go after construction.
   SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual, const SparseRows& rows);
+
+  // False for layers whose positions leave their 32 bits: windows or planes beyond what occurs.
+  static bool fits(const ConvShape& shape) noexcept;
 
   // Estimated time in cycles of the level's vector unit, comparable with GemmConv::cost.
   static double cost(const SpmmKernel& kernel, const ConvShape& shape, double entries) noexcept;
@@ -51,7 +55,8 @@ class SparseConv {
   void pack(const SparseRows& rows, std::byte* packed) const;
   // `table` of 256 floats for kernels of codes; `scale` of the sums and the epilogue's bias have one number for each output
   // channel, or are null.
-  void run(const float* in, const std::byte* packed, const float* table, const float* scale, const Epilogue& epilogue, float* out, std::byte* scratch, Team& team) const;
+  void run(const float* in, const std::byte* packed, const float* table, const float* scale, const Epilogue& epilogue, float* out,
+           std::byte* scratch, Team& team) const;
 
  private:
   struct Channel {  // of the input, in a block
@@ -83,7 +88,8 @@ class SparseConv {
   void plan_blocks(const SparseRows& rows);
   void split(const float* in, float* phases, Team& team) const;
   void cut(const Panel& panel, SpmmPiece* pieces, std::int32_t* first) const;
-  void fill(const Panel& panel, const Block& block, const float* image, const SpmmPiece* pieces, const std::int32_t* first, float* target) const;
+  void fill(const Panel& panel, const Block& block, const float* image, const SpmmPiece* pieces, const std::int32_t* first,
+            float* target) const;
   std::int64_t offset_of(std::int64_t slot, std::int64_t channel) const noexcept;
 
   const SpmmKernel* kernel_;

@@ -54,7 +54,8 @@ std::shared_ptr<const std::vector<std::byte>> table_of(const Item& item, std::si
   auto table = std::make_shared<std::vector<std::byte>>(256);
   for (std::size_t code = 0; code < 256; ++code) {
     // In this order a NaN becomes the lowest code.
-    const float bounded = std::min(std::max(to.lowest(), y[code] / to.scale), to.highest());
+    const float clamped = std::min(std::max(y[code], item.lo), item.hi);  // by an activation that was fused into it
+    const float bounded = std::min(std::max(to.lowest(), clamped / to.scale), to.highest());
     (*table)[code] = static_cast<std::byte>(static_cast<std::int32_t>(std::nearbyint(bounded)) + to.zero);
   }
   return table;

@@ -21,6 +21,9 @@ using engine::SpmmKernel;
 // Cycles of the vector unit that moving one element between layouts takes.
 constexpr double reorder_cost = 0.4;
 
+// Position, value and code of a weight while a plan is made.
+constexpr std::uint64_t bytes_of_entry = 13;
+
 const SpmmKernel* asked_kernel(const Builder& builder) {
   for (int level = static_cast<int>(builder.source().isa); level >= 0; --level) {
     if (!engine::isa_usable(static_cast<engine::Isa>(level))) continue;
@@ -86,23 +89,31 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     const graph::Encoding& tree = *weight_encoding(builder, item);
     if (asked == nullptr && !may_hold_zeros(tree)) continue;
     const ConvShape s = shape_of(builder, item);
-    if (s.c == 0 || s.oc == 0 || s.oh * s.ow * s.n == 0) continue;
+    if (s.c == 0 || s.oc == 0 || s.oh * s.ow * s.n == 0 || !SparseConv::fits(s)) continue;
     Candidate candidate{&item, {}, std::make_shared<SparseRows>()};
     const std::vector<float> weights = builder.source().constants->floats(item.inputs[1]);
-    *candidate.rows = engine::sparse_rows(weights.data(), s.oc, s.c / s.groups * s.kh * s.kw);
     SparseLayer& layer = candidate.layer;
-    const auto entries = static_cast<double>(candidate.rows->entries());
+    const auto entries = static_cast<double>(engine::count_nonzero(weights));
     layer.density = weights.empty() ? 0.0 : entries / static_cast<double>(weights.size());
+    layer.kernel = kernel_of(false);
+    layer.dense_cost = dense_conv_cost(builder, s, &layer.dense_kernel);
+    layer.sparse_cost = SparseConv::cost(*layer.kernel, s, entries);
+    layer.chosen = asked != nullptr || layer.sparse_cost < layer.dense_cost;
+    makers[item.output] = candidates.size();
+    if (!layer.chosen) {
+      candidates.push_back(std::move(candidate));
+      continue;
+    }
+    // Kept until the layer is lowered.
+    layer.charge = std::make_shared<Charge>(*builder.source().budget);
+    layer.charge->take(static_cast<std::uint64_t>(entries) * bytes_of_entry, builder.source().place + ": " + place_of(item));
+    *candidate.rows = engine::sparse_rows(weights.data(), s.oc, s.c / s.groups * s.kh * s.kw);
     // Few values stay codes, unless another kernel was asked for.
     const bool codes = (asked == nullptr || asked->codes) && (asked != nullptr || tree.kind != graph::EncodingKind::sparse) &&
                        engine::to_codes(*candidate.rows, layer.table);
     if (!codes) layer.table.clear();
     layer.kernel = kernel_of(codes);
-    if (layer.kernel->codes && !codes) continue;
-    layer.dense_cost = dense_conv_cost(builder, s, &layer.dense_kernel);
-    layer.sparse_cost = SparseConv::cost(*layer.kernel, s, entries);
-    layer.chosen = asked != nullptr || layer.sparse_cost < layer.dense_cost;
-    makers[item.output] = candidates.size();
+    if (layer.kernel->codes && !codes) layer.chosen = false;  // it was asked for, and cannot run these weights
     candidates.push_back(std::move(candidate));
   }
   // Layers whose gain does not pay for moving their input and output between layouts give up, until none does.
@@ -142,7 +153,9 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     if (layer.chosen) {
       // Scalings are folded into values; sums of codes are scaled.
       for (std::size_t o = 0; layer.table.empty() && o < candidate.item->scale.size(); ++o) {
-        for (auto e = candidate.rows->first[o]; e < candidate.rows->first[o + 1]; ++e) candidate.rows->value[static_cast<std::size_t>(e)] *= candidate.item->scale[o];
+        for (auto e = candidate.rows->first[o]; e < candidate.rows->first[o + 1]; ++e) {
+          candidate.rows->value[static_cast<std::size_t>(e)] *= candidate.item->scale[o];
+        }
       }
       layer.rows = candidate.rows;
     }
@@ -167,8 +180,8 @@ void lower_sparse_conv(Builder& builder, const Item& item, const SparseLayer& ch
   info.macs = s.macs();
   describe_density(info, choice);
   const std::string what = builder.source().place + ": " + place_of(item);
-  const std::string how = info.kernel + " " + std::to_string(s.oh) + "x" + std::to_string(s.ow) + " of " + std::to_string(s.h) + "x" + std::to_string(s.w) + " " +
-                          std::to_string(s.n);
+  std::string how = info.kernel;
+  for (const std::int64_t size : {s.n, s.h, s.w, s.oh, s.ow}) how += " " + std::to_string(size);
   const std::int64_t packed_floats = (layer.packed_bytes() + 3) / 4 + 16;
   const float* packed = builder.weights(weights_key(item, how), packed_floats, what, [&](float* target) {
     layer.pack(*choice.rows, reinterpret_cast<std::byte*>(target));
@@ -191,15 +204,18 @@ void lower_sparse_conv(Builder& builder, const Item& item, const SparseLayer& ch
       std::copy(choice.table.begin(), choice.table.end(), target);
     });
     if (!item.scale.empty()) {
-      scale = builder.weights(weights_key(item, "sparse scale"), s.oc, what, [&](float* target) { std::copy(item.scale.begin(), item.scale.end(), target); });
+      const auto copy = [&](float* target) { std::copy(item.scale.begin(), item.scale.end(), target); };
+      scale = builder.weights(weights_key(item, "sparse scale"), s.oc, what, copy);
     }
   }
-  info.packed_bytes = static_cast<std::uint64_t>(layer.packed_bytes() + ((bias != nullptr) + (scale != nullptr)) * s.oc * 4 + (table != nullptr ? 1024 : 0));
+  const std::int64_t beside = ((bias != nullptr) + (scale != nullptr)) * s.oc * 4 + (table != nullptr ? 1024 : 0);
+  info.packed_bytes = static_cast<std::uint64_t>(layer.packed_bytes() + beside);
   const Place scratch = builder.scratch((layer.scratch_bytes() + 3) / 4);
   const bool added = !item.residual.empty();
   builder.emit([=, lo = item.lo, hi = item.hi](const RunContext& run) {
     const engine::Epilogue epilogue{bias, added ? run.read(residual.place) : nullptr, lo, hi};
-    layer.run(run.read(in.place), reinterpret_cast<const std::byte*>(packed), table, scale, epilogue, run.write(out.place), run.write<std::byte>(scratch), *run.team);
+    layer.run(run.read(in.place), reinterpret_cast<const std::byte*>(packed), table, scale, epilogue, run.write(out.place),
+              run.write<std::byte>(scratch), *run.team);
   }, {in.place, out.place, scratch, added ? residual.place : in.place});
 }
 

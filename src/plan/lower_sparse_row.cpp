@@ -17,6 +17,9 @@ using engine::SpmvKernel;
 
 constexpr std::int64_t most_inputs = std::int64_t{1} << 20;
 
+// Position, value and code of a weight while a plan is made.
+constexpr std::uint64_t bytes_of_entry = 13;
+
 const SpmvKernel* asked_kernel(const Builder& builder) {
   for (int level = static_cast<int>(builder.source().isa); level >= 0; --level) {
     if (!engine::isa_usable(static_cast<engine::Isa>(level))) continue;
@@ -38,6 +41,18 @@ SparseRows rows_of(Builder& builder, const Item& item, std::int64_t k, std::int6
   return engine::sparse_rows(weights.data(), n, k);
 }
 
+// Without decoding to floats where there are codes: most matrices of few values have no zeros to speak of, and are large.
+double density_of(Builder& builder, const Item& item) {
+  const auto form = builder.source().constants->look_up_form(item.inputs[1]);
+  if (!form || form->many_tables()) {
+    const std::vector<float> weights = builder.source().constants->floats(item.inputs[1]);
+    return weights.empty() ? 0.0 : static_cast<double>(engine::count_nonzero(weights)) / static_cast<double>(weights.size());
+  }
+  const std::vector<std::uint8_t> codes = builder.source().constants->look_up_codes(item.inputs[1]);
+  const auto nonzero = std::count_if(codes.begin(), codes.end(), [&](std::uint8_t code) { return form->table[code] != 0.0f; });
+  return codes.empty() ? 0.0 : static_cast<double>(nonzero) / static_cast<double>(codes.size());
+}
+
 // What the products take that run otherwise, in the unit of SparseRow::cost(): bytes from memory, or look-ups in registers.
 double other_cost(const Builder& builder, const Item& item, std::int64_t k, std::int64_t n) {
   const double weights = static_cast<double>(k) * static_cast<double>(n);
@@ -54,19 +69,29 @@ bool lower_sparse_row(Builder& builder, const Item& item, std::int64_t k, std::i
   const SpmvKernel* asked = asked_kernel(builder);
   if (k > most_inputs || n == 0) return false;
   if (asked == nullptr && (asks_for_tiles(builder) || !may_hold_zeros(*weight_encoding(builder, item)))) return false;
-  SparseRows rows = rows_of(builder, item, k, n, transposed);
-  const double density = static_cast<double>(rows.entries()) / (static_cast<double>(k) * static_cast<double>(n));
+  // More weights than so cannot pay: then nothing is made of them.
+  constexpr double most_density = 0.6;
+  const double density = density_of(builder, item);
   builder.current().density = density;
+  char share[48];
+  std::snprintf(share, sizeof share, "%.1f %% of the weights are not zero", 100 * density);
+  if (asked == nullptr && density > most_density) {
+    why_not = std::string("; ") + share;
+    return false;
+  }
+  Charge charge(*builder.source().budget);
+  const std::string what = builder.source().place + ": " + place_of(item);
+  charge.take(static_cast<std::uint64_t>(density * static_cast<double>(k) * static_cast<double>(n)) * bytes_of_entry, what);
+  SparseRows rows = rows_of(builder, item, k, n, transposed);
   std::vector<float> table;
   // A code of the table is its zero: lanes without a weight take it.
   const bool codes = (asked == nullptr || asked->codes) && engine::to_codes(rows, table) && table.size() <= 15;
   if (asked != nullptr && asked->codes && !codes) return false;
   const auto list = engine::spmv_kernels(builder.source().isa);
-  const SpmvKernel& kernel = asked != nullptr ? *asked : *std::find_if(list.begin(), list.end(), [&](const SpmvKernel& other) { return other.codes == codes; });
+  const auto fits = [&](const SpmvKernel& other) { return other.codes == codes; };
+  const SpmvKernel& kernel = asked != nullptr ? *asked : *std::find_if(list.begin(), list.end(), fits);
   const SparseRow layer(kernel, k, rows);
   const double other = other_cost(builder, item, k, n);
-  char share[48];
-  std::snprintf(share, sizeof share, "%.1f %% of the weights are not zero", 100 * density);
   if (asked == nullptr && layer.cost() >= other) {
     why_not = std::string("; not sparse although ") + share + ": estimated " + percent(layer.cost() / std::max(1.0, other)) + " in time";
     return false;
@@ -82,7 +107,7 @@ bool lower_sparse_row(Builder& builder, const Item& item, std::int64_t k, std::i
   // The table, the bias, then the slots on a line of the cache.
   const std::int64_t bias_at = 16, slots_at = (bias_at + (bias ? n : 0) + 15) / 16 * 16;
   const std::int64_t floats = slots_at + (layer.packed_bytes() + 3) / 4;
-  const float* packed = builder.weights(weights_key(item, info.kernel), floats, builder.source().place + ": " + place_of(item), [&](float* target) {
+  const float* packed = builder.weights(weights_key(item, info.kernel), floats, what, [&](float* target) {
     std::fill(target, target + slots_at, 0.0f);
     if (codes) std::copy(table.begin(), table.end(), target);
     if (bias) {

@@ -18,6 +18,7 @@ struct SparseLayer {
   bool chosen = false;
   std::string reason;
   std::shared_ptr<const engine::SparseRows> rows;  // if chosen
+  std::shared_ptr<Charge> charge;                  // for them
   std::vector<float> table;                        // of the codes of rows; else values run as they are
   const engine::SpmmKernel* kernel = nullptr;
   const char* dense_kernel = "";                   // what dense_cost is of

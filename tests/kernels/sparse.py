@@ -53,12 +53,31 @@ def normalized(rng: np.random.Generator) -> Case:
     return replace(case, constants={**case.constants, **parameters}, nodes=nodes, bound=bound)
 
 
+def emptied() -> Iterator[Case]:
+    """Input channels without weights: behind one whose taps alone fill a block, and far between those with some."""
+    for index, (shape, kept) in enumerate(
+        (
+            (Convolution(1, 3, 30, 30, 4, kernel=(12, 12)), [0]),
+            (Convolution(1, 3, 30, 30, 300, kernel=(12, 12)), [0]),
+            (Convolution(1, 4, 30, 30, 5, kernel=(13, 12), pads=(1, 1, 1, 1)), [0, 2]),
+            (Convolution(1, 3, 40, 40, 6, kernel=(12, 12), stride=(2, 3)), [1]),
+            (Convolution(1, 700, 8, 16, 9, kernel=(1, 1)), [0, 1, 300, 698]),
+        )
+    ):
+        name = f"spmm/emptied{index}"
+        case = shape.case(name, np.random.default_rng(seed_of(name)))
+        w = np.zeros_like(case.constants["w"])
+        w[:, kept] = case.constants["w"][:, kept]
+        yield replace(case, constants={**case.constants, "w": w})
+
+
 def sparse_cases(loop: str) -> Iterator[Case]:
     """Convolutions of every density."""
     for index, shape in enumerate([*large(), *listed()]):
         name = f"{loop}/sparse{index}"
         rng = np.random.default_rng(seed_of(name))
         yield thinned(shape.case(name, rng, 1 + index % 2), DENSITIES[index % len(DENSITIES)], rng)
+    yield from emptied()
     yield normalized(np.random.default_rng(seed_of("spmm/normalized")))
     yield from random_cases(
         loop,

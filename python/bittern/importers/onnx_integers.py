@@ -224,20 +224,31 @@ class _Rewriter:
     def _layers_behind(self, value: str) -> list[Node]:
         """Layers of whole-number weights that read a value, or what hands it on."""
         found: list[Node] = []
-        for node in self.readers.get(value, []):
-            if node.op in READERS and node.inputs[0] == value and self._is_whole(node.inputs[1]):
-                found.append(node)
-            elif node.op in PASSED and node.inputs[0] == value and len(node.outputs) == 1:
-                found += self._layers_behind(node.outputs[0])
+        ahead, seen = [value], {value}
+        while ahead:
+            value = ahead.pop()
+            for node in self.readers.get(value, []):
+                if node.op in READERS and node.inputs[0] == value and self._is_whole(node.inputs[1]):
+                    found.append(node)
+                elif self._hands_on(node, value) and node.outputs[0] not in seen:
+                    ahead.append(node.outputs[0])
+                    seen.add(node.outputs[0])
         return found
+
+    @staticmethod
+    def _hands_on(node: Node, value: str) -> bool:
+        return node.op in PASSED and node.inputs[0] == value and len(node.outputs) == 1
 
     def _pass_on(self, value: str, parameters: list[str]) -> None:
         """Codes behind the operators that hand them on to layers."""
-        for node in self.readers.get(value, []):
-            if node.op in PASSED and node.inputs[0] == value and self._layers_behind(node.outputs[0]):
+        ahead = [value]
+        while ahead:
+            value = ahead.pop(0)
+            for node in self.readers.get(value, []):
                 target = node.outputs[0]
-                self._quantise(node, parameters, parameters)
-                self._pass_on(target, parameters)
+                if self._hands_on(node, value) and self._layers_behind(target):
+                    self._quantise(node, parameters, parameters)
+                    ahead.append(target)
 
     def _quantise(self, node: Node, to: list[str], back: list[str]) -> None:
         """A node's result in codes, and the numbers of those codes under its name."""

@@ -17,7 +17,8 @@ from bittern.operators import OPERATORS
 if TYPE_CHECKING:
     from onnx import SparseTensorProto
 
-MAX_ELEMENTS = 2**32  # of a sparse tensor, which the importer writes out
+# Bytes of a sparse tensor, which the importer writes out: so many, and some for each of its own, as the engine has it.
+MAX_BYTES, MAX_BYTES_EACH = 2**30, 4096
 
 
 def dense_array(tensor: SparseTensorProto, place: str) -> NDArray[Any]:
@@ -37,8 +38,12 @@ def dense_array(tensor: SparseTensorProto, place: str) -> NDArray[Any]:
     shape = tuple(tensor.dims)
     if any(size < 0 for size in shape):
         raise FormatError(place, f"is of shape {list(shape)}")
-    if math.prod(shape) > MAX_ELEMENTS:
-        raise ResourceError(place, f"has {math.prod(shape)} elements, at most {MAX_ELEMENTS} are imported")
+    extent = math.prod(size for size in shape if size)  # sizes beside a zero must be such that NumPy takes them, too
+    most = (MAX_BYTES + MAX_BYTES_EACH * tensor.ByteSize()) // values.itemsize
+    if extent > most:
+        raise ResourceError(
+            place, f"is of shape {list(shape)}, at most {most} elements are imported from so few values"
+        )
     if indices.dtype != np.int64:
         raise FormatError(place, f"has indices of type {indices.dtype}, expected int64")
     if values.ndim != 1 or indices.shape not in ((values.size,), (values.size, len(shape))):

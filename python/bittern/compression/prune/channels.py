@@ -182,18 +182,18 @@ class _Surgery:
         flow = self._couplings.flow[out]
         groups = int(node.attributes.get("group", 1)) if node.op in ("Conv", "ConvTranspose") else 1  # type: ignore[arg-type]
         weight = self._constants[node.inputs[1]].decode()
+        rows_out = node.op == "Conv" or (node.op == "Gemm" and bool(node.attributes.get("transB", 0)))
         if flow.kind == "depthwise":
             weight = weight[kept_out]
             node.attributes["group"] = int(kept_out.size // flow.numbers[0])
         elif groups > 1:
             weight = self._grouped(node, weight, kept_out, kept_in, groups)
         else:
-            rows_out = node.op == "Conv" or (node.op == "Gemm" and bool(node.attributes.get("transB", 0)))
             weight = weight.take(kept_out, axis=0 if rows_out else 1)
             if kept_in is not None and self._couplings.of[x].ids.size == shape[1 if rows_out else 0]:
                 weight = weight.take(kept_in, axis=1 if rows_out else 0)
         sides = b"" if kept_in is None else kept_in.tobytes()
-        self._put(node, 1, weight, ("layer", kept_out.tobytes(), sides, groups))
+        self._put(node, 1, weight, ("layer", kept_out.tobytes(), sides, groups, rows_out))
         if len(node.inputs) > 2 and node.inputs[2] in self._constants:
             bias = self._constants[node.inputs[2]]
             if bias.shape and bias.shape[-1] == self._couplings.of[out].ids.size:
