@@ -119,13 +119,19 @@ struct OneTable {
       std::int64_t i = 0;
       for (; i + per_step <= args.k; i += per_step, w += vectors * bytes) {
         BITTERN_UNROLL
-        for (int j = 0; j < per_step; ++j) {
-          vf x[rows];
-          spread_inputs(args, i + j, x);
+        for (int byte = 0; byte < 4; ++byte) {
+          // Loaded once for all inputs of a byte: most of these loads cross lines of the cache.
+          vi codes[Block::vecs];
           BITTERN_UNROLL
-          for (int v = 0; v < Block::vecs; ++v) {
-            const vi codes = load_codes(w + v * bytes + j / per_byte);
-            sums.add_products(j % 2, x, v, table.of(j % per_byte == 0 ? codes : shifted(codes, j % per_byte * bits)));
+          for (int v = 0; v < Block::vecs; ++v) codes[v] = load_codes(w + v * bytes + byte);
+          BITTERN_UNROLL
+          for (int part = 0; part < per_byte; ++part) {
+            vf x[rows];
+            spread_inputs(args, i + byte * per_byte + part, x);
+            BITTERN_UNROLL
+            for (int v = 0; v < Block::vecs; ++v) {
+              sums.add_products(part % 2, x, v, table.of(part == 0 ? codes[v] : shifted(codes[v], part * bits)));
+            }
           }
         }
       }
