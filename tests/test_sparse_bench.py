@@ -136,3 +136,5 @@ def test_the_command_refuses(options: tuple[str, ...], capsys: pytest.CaptureFix
     assert "--sparse" in capsys.readouterr().err
     assert main(["kernels", "--shape", "fc:8,outputs=8", "--sparse", "0.9"]) == 2
     assert "no layer is a convolution" in capsys.readouterr().err
+    assert main(["kernels", "--sparse", "0.9"]) == 2
+    assert "--network" in capsys.readouterr().err

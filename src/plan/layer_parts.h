@@ -1,8 +1,10 @@
 // What the lowering of layers shares.
 #pragma once
 
+#include <span>
 #include <string>
 
+#include "base/cpu_features.h"
 #include "gemm/conv.h"
 #include "gemm/lut_gemv.h"
 #include "ops/maps.h"
@@ -23,6 +25,18 @@ std::string weights_key(const Item& item, const std::string& how);
 
 // True if the kernel was asked for by name.
 bool preferred(const Builder& builder, const char* name);
+
+// The kernel of a list that was asked for by name, at any usable level up to the source's; or null.
+template <class Kernel>
+const Kernel* asked_kernel(const Builder& builder, std::span<const Kernel> (*list)(engine::Isa)) {
+  for (int level = static_cast<int>(builder.source().isa); level >= 0; --level) {
+    if (!engine::isa_usable(static_cast<engine::Isa>(level))) continue;
+    for (const Kernel& kernel : list(static_cast<engine::Isa>(level))) {
+      if (preferred(builder, kernel.name)) return &kernel;
+    }
+  }
+  return nullptr;
+}
 
 // True if tiles of the gemm loop were asked for: then no layer takes a loop of its own.
 bool asks_for_tiles(const Builder& builder);

@@ -4,7 +4,6 @@
 #include <map>
 #include <set>
 
-#include "base/cpu_features.h"
 #include "plan/layer_parts.h"
 #include "plan/sparse_layers.h"
 #include "registry.h"
@@ -20,19 +19,6 @@ using engine::SpmmKernel;
 
 // Cycles of the vector unit that moving one element between layouts takes.
 constexpr double reorder_cost = 0.4;
-
-// Position, value and code of a weight while a plan is made.
-constexpr std::uint64_t bytes_of_entry = 13;
-
-const SpmmKernel* asked_kernel(const Builder& builder) {
-  for (int level = static_cast<int>(builder.source().isa); level >= 0; --level) {
-    if (!engine::isa_usable(static_cast<engine::Isa>(level))) continue;
-    for (const SpmmKernel& kernel : engine::spmm_kernels(static_cast<engine::Isa>(level))) {
-      if (preferred(builder, kernel.name)) return &kernel;
-    }
-  }
-  return nullptr;
-}
 
 bool asks_for(const Builder& builder, const char* loop) {
   const auto& list = *builder.source().preferred;
@@ -67,7 +53,7 @@ bool may_hold_zeros(const graph::Encoding& tree) {
 }
 
 void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
-  const SpmmKernel* asked = asked_kernel(builder);
+  const SpmmKernel* asked = asked_kernel<SpmmKernel>(builder, engine::spmm_kernels);
   if (asked == nullptr && asks_for(builder, "gemm_")) return;
   const auto kernel_of = [&](bool codes) {
     const auto list = engine::spmm_kernels(builder.source().isa);
@@ -150,6 +136,7 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
       layer.reason = std::string("; dense although ") + density + ": the sparse kernel is estimated " +
                      percent(layer.sparse_cost / std::max(1.0, layer.dense_cost)) + " in time, without moves between layouts";
     }
+    if (!layer.chosen) layer.charge.reset();
     if (layer.chosen) {
       // Scalings are folded into values; sums of codes are scaled.
       for (std::size_t o = 0; layer.table.empty() && o < candidate.item->scale.size(); ++o) {

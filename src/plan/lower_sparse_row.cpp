@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "base/cpu_features.h"
 #include "plan/layer_parts.h"
 #include "plan/sparse_layers.h"
 #include "registry.h"
@@ -16,19 +15,6 @@ using engine::SparseRows;
 using engine::SpmvKernel;
 
 constexpr std::int64_t most_inputs = std::int64_t{1} << 20;
-
-// Position, value and code of a weight while a plan is made.
-constexpr std::uint64_t bytes_of_entry = 13;
-
-const SpmvKernel* asked_kernel(const Builder& builder) {
-  for (int level = static_cast<int>(builder.source().isa); level >= 0; --level) {
-    if (!engine::isa_usable(static_cast<engine::Isa>(level))) continue;
-    for (const SpmvKernel& kernel : engine::spmv_kernels(static_cast<engine::Isa>(level))) {
-      if (preferred(builder, kernel.name)) return &kernel;
-    }
-  }
-  return nullptr;
-}
 
 SparseRows rows_of(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, bool transposed) {
   std::vector<float> weights = builder.source().constants->floats(item.inputs[1]);
@@ -66,7 +52,7 @@ double other_cost(const Builder& builder, const Item& item, std::int64_t k, std:
 
 bool lower_sparse_row(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, bool transposed, const Storage& in, const Storage& out,
                       const std::function<std::vector<float>()>& bias, std::string& why_not) {
-  const SpmvKernel* asked = asked_kernel(builder);
+  const SpmvKernel* asked = asked_kernel<SpmvKernel>(builder, engine::spmv_kernels);
   if (k > most_inputs || n == 0) return false;
   if (asked == nullptr && (asks_for_tiles(builder) || !may_hold_zeros(*weight_encoding(builder, item)))) return false;
   // More weights than so cannot pay: then nothing is made of them.

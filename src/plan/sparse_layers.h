@@ -11,6 +11,9 @@
 
 namespace bittern::plan {
 
+// Position, value and code of a weight while a plan is made.
+inline constexpr std::uint64_t bytes_of_entry = 13;
+
 // What is known of a layer whose encoding can hold zeros.
 struct SparseLayer {
   double density = 1;

@@ -76,6 +76,9 @@ def _list(arguments: argparse.Namespace, output: Output) -> int:
     from bittern.layer_shapes import shape_names
     from bittern.report import table
 
+    for option, given in (("--sparse", arguments.sparse is not None), ("--int8", arguments.int8)):
+        if given:
+            raise InputError(option, "says which layers to time, but none are timed", "name a --network or a --shape")
     pattern = compiled(arguments.filter)
     every = bittern.kernels()
     chosen = [kernel for kernel in every if pattern.search(kernel.name) and arguments.isa in (None, kernel.isa)]
