@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/cpu_features.h"
+#include "bgemm/bit_tile.h"
 #include "gemm/lists.h"
 #include "ops/plain.h"
 
@@ -54,6 +55,10 @@ namespace {
 // The level whose float kernels a level runs: some only add integer instructions.
 Isa float_level(Isa isa) { return isa >= Isa::avx512 ? Isa::avx512 : isa >= Isa::avx2 ? Isa::avx2 : Isa::scalar; }
 
+// The same of the kernels on 8-bit codes, and of those on bits.
+Isa code_level(Isa isa) { return isa == Isa::avx512icl ? Isa::avx512vnni : isa; }
+Isa bit_level(Isa isa) { return isa == Isa::avx512icl ? isa : float_level(isa); }
+
 template <class Kernel>
 std::span<const Kernel> list_of(const Kernel* (*function)(int&)) {
   int count = 0;
@@ -75,6 +80,7 @@ std::span<const Kernel> list_of(const Kernel* (*function)(int&)) {
 // What levels with more integer instructions have of their own.
 #define BITTERN_LEVELS(isa, call)                     \
   switch (isa) {                                      \
+    case Isa::avx512icl:                              \
     case Isa::avx512vnni: return avx512vnni::call;    \
     case Isa::avx512: return avx512::call;            \
     case Isa::avx2vnni: return avx2vnni::call;        \
@@ -86,6 +92,21 @@ static const IntGemmKernel* int_gemm_list(Isa isa, int& count) { BITTERN_LEVELS(
 static const GemvKernel* gemv_list(Isa isa, int& count) { BITTERN_LEVELS(isa, gemv_kernels(count)); }
 const CodeKernels& code_kernels(Isa isa) { BITTERN_LEVELS(isa, code_kernels()); }
 #undef BITTERN_LEVELS
+std::span<const BitGemmKernel> bit_gemm_kernels(Isa isa) {
+  const Isa level = bit_level(isa);
+  return list_of(level == Isa::avx512icl ? avx512icl::bit_gemm_kernels
+                 : level == Isa::avx512  ? avx512::bit_gemm_kernels
+                 : level == Isa::avx2    ? avx2::bit_gemm_kernels
+                                         : scalar::bit_gemm_kernels);
+}
+const BitPackKernel& bit_pack_kernel(Isa isa) {
+  switch (bit_level(isa)) {
+    case Isa::avx512icl: return avx512icl::bit_pack_kernel();
+    case Isa::avx512: return avx512::bit_pack_kernel();
+    case Isa::avx2: return avx2::bit_pack_kernel();
+    default: return scalar::bit_pack_kernel();
+  }
+}
 std::span<const IntGemmKernel> int_gemm_kernels(Isa isa) {
   int count = 0;
   const IntGemmKernel* list = int_gemm_list(isa, count);
@@ -101,6 +122,8 @@ std::span<const GemvKernel> gemv_kernels(Isa isa) {
   std::span<const Kernel> function(Isa isa) { return isa == Isa::scalar ? list_of(scalar::function) : std::span<const Kernel>{}; }
 BITTERN_LISTS(int_gemm_kernels, IntGemmKernel)
 BITTERN_LISTS(gemv_kernels, GemvKernel)
+BITTERN_LISTS(bit_gemm_kernels, BitGemmKernel)
+const BitPackKernel& bit_pack_kernel(Isa) { return scalar::bit_pack_kernel(); }
 const CodeKernels& code_kernels(Isa) { return scalar::code_kernels(); }
 #endif
 BITTERN_LISTS(lut_gemv_kernels, LutGemvKernel)
@@ -129,7 +152,7 @@ const char* code_kernel_name(std::string_view loop, Isa isa) {
     return list;
   }();
   for (std::size_t i = 0; i < std::size(code_loops); ++i) {
-    if (loop == code_loops[i].name) return names[i * isa_count + static_cast<std::size_t>(isa)].c_str();
+    if (loop == code_loops[i].name) return names[i * isa_count + static_cast<std::size_t>(code_level(isa))].c_str();
   }
   std::abort();  // a loop that is in no list: a mistake in this library, caught by the first test
 }
@@ -139,6 +162,14 @@ const std::vector<KernelInfo>& kernels() {
     std::vector<KernelInfo> list;
     for (int level = 0; level < isa_count; ++level) {
       if (!isa_built(static_cast<Isa>(level))) continue;
+      if (bit_level(static_cast<Isa>(level)) == static_cast<Isa>(level)) {
+        for (const BitGemmKernel& k : bit_gemm_kernels(static_cast<Isa>(level))) {
+          list.push_back({k.name, "bgemm", k.isa, k.rows, k.cols, k.conjunction ? "ones of planes of bits: weights of few bits" : "ones of planes of bits: weights of -1 and +1"});
+        }
+        const BitPackKernel& packer = bit_pack_kernel(static_cast<Isa>(level));
+        list.push_back({packer.name, "pack", packer.isa, 0, 0, "real numbers to planes of bits"});
+      }
+      if (code_level(static_cast<Isa>(level)) != static_cast<Isa>(level)) continue;
       for (const IntGemmKernel& k : int_gemm_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "gemm_u8", k.isa, k.rows, k.cols, "dense tile: layers on 8-bit codes, exact sums"});
       }

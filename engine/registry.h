@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/isa.h"
+#include "bgemm/bit_tile.h"
 #include "gemm/code_panel.h"
 #include "gemm/few_bits.h"
 #include "gemm/int_tile.h"
@@ -33,6 +34,8 @@ const std::vector<KernelInfo>& kernels();
 // The lists that a level runs; empty where the level is not built.
 std::span<const IntGemmKernel> int_gemm_kernels(Isa isa);
 std::span<const GemvKernel> gemv_kernels(Isa isa);
+std::span<const BitGemmKernel> bit_gemm_kernels(Isa isa);
+const BitPackKernel& bit_pack_kernel(Isa isa);
 std::span<const LutGemvKernel> lut_gemv_kernels(Isa isa);
 std::span<const GemmKernel> gemm_kernels(Isa isa);
 std::span<const SpmmKernel> spmm_kernels(Isa isa);

@@ -14,6 +14,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ISA_LEVELS = ("scalar", "avx2", "avx2vnni", "avx512", "avx512vnni")
 INTEGER_LEVELS = {"avx2vnni": "avx2", "avx512vnni": "avx512"}
 """Levels that only add instructions on integers, and whose loops on real numbers they run."""
+BIT_LEVELS = {"avx512icl": "avx512vnni"}
+"""Levels that only add instructions on planes of bits, and whose other loops they run."""
 
 _kernel_notes: Counter[str] = Counter()
 _seed = pytest.StashKey[int]()
@@ -82,10 +84,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def known_isa_levels() -> list[str]:
-    """The levels of x86-64, and any other level of this build."""
+    """The levels of x86-64, and any other level of this build that adds more than kernels on planes of bits."""
     import bittern
 
-    return [*ISA_LEVELS, *(level for level in bittern.cpu().isa_levels_built if level not in ISA_LEVELS)]
+    others = (level for level in bittern.cpu().isa_levels_built if level not in (*ISA_LEVELS, *BIT_LEVELS))
+    return [*ISA_LEVELS, *others]
 
 
 @pytest.fixture

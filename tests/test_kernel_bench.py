@@ -15,7 +15,7 @@ from bittern.layer_shapes import LayerShape, ShapeSet, parse_shape, read_shapes
 from bittern.machine_limits import Cache, Limits
 from numpy.typing import NDArray
 
-from tests.conftest import INTEGER_LEVELS
+from tests.conftest import BIT_LEVELS, INTEGER_LEVELS
 
 CONV = "conv:32x14x14,outputs=32,kernel=3,pad=1"
 CODE_CONV = "conv_u8:32x14x14,outputs=32,kernel=3,pad=1"
@@ -62,10 +62,17 @@ SMALL = [
     "quantize:16x6x6",
     "dequantize:16x6x6",
     "thresholds:16x6x6",
+    "conv_b1:32x14x14,outputs=32,kernel=3,pad=1",
+    "conv_b2:32x14x14,outputs=32",
+    "conv_b2_w2:32x14x14,outputs=64,kernel=3,pad=1",
+    "fc_b1:64,outputs=48",
+    "pack_b1:16x6x6",
+    "maxpool_b1:16x8x8,kernel=2,stride=2",
+    "pad_b1:16x6x6",
 ]
 """A small shape of every kind."""
 
-KNOWN = Limits("scalar", 1, 100.0, 400.0, (Cache(1, 1 << 15, 200.0), Cache(2, 1 << 20, 100.0)), 20.0, 10.0)
+KNOWN = Limits("scalar", 1, 100.0, 400.0, (Cache(1, 1 << 15, 200.0), Cache(2, 1 << 20, 100.0)), 20.0, 10.0, 1000.0)
 
 
 @pytest.fixture
@@ -149,8 +156,8 @@ def test_the_level_that_holds_data() -> None:
 
 
 def test_the_better_of_two_measurements() -> None:
-    other = Limits("scalar", 1, 90.0, 450.0, (Cache(1, 1 << 15, 210.0), Cache(2, 1 << 20, 90.0)), 25.0, 9.0)
-    both = Limits("scalar", 1, 100.0, 450.0, (Cache(1, 1 << 15, 210.0), Cache(2, 1 << 20, 100.0)), 25.0, 10.0)
+    other = Limits("scalar", 1, 90.0, 450.0, (Cache(1, 1 << 15, 210.0), Cache(2, 1 << 20, 90.0)), 25.0, 9.0, 1100.0)
+    both = Limits("scalar", 1, 100.0, 450.0, (Cache(1, 1 << 15, 210.0), Cache(2, 1 << 20, 100.0)), 25.0, 10.0, 1100.0)
     assert KNOWN.better_of(other) == other.better_of(KNOWN) == both
 
 
@@ -290,7 +297,7 @@ def test_means_are_weighted_by_products(fixed_times: dict[str, float]) -> None:
     mean = found.means()[0]
     assert mean.share == pytest.approx((big * 4 + small) / 5) and mean.layers == 2
     assert mean.least == pytest.approx(small) and "16x14x14" in mean.least_shape
-    levels = set(bittern.cpu().isa_levels_usable) - set(INTEGER_LEVELS)
+    levels = set(bittern.cpu().isa_levels_usable) - set(INTEGER_LEVELS) - set(BIT_LEVELS)
     assert {f"gemm {level}" for level in levels} <= {mean.name for mean in found.means()}
 
 
@@ -307,7 +314,8 @@ def test_means_of_windows_and_of_both_arithmetics(fixed_times: dict[str, float])
     )
     assert means["the planner's picks, 1x1", "dot"].share == pytest.approx(shares[2])
     assert means["the planner's picks, 3x3", "dot"].share == pytest.approx(shares[1])
-    assert {f"gemm_u8 {level}" for level in bittern.cpu().isa_levels_usable} <= {name for name, _ in means}
+    levels = set(bittern.cpu().isa_levels_usable) - set(BIT_LEVELS)
+    assert {f"gemm_u8 {level}" for level in levels} <= {name for name, _ in means}
 
 
 # The check of picks
@@ -396,7 +404,7 @@ def test_packaged_shapes(repository: Path) -> None:
     """They are readable, and those of networks are the benchmarks' own."""
     folder = Path(bittern.__file__).parent / "data" / "shapes"
     names = {path.stem for path in folder.glob("*.txt")}
-    assert {"resnet50", "mobilenet_v1", "operators", "codes"} <= names <= set(layer_shapes.shape_names())
+    assert {"resnet50", "mobilenet_v1", "operators", "codes", "bits"} <= names <= set(layer_shapes.shape_names())
     for path in sorted(folder.glob("*.txt")):
         assert read_shapes(path).shapes
         original = repository / "benchmarks" / "shapes" / path.name
@@ -405,10 +413,12 @@ def test_packaged_shapes(repository: Path) -> None:
     macs = sum(shape.macs * count for shape, count in read_shapes(folder / "resnet50.txt").shapes)
     assert 4.0e9 < macs < 4.2e9
     assert {shape.kind for shape, _ in read_shapes(folder / "operators.txt").shapes} >= {
-        kind for kind, about in layer_shapes.KINDS.items() if about.read == about.written == 4 and not about.weighted
+        kind for kind, about in layer_shapes.KINDS.items() if about.bits == (32, 32) and not about.weighted
     }
     codes = {shape.kind for shape, _ in read_shapes(folder / "codes.txt").shapes}
     assert codes >= {kind for kind, about in layer_shapes.KINDS.items() if 1 in (about.read, about.written)}
+    bits = {shape.kind for shape, _ in read_shapes(folder / "bits.txt").shapes}
+    assert bits == {kind for kind, about in layer_shapes.KINDS.items() if about.planes}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import INTEGER_LEVELS
 
-LEVELS = ("scalar", "avx2", "avx2vnni", "avx512", "avx512vnni")
+LEVELS = ("scalar", "avx2", "avx2vnni", "avx512", "avx512vnni", "avx512icl")
 SHARED_KINDS = frozenset("TWVuBDRGSC")
 """Kinds of nm that another object could bind to; lower-case ones are local, U is a reference."""
 

@@ -73,6 +73,11 @@ CpuFeatures detect() {
       {"avx512bw", bit(seven.b, 30) && zmm, Isa::avx512},
       {"avx512vl", bit(seven.b, 31) && zmm, Isa::avx512},
       {"avx512vnni", bit(seven.c, 11) && zmm, Isa::avx512vnni},
+      {"avx512vbmi", bit(seven.c, 1) && zmm, Isa::avx512icl},
+      {"avx512vbmi2", bit(seven.c, 6) && zmm, Isa::avx512icl},
+      {"gfni", bit(seven.c, 8), Isa::avx512icl},
+      {"avx512bitalg", bit(seven.c, 12) && zmm, Isa::avx512icl},
+      {"avx512vpopcntdq", bit(seven.c, 14) && zmm, Isa::avx512icl},
   };
   for (bool& usable : found.usable) usable = true;
   for (const Feature& feature : features) {
@@ -117,6 +122,7 @@ bool isa_built(Isa isa) noexcept {
     case Isa::avx2vnni:
     case Isa::avx512:
     case Isa::avx512vnni:
+    case Isa::avx512icl:
 #if defined(BITTERN_BUILD_X86)
       return true;
 #else

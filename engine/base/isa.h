@@ -7,11 +7,11 @@ namespace bittern::engine {
 
 // In the order of preference. A processor may have a level without the one before it: avx2vnni is for those without
 // 512-bit vectors.
-enum class Isa : int { scalar = 0, avx2, avx2vnni, avx512, avx512vnni };
-inline constexpr int isa_count = 5;
+enum class Isa : int { scalar = 0, avx2, avx2vnni, avx512, avx512vnni, avx512icl };
+inline constexpr int isa_count = 6;
 
 constexpr const char* name_of(Isa isa) noexcept {
-  constexpr const char* names[isa_count] = {"scalar", "avx2", "avx2vnni", "avx512", "avx512vnni"};
+  constexpr const char* names[isa_count] = {"scalar", "avx2", "avx2vnni", "avx512", "avx512vnni", "avx512icl"};
   return names[static_cast<int>(isa)];
 }
 

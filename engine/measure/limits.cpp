@@ -33,6 +33,7 @@ const Probes& probes_for(Isa isa) {
 const DotProbe& dot_probe_for(Isa isa) {
 #if defined(BITTERN_BUILD_X86)
   switch (isa) {
+    case Isa::avx512icl:
     case Isa::avx512vnni: return avx512vnni::dot_probe();
     case Isa::avx512: return avx512::dot_probe();
     case Isa::avx2vnni: return avx2vnni::dot_probe();
@@ -43,6 +44,17 @@ const DotProbe& dot_probe_for(Isa isa) {
   static_cast<void>(isa);
 #endif
   return scalar::dot_probe();
+}
+
+const BitProbe& bit_probe_for(Isa isa) {
+#if defined(BITTERN_BUILD_X86)
+  if (isa == Isa::avx512icl) return avx512icl::bit_probe();
+  if (isa >= Isa::avx512) return avx512::bit_probe();
+  if (isa >= Isa::avx2) return avx2::bit_probe();
+#else
+  static_cast<void>(isa);
+#endif
+  return scalar::bit_probe();
 }
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -90,6 +102,18 @@ double int8_ops(const DotProbe& probe, Team& team) {
     volatile int result = state[0];
     static_cast<void>(result);
   }) * 1024;
+}
+
+double bit_ops(const BitProbe& probe, Team& team) {
+  return static_cast<double>(probe.ops) * best_rate(team, [&](std::size_t task, std::int64_t amount) {
+    // Words that differ in few bits, so that no number of rounds overflows.
+    constexpr unsigned x = 0x5a5a3c00u, w = 0x5a5a3c00u;
+    int state[largest_state];
+    for (int i = 0; i < largest_state; ++i) state[i] = i + static_cast<int>(task);
+    probe.ones(amount * 32, &x, &w, state);
+    volatile int result = state[0];
+    static_cast<void>(result);
+  }) * 32;
 }
 
 constexpr std::uint64_t step_bytes = load_step * sizeof(float);
@@ -194,6 +218,7 @@ Limits measure_limits(Isa isa, int threads) {
   limits.threads = team.size();
   limits.flops = flops(probes, team);
   limits.int8_ops = int8_ops(dot_probe_for(isa), team);
+  limits.bit_ops = bit_ops(bit_probe_for(isa), team);
   for (const Cache& cache : caches) {
     const std::uint64_t sharers = cache.level == caches.back().level ? tasks : 1;
     const std::uint64_t bytes = std::min(whole_steps(cache.bytes / 2 / sharers), spacing);

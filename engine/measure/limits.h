@@ -19,6 +19,7 @@ struct Limits {
   int threads = 1;               // that took part
   double flops = 0;              // f32 multiply-adds per second, counted as two; all threads together
   double int8_ops = 0;           // products of unsigned and signed bytes summed exactly in 32 bits, counted as two
+  double bit_ops = 0;            // ones of the exclusive or of words summed in 32 bits, each bit counted as two
   std::vector<CacheLimit> caches;
   double memory_load = 0;        // bytes per second
   double memory_copy = 0;        // bytes per second, read and written

@@ -44,6 +44,14 @@ struct DotProbe {
   void (*dots)(std::int64_t rounds, const unsigned char* x, const signed char* w, int* state);
 };
 
+// Ones of words, as the kernels on planes of bits count them.
+struct BitProbe {
+  Isa isa;
+  std::int64_t ops;             // of one round of ones(): a product of two bits and its addition are two
+  // sum += ones(x ^ w) in every accumulator of a register tile; `state` goes in and out.
+  void (*ones)(std::int64_t rounds, const unsigned* x, const unsigned* w, int* state);
+};
+
 inline constexpr std::int64_t load_step = 256;
 inline constexpr int largest_state = 24 * 16;
 
@@ -55,5 +63,9 @@ namespace avx2 { const DotProbe& dot_probe(); }
 namespace avx2vnni { const DotProbe& dot_probe(); }
 namespace avx512 { const DotProbe& dot_probe(); }
 namespace avx512vnni { const DotProbe& dot_probe(); }
+namespace scalar { const BitProbe& bit_probe(); }
+namespace avx2 { const BitProbe& bit_probe(); }
+namespace avx512 { const BitProbe& bit_probe(); }
+namespace avx512icl { const BitProbe& bit_probe(); }
 
 }  // namespace bittern::engine

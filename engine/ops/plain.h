@@ -22,6 +22,8 @@ inline constexpr PlainKernel plain_kernels[] = {
     {"channel_shuffle_f32__scalar", "channel_shuffle", "channels of groups interleaved, in blocks of 16"},
     {"strided_copy_f32__scalar", "strided_copy", "transpose, concatenate, read a strided array"},
     {"broadcast_f32__scalar", "broadcast", "binary operators with broadcasting"},
+    {"maxpool_b1__scalar", "maxpool_b1", "max-pooling of planes of bits"},
+    {"pad_b1__scalar", "pad_b1", "planes of bits inside a border of one code"},
     {"affine_f32__scalar", "affine", "scale and shift per channel of planar tensors"},
 };
 

@@ -24,6 +24,7 @@
 #define BITTERN_VEC_avx2vnni 2
 #define BITTERN_VEC_avx512 3
 #define BITTERN_VEC_avx512vnni 4
+#define BITTERN_VEC_avx512icl 5
 #define BITTERN_VEC BITTERN_CONCAT(BITTERN_VEC_, BITTERN_LEVEL)
 
 // BITTERN_ONLY(level, text): `text` in units of that level, nothing in others. Kernel lists are filtered with it.
@@ -33,6 +34,7 @@
 #define BITTERN_ONLY_avx2vnni(...)
 #define BITTERN_ONLY_avx512(...)
 #define BITTERN_ONLY_avx512vnni(...)
+#define BITTERN_ONLY_avx512icl(...)
 #if BITTERN_VEC == 0
 #undef BITTERN_ONLY_scalar
 #define BITTERN_ONLY_scalar(...) __VA_ARGS__
@@ -48,4 +50,7 @@
 #elif BITTERN_VEC == 4
 #undef BITTERN_ONLY_avx512vnni
 #define BITTERN_ONLY_avx512vnni(...) __VA_ARGS__
+#elif BITTERN_VEC == 5
+#undef BITTERN_ONLY_avx512icl
+#define BITTERN_ONLY_avx512icl(...) __VA_ARGS__
 #endif

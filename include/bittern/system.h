@@ -39,6 +39,7 @@ struct LimitInfo {
   std::vector<CacheLimit> caches;  // reading, first level first
   double memory_load_gbs = 0;
   double memory_copy_gbs = 0;      // bytes read and bytes written
+  double bit_gops = 0;             // products of two numbers of one bit, summed exactly, counted as two operations each
 };
 
 BITTERN_EXPORT std::vector<KernelInfo> kernels();

@@ -291,6 +291,7 @@ PYBIND11_MODULE(_native, m) {
     d["caches"] = caches;
     d["memory_load_gbs"] = info.memory_load_gbs;
     d["memory_copy_gbs"] = info.memory_copy_gbs;
+    d["bit_gops"] = info.bit_gops;
     return d;
   }, py::arg("isa"), py::arg("threads"));
   m.def("panel_limit", &bittern::panel_limit, py::arg("vectors"), py::arg("entries"), py::arg("isa"), py::arg("threads"),

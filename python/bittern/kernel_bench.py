@@ -38,7 +38,7 @@ Panel = tuple[int, int]
 """Vectors of a panel, and weights of a row for as long as it stays: what the limit of sparse kernels depends on."""
 
 _PANEL_BYTES, _ROWS_IN_PLACE = 48 << 10, 128  # of engine/spmm/sparse_conv.cpp
-_ARITHMETIC = ("FMA", "dot", "panel")
+_ARITHMETIC = ("FMA", "dot", "panel", "bits")
 
 
 @dataclass
@@ -135,9 +135,9 @@ class Result:
     def bound(self, candidate: Candidate) -> tuple[str, float]:
         """What limits this layer and the least time in milliseconds.
 
-        Either arithmetic, ``FMA`` on real numbers, ``dot`` on 8-bit codes and ``panel`` on the weights that are not
-        zero alone, or the level that holds its data. Limits are those of the candidate's own level: 256-bit kernels are
-        not blamed for the width of others.
+        Either arithmetic, ``FMA`` on real numbers, ``dot`` on 8-bit codes, ``panel`` on the weights that are not
+        zero alone and ``bits`` on planes of bits, or the level that holds its data. Limits are those of the candidate's
+        own level: 256-bit kernels are not blamed for the width of others.
         """
         limit = self.limits[candidate.isa]
         where, rate = limit.holding(self.working_set)
@@ -146,6 +146,9 @@ class Result:
             rate = limit.memory_copy_gbs
         arithmetic, most = ("dot", limit.int8_gops) if self.shape.about.codes else ("FMA", limit.fma_gflops)
         memory_ms, arithmetic_ms = 1e-6 * self.bytes / rate, 2e-6 * self.macs / most
+        if candidate.loop == "bgemm":
+            pairs = self.shape.about.planes * self.shape.about.weight_bits
+            arithmetic, arithmetic_ms = "bits", 2e-6 * self.macs * pairs / limit.bit_gops
         if candidate.loop == "spmv":
             arithmetic_ms *= self.shape.entries / self.shape.weights
         if candidate.panel is not None:
@@ -186,7 +189,7 @@ class Result:
 class Mean:
     """Shares of some kernels over the layers bound by arithmetic: their mean, weighted by products, and the least.
 
-    ``bound``: by which, ``FMA``, ``dot`` or ``panel``.
+    ``bound``: by which, ``FMA``, ``dot``, ``panel`` or ``bits``.
     """
 
     name: str

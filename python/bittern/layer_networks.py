@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.encodings import Affine, Bitmap, Codebook, Dense, Encoding, Packed, Sparse
+from bittern.encodings import Affine, Bitmap, Codebook, Dense, Encoding, Packed, Signs, Sparse
 from bittern.layer_shapes import LayerShape
 from bittern.network import Network
 
@@ -29,6 +29,8 @@ def one_layer(shape: LayerShape, batch: int = 1, copies: int = 1) -> Network:
         size = (batch, shape.channels, 1, shape.height, shape.width)
     net.add_input("x", size, "u8" if shape.about.read == 1 else "f32")
     add = _add_code_layer if 1 in (shape.about.read, shape.about.written) else _add_layer
+    if shape.about.planes:
+        add = _add_bit_layer
     outputs = []
     for copy in range(copies):
         name = LAYER if copies == 1 else f"{LAYER}{copy}"
@@ -88,6 +90,61 @@ def _add_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, 
             [output],
             name=name,
         )
+
+
+def _add_bit_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, output: str) -> None:
+    """The layer between two quantisers, and one of few outputs behind it, so that bits are written."""
+    operator, planes = shape.about.operator, shape.about.planes
+    levels = _levels(net, "x", f"{name}.x", planes, name=name if operator == "pack" else None)
+    if operator in ("conv", "fc"):
+        inner = (shape.channels // shape.groups,) + (() if operator == "fc" else (shape.kernel, shape.kernel))
+        weights = (
+            _signs((shape.outputs, *inner)) if shape.about.weight_bits == 1 else _two_bits((shape.outputs, *inner))
+        )
+        net.add_constant(f"{name}.w", weights)
+        if operator == "fc":
+            net.add_node("Gemm", [levels, f"{name}.w"], [f"{name}.sum"], name=name, transB=1)
+        else:
+            inputs = [levels, f"{name}.w"]
+            net.add_node("Conv", inputs, [f"{name}.sum"], name=name, **_window(shape), group=shape.groups)
+        levels = _levels(net, f"{name}.sum", f"{name}.y", planes)
+    elif operator == "maxpool":
+        net.add_node("MaxPool", [levels], [f"{name}.y"], name=name, **_window(shape))
+        levels = f"{name}.y"
+    elif operator == "pad":
+        net.add_constant(f"{name}.pads", np.array([0, 0, 1, 1, 0, 0, 1, 1]))
+        net.add_constant(f"{name}.border", np.array(1, np.float32))
+        net.add_node("Pad", [levels, f"{name}.pads", f"{name}.border"], [f"{name}.y"], name=name)
+        levels = f"{name}.y"
+    few, channels = 32, shape.outputs if shape.about.weighted else shape.channels
+    if operator == "fc":
+        net.add_constant(f"{name}.few", _signs((few, channels)))
+        net.add_node("Gemm", [levels, f"{name}.few"], [output], transB=1)
+    else:
+        net.add_constant(f"{name}.few", _signs((few, channels, 1, 1)))
+        net.add_node("Conv", [levels, f"{name}.few"], [output])
+
+
+def _levels(net: Network, value: str, output: str, planes: int, name: str | None = None) -> str:
+    net.add_constant(f"{output}.scale", np.array(1, np.float32))
+    if planes == 1:
+        net.add_node("BipolarQuant", [value, f"{output}.scale"], [output], name=name)
+        return output
+    net.add_constant(f"{output}.zero", np.array(0, np.uint8))
+    parameters = [f"{output}.scale", f"{output}.zero"]
+    net.add_node("QuantizeLinear", [value, *parameters], [f"{output}.codes"], bits=planes)
+    net.add_node("DequantizeLinear", [f"{output}.codes", *parameters], [output], bits=planes)
+    return output
+
+
+def _signs(dims: tuple[int, ...]) -> Encoding:
+    some = np.random.default_rng(0).integers(0, 2, min(math.prod(dims), 1 << 16)).astype(np.uint8)
+    return Signs(Packed.pack(np.resize(some, dims), 1), Dense(np.array(1, np.float32)), None)
+
+
+def _two_bits(dims: tuple[int, ...]) -> Encoding:
+    some = np.random.default_rng(0).integers(-2, 2, min(math.prod(dims), 1 << 16)).astype(np.int32)
+    return Affine(Packed.pack(np.resize(some, dims), 2, signed=True), Dense(np.array(1, np.float32)))
 
 
 _SCALE = 0.02

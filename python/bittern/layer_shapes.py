@@ -10,6 +10,7 @@ from typing import Any
 
 from bittern.errors import InputError
 
+_BIT_LOOPS = {"pack": "pack", "maxpool": "maxpool_b1", "pad": "pad_b1"}
 _OPERATOR_LOOPS = {
     "maxpool": "maxpool",
     "avgpool": "avgpool",
@@ -37,6 +38,7 @@ class Kind:
     written: int = 4
     weight_bits: int = 32
     sparse: bool = False
+    planes: int = 0
 
     @property
     def weighted(self) -> bool:
@@ -47,6 +49,13 @@ class Kind:
     def codes(self) -> bool:
         """Whether it computes on 8-bit codes, so that its products are of bytes."""
         return self.read == self.written == 1
+
+    @property
+    def bits(self) -> tuple[int, int]:
+        """Bits of a number read and of one written."""
+        if self.planes:
+            return 32 if self.operator == "pack" else self.planes, self.planes
+        return 8 * self.read, 8 * self.written
 
 
 KINDS = {
@@ -71,10 +80,16 @@ KINDS = {
     "quantize": Kind("quantize", ("quantize_f32",), 4, 1),
     "dequantize": Kind("dequantize", ("dequantize_u8",), 1, 4),
     "thresholds": Kind("thresholds", ("threshold_u8",), 4, 1),
+    "conv_b1": Kind("conv", ("bgemm",), weight_bits=1, planes=1),
+    "conv_b2": Kind("conv", ("bgemm",), weight_bits=1, planes=2),
+    "conv_b2_w2": Kind("conv", ("bgemm",), weight_bits=2, planes=2),
+    "fc_b1": Kind("fc", ("bgemm",), weight_bits=1, planes=1),
+    **{f"{kind}_b1": Kind(kind, (loop,), planes=1) for kind, loop in _BIT_LOOPS.items()},
 }
 """Kinds of layers. ``u8``: they read and write 8-bit codes; ``w8``, ``w4``, ``w2``: their weights have so many bits;
 ``w2c``: and a table of each channel; ``sparse``: most weights are zero, and the others have their position beside them;
-``lut8``, ``lut4``: codes into a table of 256 or 16.
+``lut8``, ``lut4``: codes into a table of 256 or 16. ``b1``, ``b2``: planes of so many bits in and out, weights of -1
+and +1, or two planes of weights with ``w2``.
 """
 DENSITY = 0.1
 """Share of the weights of a sparse kind that are not zero, unless it is said."""
@@ -150,7 +165,8 @@ class LayerShape:
     def traffic(self, batch: int) -> tuple[int, int]:
         """Bytes read, weights included, and bytes written: each once."""
         read, written = self.elements(batch)
-        return read * self.about.read + self.weight_bytes, written * self.about.written
+        bits = self.about.bits
+        return read * bits[0] // 8 + self.weight_bytes, written * bits[1] // 8
 
     def __str__(self) -> str:
         plane = f"{self.height}x{self.width}"
@@ -165,7 +181,7 @@ class LayerShape:
             groups = f" groups {self.groups}" if self.groups > 1 else ""
             density = f" density {100 * self.density:g} %" if self.about.sparse else ""
             return f"{self.kind} {self.channels}x{plane} -> {self.outputs}{window}{groups}{density}"
-        if operator in ("depthwise", "maxpool", "avgpool"):
+        if operator in ("depthwise", "maxpool", "avgpool", "pad"):
             return f"{self.kind} {self.channels}x{plane}{window}"
         return f"{self.kind} {self.channels}" + (f"x{plane}" if self.height * self.width > 1 else "")
 

@@ -25,6 +25,7 @@ class Limits:
     ``fma_gflops``: f32 multiply-adds in registers, counted as two operations each, in 10^9 per second. ``int8_gops``:
     products of unsigned and signed bytes, summed exactly in 32 bits, in registers, likewise. ``caches``, first level
     first, and ``memory_load_gbs``: reading, in 10^9 bytes per second. ``memory_copy_gbs``: bytes read and written.
+    ``bit_gops``: products of two numbers of one bit, by exclusive or, count and addition in registers, likewise.
     """
 
     isa: str
@@ -34,6 +35,7 @@ class Limits:
     caches: tuple[Cache, ...]
     memory_load_gbs: float
     memory_copy_gbs: float
+    bit_gops: float = 0.0
 
     def holding(self, size: float) -> tuple[str, float]:
         """The nearest level that holds so many bytes, ``L1``, ``L2``, ... or ``memory``, and its rate of reading."""
@@ -55,6 +57,7 @@ class Limits:
             ),
             memory_load_gbs=max(self.memory_load_gbs, other.memory_load_gbs),
             memory_copy_gbs=max(self.memory_copy_gbs, other.memory_copy_gbs),
+            bit_gops=max(self.bit_gops, other.bit_gops),
         )
 
     def to_json(self) -> dict[str, Any]:

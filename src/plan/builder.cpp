@@ -8,6 +8,7 @@
 
 #include <bittern/error.h>
 
+#include "bgemm/bit_maps.h"
 #include "ops/plain.h"
 #include "plan/plain.h"
 #include "registry.h"
@@ -288,6 +289,36 @@ bool Builder::view_codes(const std::string& value, const std::string& of) {
   storage.map = code_map(value);
   values_[value].codes = storage;
   return true;
+}
+
+void Builder::ask_bit_halo(const std::string& value, const engine::ConvShape& shape) {
+  Value& v = values_[value];
+  v.bit_top = std::max(v.bit_top, shape.pad_top);
+  v.bit_left = std::max(v.bit_left, shape.pad_left);
+  v.bit_bottom = std::max(v.bit_bottom, shape.pad_bottom);
+  v.bit_right = std::max(v.bit_right, shape.pad_right);
+}
+
+BitStorage Builder::make_bits(const std::string& value, std::int64_t planes, std::int64_t code) {
+  const Shape& given = shape(value);
+  Value& v = values_[value];
+  BitStorage storage;
+  if (given.size() == 2) {
+    storage.map = engine::make_bit_map(1, given[1], 1, given[0], planes);
+  } else {
+    const Shape s = map_shape(value);
+    check_map({s[0], s[1] * planes, s[2], s[3]}, v.bit_top + v.bit_bottom, v.bit_left + v.bit_right);
+    storage.map = engine::make_bit_map(s[0], s[1], s[2], s[3], planes, v.bit_top, v.bit_left, v.bit_bottom, v.bit_right);
+  }
+  storage.place = new_buffer(static_cast<std::uint64_t>(storage.map.elements()));
+  storage.place.offset = storage.map.origin() * static_cast<std::int64_t>(sizeof(std::uint32_t));
+  if (storage.map.has_halo()) {
+    emit([map = storage.map, place = storage.place, code](const RunContext& run) {
+      engine::fill_bit_halo(map, code, run.write<std::uint32_t>(place));
+    }, {storage.place});
+  }
+  v.bits = storage;
+  return storage;
 }
 
 // Before strides are multiplied out: sizes come from a file and from the caller.

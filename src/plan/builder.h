@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "base/map.h"
+#include "bgemm/bit_map.h"
+#include "gemm/conv_loop.h"
 #include "ops/codes.h"
 #include "ops/rows.h"
 #include "plan/plan.h"
@@ -23,6 +25,12 @@ struct Storage {
   engine::Map map;
 };
 
+// A value as planes of bits.
+struct BitStorage {
+  Place place;
+  engine::BitMap map;
+};
+
 struct SparseLayer;  // plan/sparse_layers.h
 
 class Builder {
@@ -30,6 +38,7 @@ class Builder {
   Builder(const Source& source, const Types& types, const std::vector<std::string>& outputs);
 
   const Source& source() const { return source_; }
+  const Types& types() const { return types_; }
   const graph::ValueType& type(const std::string& value) const { return types_.at(value); }
   const Shape& shape(const std::string& value) const { return types_.at(value).shape; }
   std::int64_t count(const std::string& value) const;
@@ -62,6 +71,11 @@ class Builder {
   void expect_codes(const std::string& value) { values_[value].wants_codes = true; }
   bool wants_codes(const std::string& value) const;
   const engine::CodeKernels& code_kernels() const;
+  // A value as planes of bits, once something has made them. A matrix is a map of one row. The halo, which readers ask for before
+  // lowering starts, holds `code`.
+  void ask_bit_halo(const std::string& value, const engine::ConvShape& shape);
+  BitStorage bits(const std::string& value) const { return values_.at(value).bits.value(); }
+  BitStorage make_bits(const std::string& value, std::int64_t planes, std::int64_t code);
   // What was decided of the convolution that makes a value; null if its encoding holds no zeros.
   const SparseLayer* sparse(const std::string& output) const;
   void set_sparse(const std::string& output, std::shared_ptr<const SparseLayer> layer) { sparse_[output] = std::move(layer); }
@@ -96,6 +110,8 @@ class Builder {
  private:
   struct Value {
     std::optional<Storage> planar, blocked, codes;
+    std::optional<BitStorage> bits;
+    std::int64_t bit_top = 0, bit_left = 0, bit_bottom = 0, bit_right = 0;  // halo of the bits
     bool wants_codes = false;                         // some layer reads it as codes
     bool rows = false;                                // which stand in rows whatever its rank
     std::int64_t top = 0, left = 0, bottom = 0, right = 0;  // halo of the blocked form
@@ -141,13 +157,15 @@ inline std::string key_part(const std::string& name) { return " " + std::to_stri
 // "planar", "c16", "c16 halo 1,1,1,1".
 std::string layout_name(const engine::Map& map);
 
-// Emit the steps of one item; in lower_layers.cpp, lower_ops.cpp, lower_codes.cpp, lower_code_layers.cpp and plain.cpp.
+// Emit the steps of one item; in lower_layers.cpp, lower_ops.cpp, lower_codes.cpp, lower_code_layers.cpp, lower_bits.cpp and
+// plain.cpp.
 void lower_conv(Builder& builder, const Item& item);
 void lower_gemm(Builder& builder, const Item& item);
 void lower_op(Builder& builder, const Item& item);
 void lower_plain(Builder& builder, const Item& item);
 void lower_codes(Builder& builder, const Item& item);
 void lower_code_layer(Builder& builder, const Item& item);
+void lower_bits(Builder& builder, const Item& item);
 // QuantizeLinear whose codes layers read, DequantizeLinear of such codes; false if it is neither.
 bool lower_code_conversion(Builder& builder, const Item& item);
 

@@ -200,7 +200,7 @@ class Fuser {
       // Batch normalisation has its channels on the second axis.
       if (into == nullptr || channel_axis(*into, item.inputs[0]) != 1) return false;
       std::vector<float> scale, shift;
-      batch_norm_affine(item, scale, shift);
+      batch_norm_affine(item, constants_, scale, shift);
       apply(*into, scale, shift);
       absorb(*into, i);
       return true;
@@ -237,18 +237,6 @@ class Fuser {
     if (into->op == "Gemm" && into->inputs.size() > 2 && !into->inputs[2].empty() && !per_channel(into->inputs[2], value, 1)) return nullptr;
     if (into->op == "Conv" && into->inputs.size() > 2 && !into->inputs[2].empty() && !constants_.has(into->inputs[2])) return nullptr;
     return into;
-  }
-
-  void batch_norm_affine(const Item& item, std::vector<float>& scale, std::vector<float>& shift) const {
-    const auto gamma = constants_.floats(item.inputs[1]), beta = constants_.floats(item.inputs[2]);
-    const auto mean = constants_.floats(item.inputs[3]), variance = constants_.floats(item.inputs[4]);
-    const float epsilon = graph::float_attribute(*item.node, "epsilon", 1e-5f);
-    for (std::size_t c = 0; c < gamma.size(); ++c) {
-      // In double: the folded weights are rounded once.
-      const double s = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + epsilon);
-      scale.push_back(static_cast<float>(s));
-      shift.push_back(static_cast<float>(beta[c] - mean[c] * s));
-    }
   }
 
   // Add of two equal shapes: into the convolution that comes last, if the other side is ready by then.
@@ -334,6 +322,18 @@ class Fuser {
 };
 
 }  // namespace
+
+void batch_norm_affine(const Item& item, const Constants& constants, std::vector<float>& scale, std::vector<float>& shift) {
+  const auto gamma = constants.floats(item.inputs[1]), beta = constants.floats(item.inputs[2]);
+  const auto mean = constants.floats(item.inputs[3]), variance = constants.floats(item.inputs[4]);
+  const float epsilon = graph::float_attribute(*item.node, "epsilon", 1e-5f);
+  for (std::size_t c = 0; c < gamma.size(); ++c) {
+    // In double: the folded weights are rounded once.
+    const double s = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + epsilon);
+    scale.push_back(static_cast<float>(s));
+    shift.push_back(static_cast<float>(beta[c] - mean[c] * s));
+  }
+}
 
 std::vector<Item> fuse(const graph::Graph& graph, const Types& types, const std::set<std::string>& kept, const Constants& constants) {
   return Fuser(graph, types, kept, constants).run();

@@ -38,6 +38,8 @@ struct CodesForm {
   std::shared_ptr<const std::vector<std::byte>> table;       // of an operation on one input: 256 codes
 };
 
+struct BitsForm;  // plan/bits.h
+
 // A node with what was fused into it. Values keep the names of the graph.
 struct Item {
   const graph::Node* node = nullptr;
@@ -53,6 +55,7 @@ struct Item {
   std::string residual;     // a value added before the clamp; empty: none
   bool clamped = false;
   std::optional<CodesForm> codes;
+  std::shared_ptr<const BitsForm> bits;  // of an item on planes of bits
   const char* stays_real = nullptr;  // of an operator between codes: why it does not compute on them
   bool on_codes = false;             // a plain operator that moves codes as they are
   std::optional<engine::Quantiser> conversion;  // of a QuantizeLinear or DequantizeLinear that is left
@@ -91,6 +94,9 @@ class Constants {
   // All elements in their own type: f32, integers or booleans.
   virtual std::shared_ptr<const std::vector<std::byte>> bytes(const std::string& name) const = 0;
 };
+
+// Batch normalisation as y = x * scale + shift of each channel.
+void batch_norm_affine(const Item& item, const Constants& constants, std::vector<float>& scale, std::vector<float>& shift);
 
 // Nodes whose outputs are all known already are left out. `kept` are values that must exist as they are: outputs and taps.
 std::vector<Item> fuse(const graph::Graph& graph, const Types& types, const std::set<std::string>& kept, const Constants& constants);

@@ -4,6 +4,7 @@
 
 #include <bittern/error.h>
 
+#include "plan/bits.h"
 #include "plan/builder.h"
 #include "plan/plain.h"
 #include "plan/quantised.h"
@@ -13,7 +14,7 @@ namespace bittern::plan {
 namespace {
 
 // Halos and concatenations in place depend on consumers, which lowering meets later: told to the builder beforehand.
-void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set<std::string>& kept) {
+void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set<std::string>& kept, const Types& types) {
   choose_sparse_layers(builder, items);
   const auto sparse = [&](const Item& item) {
     const SparseLayer* layer = builder.sparse(item.output);
@@ -21,6 +22,7 @@ void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set
   };
   std::set<std::string> blocked;
   for (const Item& item : items) {
+    if (item.bits != nullptr && item.bits->to != nullptr) continue;
     if (!item.plain && !sparse(item) && (item.op == "Conv" || item.op == "MaxPool" || item.op == "AveragePool")) blocked.insert(item.output);
   }
   const auto makes_blocked = [&](const std::string& value) { return blocked.count(value) != 0; };
@@ -60,6 +62,10 @@ void look_ahead(Builder& builder, const std::vector<Item>& items, const std::set
       for (const std::string& input : item.inputs) builder.expect_codes(input);
       for (const std::string& value : item.codes->rows) builder.expect_rows(value);
       if (!item.residual.empty()) builder.expect_codes(item.residual);
+    }
+    if (item.bits != nullptr) {
+      if (item.bits->role == BitRole::layer) builder.ask_bit_halo(item.bits->input, bit_shape(item, *item.bits, types));
+      continue;
     }
     if ((item.op != "Conv" && item.op != "ConvInteger") || item.plain || sparse(item)) continue;
     const Shape w = builder.map_shape(item.inputs[1]);
@@ -179,11 +185,15 @@ Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const Inp
   }
   const std::set<std::string> kept(outputs.begin(), outputs.end());
   check_declared(graph, types, source.place);
-  const std::vector<Item> items = use_codes(fuse(graph, types, kept, *source.constants), types, kept, *source.constants);
+  std::vector<Item> fused = fuse(graph, types, kept, *source.constants);
+  std::vector<Item> on_bits = use_bits(std::move(fused), types, kept, *source.constants, source.isa, *source.preferred);
+  const std::vector<Item> items = use_codes(std::move(on_bits), types, kept, *source.constants);
   Builder builder(source, types, outputs);
-  look_ahead(builder, items, kept);
+  look_ahead(builder, items, kept, types);
   for (const Item& item : items) {
-    if (item.codes) {
+    if (item.bits != nullptr) {
+      lower_bits(builder, item);
+    } else if (item.codes) {
       lower_codes(builder, item);
     } else if (item.conversion && lower_code_conversion(builder, item)) {
     } else if (item.plain) {

@@ -76,6 +76,7 @@ LimitInfo limits(const std::string& isa, int threads) {
     info.int8_gops = measured.int8_ops * 1e-9;
     for (const engine::CacheLimit& cache : measured.caches) info.caches.push_back({cache.level, cache.bytes, cache.load * 1e-9});
     info.memory_load_gbs = measured.memory_load * 1e-9;
+    info.bit_gops = measured.bit_ops * 1e-9;
     info.memory_copy_gbs = measured.memory_copy * 1e-9;
     return info;
   } catch (const std::bad_alloc&) {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.compare import differences
-from tests.conftest import INTEGER_LEVELS
-from tests.kernels import codes, convolution, glue, one_row, sparse, weight_codes
+from tests.conftest import BIT_LEVELS, INTEGER_LEVELS
+from tests.kernels import bits, codes, convolution, glue, one_row, sparse, weight_codes
 from tests.kernels.cases import Case, CodeCase
 from tests.reference import load_file, run
 from tests.reference.arrays import Array
@@ -54,6 +54,10 @@ GENERATORS: dict[str, Generator] = {
     **codes.GENERATORS,
     "spmm": sparse.sparse_cases,
     "spmv": sparse.sparse_row_cases,
+    "bgemm": bits.bit_cases,
+    "pack": bits.bit_cases,
+    "maxpool_b1": bits.bit_cases,
+    "pad_b1": bits.bit_cases,
     "gemv_u8": one_row.code_row_cases,
     "gemv_f32": one_row.real_row_cases,
 }
@@ -113,10 +117,13 @@ def test_names_are_unique_and_follow_the_scheme() -> None:
 
 def test_every_usable_level_has_a_gemm_kernel() -> None:
     """No level without the main loop on codes; those with more than integer instructions have one on real numbers."""
-    levels = {loop: {kernel.isa for kernel in kernels() if kernel.loop == loop} for loop in ("gemm", "gemm_u8")}
+    levels = {
+        loop: {kernel.isa for kernel in kernels() if kernel.loop == loop} for loop in ("gemm", "gemm_u8", "bgemm")
+    }
     built = set(bittern.cpu().isa_levels_built)
-    assert levels["gemm_u8"] == built
-    assert levels["gemm"] == built - set(INTEGER_LEVELS)
+    assert levels["gemm_u8"] == built - set(BIT_LEVELS)
+    assert levels["gemm"] == built - set(INTEGER_LEVELS) - set(BIT_LEVELS)
+    assert levels["bgemm"] == built - set(INTEGER_LEVELS)
 
 
 def test_unknown_kernel_name_is_an_error() -> None:

@@ -33,6 +33,7 @@ OPERATORS: dict[str, Callable[[list[Array | None], Attributes], Array]] = {
     "MaxPool": pooling.max_pool,
     "Mul": elementwise.mul,
     "MultiThreshold": quantize.multi_threshold,
+    "Pad": shape_ops.pad,
     "Quant": quantize.quant,
     "QuantizeLinear": quantize.quantize_linear,
     "Relu": elementwise.relu,

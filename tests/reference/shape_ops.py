@@ -50,6 +50,14 @@ def transpose(inputs: list[Array | None], attributes: Attributes) -> Array:
     return np.asarray(x.transpose(attributes.get("perm", list(reversed(range(x.ndim))))), order="C")
 
 
+def pad(inputs: list[Array | None], attributes: Attributes) -> Array:
+    """A border of one number: input 1 has how wide it is before each axis, then behind each, input 2 the number."""
+    x, widths = first(inputs), inputs[1]
+    assert widths is not None and attributes.get("mode", "constant") == "constant"
+    number = inputs[2] if len(inputs) > 2 and inputs[2] is not None else np.zeros((), x.dtype)
+    return np.pad(x, widths.reshape(2, -1).T, constant_values=number.reshape(()))
+
+
 def squeeze(inputs: list[Array | None], attributes: Attributes) -> Array:
     """Axes of size 1 removed: those of input 1, or all."""
     x = first(inputs)

@@ -195,13 +195,14 @@ def _complaint(result: Result) -> str:
 def _limits_text(limits: list[Limits]) -> str:
     from bittern.report import significant, table
 
-    headers = ["limits", "FMA GFLOP/s", "dot GOP/s"]
+    headers = ["limits", "FMA GFLOP/s", "dot GOP/s", "bits GOP/s"]
     headers += [f"L{cache.level} ({_size(cache.bytes)}) GB/s" for cache in limits[0].caches]
     rows = [
         [
             each.isa,
             significant(each.fma_gflops),
             significant(each.int8_gops),
+            significant(each.bit_gops),
             *(significant(cache.load_gbs) for cache in each.caches),
             significant(each.memory_load_gbs),
             significant(each.memory_copy_gbs),

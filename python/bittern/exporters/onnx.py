@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bittern.errors import UnsupportedError
 from bittern.exporters.onnx_codes import CODE_OPERATORS, Codes
+from bittern.exporters.steps import with_comparisons
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto
@@ -76,6 +77,7 @@ def export_onnx(network: Network) -> ModelProto:
         raise UnsupportedError(
             "onnx", "the package onnx is not installed", "run: pip install 'bittern[onnx]'"
         ) from None
+    network = with_comparisons(network)
     constants = {name: np.ascontiguousarray(encoding.decode()) for name, encoding in network.constants.items()}
     size = sum(array.nbytes for array in constants.values())
     if size >= 2**31 - 2**20:

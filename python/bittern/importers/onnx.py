@@ -16,6 +16,7 @@ from bittern.importers.onnx_functions import inlined
 from bittern.importers.onnx_hints import Hints
 from bittern.importers.onnx_integers import with_quantisers
 from bittern.importers.onnx_operators import DOMAINS, SPECIAL, translate
+from bittern.importers.onnx_signs import encode_signs
 from bittern.importers.onnx_sparse import dense_array, encode_zeros
 from bittern.importers.onnx_steps import Context, Step, Unsupported, attributes_of, type_name
 from bittern.network import Network, read_source, unique
@@ -119,6 +120,7 @@ class _Importer:
                 f"{self.place}: {error.place}", error.problem, "check the model with onnx.checker"
             ) from None
         # Last: other rewritings look for dense weights.
+        encode_signs(self.network)
         network = with_quantisers(self.network)
         encode_zeros(network)
         return network

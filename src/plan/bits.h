@@ -1,0 +1,59 @@
+// Which layers run on planes of bits: their inputs have few levels, their weights few values, and counting ones is estimated to be
+// faster than multiplying.
+//
+// Exact: a sum of codes is a whole number on either way. A quantiser behind such a layer becomes thresholds of that number, found
+// from the float function that the graph states (docs/numerics.md), so that chains of layers stay in bits.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/isa.h"
+#include "bgemm/bit_conv.h"
+#include "plan/fuse.h"
+
+namespace bittern::plan {
+
+// Real numbers of few levels, and the quantiser that makes them: unit * (factor * q - shift), where q is how many of the channel's
+// thresholds x * sign + 0 reaches. Thresholds rise: [threshold], or [channel][threshold] where channels differ.
+struct BitLevels {
+  engine::BitValues values;
+  float unit = 1;
+  std::vector<float> thresholds;
+  std::int64_t count = 0;              // thresholds of a channel
+  std::vector<float> sign;             // of each channel, -1 or 1; empty: 1
+  std::string name;                    // of the quantiser
+
+  bool per_channel() const noexcept { return static_cast<std::int64_t>(thresholds.size()) != count; }
+  float threshold(std::int64_t channel, std::int64_t j) const {
+    return thresholds[static_cast<std::size_t>((per_channel() ? channel * count : 0) + j)];
+  }
+  float sign_of(std::int64_t channel) const { return sign.empty() ? 1.0f : sign[static_cast<std::size_t>(channel)]; }
+};
+
+enum class BitRole { layer, pack, pool, pad };
+
+// What an item on bits has besides. Its input is the value `input`, which for a layer or a pool exists as bits.
+struct BitsForm {
+  BitRole role = BitRole::layer;
+  std::string input;
+  std::shared_ptr<const BitLevels> from;   // of a layer's or pool's input
+  std::shared_ptr<const BitLevels> to;     // of the bits it gives; null: real numbers
+  std::int64_t pad_code = 0, pad_top = 0, pad_left = 0;  // of a pad: what is put around its input, and from where on
+  bool flattened = false;                  // a product that reads a whole map
+  engine::BitWeightForm weights;
+  std::vector<float> scale;                // of the weights: one, or one for each output channel
+  std::string reason;
+};
+
+// The convolution that a layer on bits is: a product of a matrix is one of a row of pixels, one of flattened maps has a kernel as large
+// as they are.
+engine::ConvShape bit_shape(const Item& item, const BitsForm& form, const Types& types);
+
+// Sets `bits` of items that run on bits, and adds those that make bits of real numbers.
+std::vector<Item> use_bits(std::vector<Item> items, const Types& types, const std::set<std::string>& kept, const Constants& constants, engine::Isa isa,
+                           const std::vector<std::string>& preferred);
+
+}  // namespace bittern::plan
