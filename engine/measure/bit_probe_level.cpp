@@ -29,21 +29,24 @@ static inline void vary(bits& a) {
 }
 
 void ones(std::int64_t rounds, const unsigned* x, const unsigned* w, int* state) {
-  bits pixel = broadcast_bits(x), channel[vectors];
-  unsigned words[width];
+  bits channel[vectors];
+  unsigned words[width], pixels[inner + rows];
   for (int i = 0; i < width; ++i) words[i] = *w + static_cast<unsigned>(i);
+  for (int i = 0; i < inner + rows; ++i) pixels[i] = *x + static_cast<unsigned>(i);
   vi sum[rows][vectors];
-  BITTERN_UNROLL
-  for (int j = 0; j < vectors; ++j) {
-    channel[j] = load_bits(words);
-    vary(channel[j]);
-  }
   BITTERN_UNROLL
   for (int i = 0; i < rows; ++i) {
     BITTERN_UNROLL
     for (int j = 0; j < vectors; ++j) sum[i][j] = load_int(state + (i * vectors + j) * width);
   }
+  const unsigned* from = pixels;
   for (std::int64_t round = 0; round < rounds; ++round) {
+    __asm__ volatile("" : "+r"(from) : : "memory");  // else the counts, always the same, would be made once
+    BITTERN_UNROLL
+    for (int j = 0; j < vectors; ++j) {
+      channel[j] = load_bits(words);
+      vary(channel[j]);
+    }
     counts part[rows][vectors];
     BITTERN_UNROLL
     for (int i = 0; i < rows; ++i) {
@@ -52,8 +55,10 @@ void ones(std::int64_t rounds, const unsigned* x, const unsigned* w, int* state)
     }
     for (int k = 0; k < inner; ++k) {
       BITTERN_UNROLL
+      for (int j = 0; j < vectors; ++j) vary(channel[j]);  // weights are others with every word
+      BITTERN_UNROLL
       for (int i = 0; i < rows; ++i) {
-        vary(pixel);  // else the counts, always the same, would be made once
+        const bits pixel = broadcast_bits(from + k + i);
         BITTERN_UNROLL
         for (int j = 0; j < vectors; ++j) part[i][j] = count(part[i][j], differ(channel[j], pixel));
       }
