@@ -46,8 +46,8 @@ def compress(
       "magnitude" (``norm`` "l1" or "l2" of blocks), or "reconstruct" (``rounds``, ``refit``), the default where
       calibration data is given: second-order pruning, made good by what stays; ``policy`` "independent" or "greedy" of
       filters; ``machine`` (measured ``flops``, ``bandwidth``, ``alpha``, ``beta``) and ``slow_layers`` ("dense" or
-      "sparser"): layers that would not be faster as sparse ones (arXiv 1608.01409); ``quantize``: one of the other recipes or methods, for weights (and activations) of few bits, with its
-      options: zeros stay zeros.
+      "sparser"): layers that would not be faster as sparse ones (arXiv 1608.01409); ``quantize``: one of the other
+      recipes or methods, for weights (and activations) of few bits, with its options: zeros stay zeros.
 
     The recipes ``int8`` to ``quantize`` take options: ``method`` (affine, balanced, binary, cells, codebook, dorefa,
     entropy, fixed-point, linear, log, shift, ternary) and what it takes (``bits``, ``per_channel``, ``group``,

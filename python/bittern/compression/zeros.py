@@ -91,7 +91,7 @@ def _merged(matrix: NDArray[np.bool_], sizes: list[int], axis: int) -> Iterator[
             else:
                 rows, columns = parts.shape
                 shape = (rows // ratio, ratio, columns) if axis == 0 else (rows, columns // ratio, ratio)
-                made[size] = parts.reshape(shape).any(axis=axis + 1)
+                made[size] = np.asarray(parts.reshape(shape).any(axis=axis + 1))
         yield size, made[size]
 
 
