@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,8 @@ def repository() -> Path:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The C++ library as `cmake --install` leaves it, moved elsewhere; the place it was built in is gone.
 
-    BITTERN_PREFIX names one that is installed already.
+    BITTERN_PREFIX names one that is installed already; else a finished build with the shared library, named by
+    BITTERN_BUILD_DIR, is installed as it is, and only without one the library is built anew.
     """
     from tests.programs import call, configure, json_headers, tool
 
@@ -54,6 +56,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(given).resolve()
     folder = tmp_path_factory.mktemp("installed")
     build, prefix, moved = folder / "build", folder / "prefix", folder / "moved"
+    if finished := os.environ.get("BITTERN_BUILD_DIR"):
+        existing = Path(finished).resolve()
+        if all((existing / name).is_file() for name in ("libbittern.a", "libbittern.so", "cmake_install.cmake")):
+            call(tool("cmake"), "--install", existing, "--prefix", prefix)
+            return prefix.rename(moved)
     headers = json_headers(folder / "json")
     cmake = configure(REPOSITORY, build, {"CMAKE_BUILD_TYPE": "Release", "BITTERN_JSON_INCLUDE": headers})
     call(cmake, "--build", build, "--parallel", "2")
@@ -114,6 +121,19 @@ def pytest_runtest_makereport(
     if report.failed and _seed in item.stash:
         report.sections.append(("seed", f"np.random.default_rng({item.stash[_seed]}), from the test's id"))
     return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker process of pytest-xdist hands its counts on."""
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["kernel_notes"] = dict(_kernel_notes)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """The process that started the workers adds their counts up."""
+    _kernel_notes.update(getattr(node, "workeroutput", {}).get("kernel_notes", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,18 +1,22 @@
 """Import of integer layers and thresholds: joined to layers between quantisers, with the very same numbers."""
 
 import logging
+import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import bittern
 import numpy as np
 import pytest
-from bittern.encodings import Affine
+from bittern.encodings import Affine, Dense
 from bittern.importers import convert
+from bittern.importers.onnx_integers import with_quantisers
 
 from tests.builders import floats
-from tests.compare import assert_equal
+from tests.compare import assert_equal, assert_same_bits
 from tests.conftest import seed_of
 from tests.reference.arrays import Array
 from tests.test_import_quantized import helper, model_of, node, onnx, onnx_runtime, scalar, tensor
@@ -263,3 +267,52 @@ def test_thresholds_far_before_their_layer(rng: np.random.Generator) -> None:
     assert sum(each.op == "QuantizeLinear" for each in again.nodes) == count + 1
     x = floats(rng, 2, 4)
     assert_equal(bittern.load(again).run({"x": x})["y"], bittern.load(net).run({"x": x})["y"])
+
+
+def test_a_negative_zero_is_no_code(rng: np.random.Generator) -> None:
+    """Codes have one zero: weights with a -0.0 stay floats, bit for bit."""
+    for zero in (0.0, -0.0):
+        net = bittern.Network("zero")
+        net.add_input("x", (2, 4))
+        net.add_constant("t", np.array([[-1, 0, 1]], F32))
+        weight = rng.integers(-3, 4, (4, 3)).astype(F32)
+        weight[1, 2] = zero
+        net.add_constant("w", weight)
+        net.add_node("MultiThreshold", ["x", "t"], ["a"])
+        net.add_node("MatMul", ["a", "w"], ["y"])
+        net.set_outputs(["y"])
+        tree = convert(net.to_onnx()).constants["w"]
+        assert isinstance(tree, Dense if np.signbit(zero) else Affine)
+        assert_same_bits(tree.decode(), weight)
+
+
+def test_many_thresholds_cost_little() -> None:
+    """Four times as many layers take four times as many steps, not sixteen times."""
+
+    def steps(layers: int) -> int:
+        net = bittern.Network("many")
+        net.add_input("v0", (2, 4))
+        net.add_constant("t", np.array([[-1, 0, 1]], F32))
+        net.add_constant("w", np.full((4, 4), 2, F32))
+        for i in range(layers):
+            net.add_node("MultiThreshold", [f"v{i}", "t"], [f"a{i}"])
+            net.add_node("Flatten", [f"a{i}"], [f"b{i}"])
+            net.add_node("MatMul", [f"b{i}", "w"], [f"v{i + 1}"])
+        net.set_outputs([f"v{layers}"])
+        count = 0
+
+        def trace(frame: FrameType, event: str, argument: object) -> Callable[..., Any]:
+            nonlocal count
+            count += 1
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with_quantisers(net)
+        finally:
+            sys.settrace(before)
+        assert sum(node.op == "QuantizeLinear" for node in net.nodes) == 2 * layers
+        return count
+
+    assert steps(80) < 5 * steps(20)

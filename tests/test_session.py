@@ -225,3 +225,32 @@ def test_empty_dimension() -> None:
     joined = network({"x": (2, 0), "z": (2, 3)}, {}, [("Concat", ["x", "z"], "y", {"axis": 1})], ["y"])
     z = np.ones((2, 3), np.float32)
     assert_equal(output(bittern.load(joined), np.zeros((2, 0), np.float32), z), z)
+
+
+def test_arrays_that_share_memory(pair: bittern.Model, rng: np.random.Generator) -> None:
+    """Outputs over inputs, in part or backwards, are right all the same; outputs over each other are refused."""
+    seen = {"refused": 0, "over an input": 0, "apart": 0}
+    for _ in range(200):
+        buffer = floats(rng, 60)
+
+        def place(size: int = 60, memory: Array = buffer) -> tuple[Array, set[int]]:
+            """Two rows of five somewhere in the buffer, and which elements they are."""
+            step = int(rng.choice([1, 1, 2, -1]))
+            start = int(rng.integers(max(0, -9 * step), size - max(0, 9 * step)))
+            at = start + step * np.arange(10)
+            end = int(at[-1]) + step
+            return memory[start : (None if end < 0 else end) : step].reshape(2, 5), set(range(min(at), max(at) + 1))
+
+        (a, of_a), (b, of_b), (total, of_total), (difference, of_difference) = (place() for _ in range(4))
+        assert all(np.shares_memory(view, buffer) for view in (a, b, total, difference))
+        expected = a + b, a - b
+        if of_total & of_difference:
+            seen["refused"] += 1
+            with pytest.raises(bittern.InputError, match="output total: shares memory with output difference"):
+                pair(a, b, out={"total": total, "difference": difference})
+            continue
+        seen["over an input" if (of_a | of_b) & (of_total | of_difference) else "apart"] += 1
+        pair(a, b, out={"total": total, "difference": difference})
+        assert_equal(total, expected[0])
+        assert_equal(difference, expected[1])
+    assert min(seen.values()) > 2, seen

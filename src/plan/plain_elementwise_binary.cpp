@@ -1,5 +1,6 @@
 // Plain operators on elements of several arrays that are broadcast together.
 #include <algorithm>
+#include <cstddef>
 #include <initializer_list>
 #include <span>
 #include <vector>
@@ -15,19 +16,39 @@ namespace {
 using engine::Broadcast;
 using engine::BroadcastRow;
 
-// y = f(a, b), where a and b are inputs of the node: 0 and 1, or the other way round.
-template <class T, class R, class F>
-PlainKernel combine(const PlainNode& node, bool swapped = false) {
+// One row's elements: y = f(a, b), with arrays and operations of any types behind one signature. There are hundreds of
+// operations on types; what walks over rows is compiled once.
+using RowFunction = void (*)(const void* a, bool a_moves, const void* b, bool b_moves, void* y, std::size_t size);
+
+template <class A, class B, class R, class F>
+void row_of(const void* a, bool a_moves, const void* b, bool b_moves, void* y, std::size_t size) {
+  engine::combine_row(static_cast<const A*>(a), a_moves, static_cast<const B*>(b), b_moves, static_cast<R*>(y), size, F{});
+}
+
+// Element `index` of an array of elements of `size` bytes.
+const void* element(const void* array, std::int64_t index, std::size_t size) {
+  return static_cast<const std::byte*>(array) + static_cast<std::size_t>(index) * size;
+}
+void* element(void* array, std::int64_t index, std::size_t size) {
+  return static_cast<std::byte*>(array) + static_cast<std::size_t>(index) * size;
+}
+
+// a and b are inputs of the node: 0 and 1, or the other way round.
+PlainKernel combine_rows(const PlainNode& node, RowFunction function, bool swapped) {
   const std::size_t first = swapped ? 1 : 0, second = swapped ? 0 : 1;
   const Broadcast walk(node.outputs[0].shape, {node.inputs[first]->shape, node.inputs[second]->shape});
+  const std::size_t size = size_of(node.inputs[0]->dtype), result_size = size_of(node.outputs[0].dtype);
   return {[=](const PlainArrays& arrays) {
-    const auto* a = static_cast<const T*>(arrays.in[first]);
-    const auto* b = static_cast<const T*>(arrays.in[second]);
-    auto* y = static_cast<R*>(arrays.out[0]);
     walk.run(*arrays.team, [&](const BroadcastRow& row) {
-      engine::combine_row(a + row.at[0], walk.moves(0), b + row.at[1], walk.moves(1), y + row.to, row.size, F{});
+      function(element(arrays.in[first], row.at[0], size), walk.moves(0), element(arrays.in[second], row.at[1], size), walk.moves(1),
+               element(arrays.out[0], row.to, result_size), row.size);
     });
   }};
+}
+
+template <class T, class R, class F>
+PlainKernel combine(const PlainNode& node, bool swapped = false) {
+  return combine_rows(node, row_of<T, T, R, F>, swapped);
 }
 
 template <class F>
@@ -78,69 +99,74 @@ PlainKernel prepare_shift(const PlainNode& node) {
 }
 
 template <class T, class E>
-PlainKernel power(const PlainNode& node) {
-  const Broadcast walk(node.outputs[0].shape, {node.inputs[0]->shape, node.inputs[1]->shape});
-  return {[=](const PlainArrays& arrays) {
-    const auto* a = static_cast<const T*>(arrays.in[0]);
-    const auto* b = static_cast<const E*>(arrays.in[1]);
-    auto* y = static_cast<T*>(arrays.out[0]);
-    walk.run(*arrays.team, [&](const BroadcastRow& row) {
-      // Squares are what most networks raise to.
-      if (!walk.moves(1) && b[row.at[1]] == E{2}) {
-        engine::combine_row(a + row.at[0], walk.moves(0), a + row.at[0], walk.moves(0), y + row.to, row.size, engine::Times{});
-      } else {
-        engine::combine_row(a + row.at[0], walk.moves(0), b + row.at[1], walk.moves(1), y + row.to, row.size, engine::Power{});
-      }
-    });
-  }};
+void power_of_row(const void* a, bool a_moves, const void* b, bool b_moves, void* y, std::size_t size) {
+  // Squares are what most networks raise to.
+  if (!b_moves && *static_cast<const E*>(b) == E{2}) {
+    row_of<T, T, T, engine::Times>(a, a_moves, a, a_moves, y, size);
+  } else {
+    row_of<T, E, T, engine::Power>(a, a_moves, b, b_moves, y, size);
+  }
 }
 
 PlainKernel prepare_pow(const PlainNode& node) {
   return with_number(node.inputs[1]->dtype, [&]<class E>(std::type_identity<E>) {
-    if (node.inputs[0]->dtype == DType::i32) return power<std::int32_t, E>(node);
-    if (node.inputs[0]->dtype == DType::i64) return power<std::int64_t, E>(node);
-    return power<float, E>(node);
+    if (node.inputs[0]->dtype == DType::i32) return combine_rows(node, power_of_row<std::int32_t, E>, false);
+    if (node.inputs[0]->dtype == DType::i64) return combine_rows(node, power_of_row<std::int64_t, E>, false);
+    return combine_rows(node, power_of_row<float, E>, false);
   });
 }
 
-// One input after the other is joined to the result; `mean` divides at the end.
-template <class T, class F>
-PlainKernel join(const PlainNode& node, bool mean) {
+// The first operand's row as it is; the second is not looked at.
+template <class T>
+void first_of_row(const void* a, bool a_moves, const void*, bool, void* y, std::size_t size) {
+  if (a_moves) {
+    std::copy_n(static_cast<const T*>(a), size, static_cast<T*>(y));
+  } else {
+    std::fill_n(static_cast<T*>(y), size, *static_cast<const T*>(a));
+  }
+}
+
+// One input after the other is joined to the result.
+PlainKernel join_rows(const PlainNode& node, RowFunction first, RowFunction next) {
   const Shape& shape = node.outputs[0].shape;
+  const std::size_t size = size_of(node.outputs[0].dtype);
   std::vector<Broadcast> walks;
   using Shapes = std::initializer_list<std::span<const std::int64_t>>;
   for (const graph::ValueType* input : node.inputs) walks.emplace_back(shape, Shapes{shape, input->shape});
-  const std::int64_t count = walks[0].total();
   return {[=, walks = std::move(walks)](const PlainArrays& arrays) {
-    auto* y = static_cast<T*>(arrays.out[0]);
     for (std::size_t i = 0; i < walks.size(); ++i) {
       const Broadcast& walk = walks[i];
-      const auto* x = static_cast<const T*>(arrays.in[i]);
       walk.run(*arrays.team, [&](const BroadcastRow& row) {
-        T* const to = y + row.to;
-        if (i > 0) {
-          engine::combine_row(to, walk.moves(0), x + row.at[1], walk.moves(1), to, row.size, F{});
-        } else if (walk.moves(1)) {
-          std::copy_n(x + row.at[1], row.size, to);
+        const void* const x = element(arrays.in[i], row.at[1], size);
+        void* const y = element(arrays.out[0], row.to, size);
+        if (i == 0) {
+          first(x, walk.moves(1), x, walk.moves(1), y, row.size);
         } else {
-          std::fill_n(to, row.size, x[row.at[1]]);
+          next(y, walk.moves(0), x, walk.moves(1), y, row.size);
         }
       });
     }
-    if (!mean) return;
-    const T inputs = static_cast<T>(walks.size());
-    engine::split(*arrays.team, count, [&](std::size_t from, std::size_t size) {
-      for (std::size_t i = from; i < from + size; ++i) y[i] = engine::Quotient{}(y[i], inputs);
-    });
   }};
 }
 
 template <class F>
 PlainKernel of_all(const PlainNode& node) {
-  return with_number(node.inputs[0]->dtype, [&]<class T>(std::type_identity<T>) { return join<T, F>(node, false); });
+  return with_number(node.inputs[0]->dtype,
+                     [&]<class T>(std::type_identity<T>) { return join_rows(node, first_of_row<T>, row_of<T, T, T, F>); });
 }
 
-PlainKernel prepare_mean(const PlainNode& node) { return join<float, engine::Plus>(node, true); }
+PlainKernel prepare_mean(const PlainNode& node) {
+  const std::int64_t count = Broadcast(node.outputs[0].shape, {node.outputs[0].shape}).total();
+  const auto inputs = static_cast<float>(node.inputs.size());
+  PlainKernel sum = join_rows(node, first_of_row<float>, row_of<float, float, float, engine::Plus>);
+  return {[=, sum = std::move(sum.run)](const PlainArrays& arrays) {
+    sum(arrays);
+    auto* y = static_cast<float*>(arrays.out[0]);
+    engine::split(*arrays.team, count, [&](std::size_t from, std::size_t size) {
+      for (std::size_t i = from; i < from + size; ++i) y[i] = engine::Quotient{}(y[i], inputs);
+    });
+  }};
+}
 
 // Elements of any type, by their size.
 template <class T>

@@ -196,7 +196,8 @@ constexpr std::size_t lanes = 16;  // partial sums that advance together
 
 // One result: all its elements lie in runs of `last`.
 template <class T, class Total>
-T reduce_runs(const Reduction& r, const T* x) {
+void reduce_runs(const Reduction& r, const void* array, std::int64_t start, void* y, std::int64_t at) {
+  const T* const x = static_cast<const T*>(array) + start;
   const auto run = static_cast<std::size_t>(r.last);
   std::array<Total, lanes> totals;
   for (std::int64_t j = 0; j < r.reduced.count; ++j) {
@@ -208,30 +209,39 @@ T reduce_runs(const Reduction& r, const T* x) {
   }
   if (run >= lanes)
     for (std::size_t lane = 1; lane < lanes; ++lane) totals[0].join(totals[lane]);
-  return totals[0].result(r.per_result);
+  static_cast<T*>(y)[at] = totals[0].result(r.per_result);
 }
 
 // `size` results side by side.
 constexpr std::size_t block = 64;
 template <class T, class Total>
-void reduce_columns(const Reduction& r, const T* x, T* y, std::size_t size) {
+void reduce_columns(const Reduction& r, const void* array, std::int64_t start, void* y, std::int64_t at, std::size_t size) {
+  const T* const x = static_cast<const T*>(array) + start;
   std::array<Total, block> totals;
   for (std::int64_t j = 0; j < r.reduced.count; ++j) {
     const T* const from = x + r.reduced.at(j);
     for (std::size_t i = 0; i < size; ++i) totals[i].take(from[i]);
   }
-  for (std::size_t i = 0; i < size; ++i) y[i] = totals[i].result(r.per_result);
+  for (std::size_t i = 0; i < size; ++i) static_cast<T*>(y)[static_cast<std::size_t>(at) + i] = totals[i].result(r.per_result);
 }
 
 template <class T, class Total>
-PlainKernel reduce(const PlainNode& node) {
-  return {[r = reduction_of(node)](const PlainArrays& arrays) {
-    const auto* x = static_cast<const T*>(arrays.in[0]);
-    auto* y = static_cast<T*>(arrays.out[0]);
-    if (r.per_result == 0 || r.results == 0) {
-      std::fill_n(y, r.results, Total{}.result(r.per_result));
-      return;
-    }
+void reduce_nothing(const Reduction& r, void* y) {
+  std::fill_n(static_cast<T*>(y), r.results, Total{}.result(r.per_result));
+}
+
+// A reduction of some type behind one signature: what finds the pieces is compiled once.
+struct Pieces {
+  void (*runs)(const Reduction& r, const void* x, std::int64_t start, void* y, std::int64_t at);
+  void (*columns)(const Reduction& r, const void* x, std::int64_t start, void* y, std::int64_t at, std::size_t size);
+  void (*nothing)(const Reduction& r, void* y);
+};
+
+PlainKernel reduce_pieces(const PlainNode& node, Pieces of) {
+  return {[of, r = reduction_of(node)](const PlainArrays& arrays) {
+    const void* const x = arrays.in[0];
+    void* const y = arrays.out[0];
+    if (r.per_result == 0 || r.results == 0) return of.nothing(r, y);
     // Pieces of the results: single ones, or blocks of columns. A task has enough of them to be worth starting.
     const auto width = static_cast<std::int64_t>(block);
     const std::int64_t blocks = r.last_reduced ? 1 : engine::ceil_div(r.last, width), pieces = r.kept.count * blocks;
@@ -241,14 +251,19 @@ PlainKernel reduce(const PlainNode& node) {
       const std::int64_t first = static_cast<std::int64_t>(task) * each;
       for (std::int64_t piece = first; piece < std::min(pieces, first + each); ++piece) {
         if (r.last_reduced) {
-          y[piece] = reduce_runs<T, Total>(r, x + r.kept.at(piece));
+          of.runs(r, x, r.kept.at(piece), y, piece);
         } else {
           const std::int64_t row = piece / blocks, from = piece % blocks * width;
-          reduce_columns<T, Total>(r, x + r.kept.at(row) + from, y + row * r.last + from, static_cast<std::size_t>(std::min(width, r.last - from)));
+          of.columns(r, x, r.kept.at(row) + from, y, row * r.last + from, static_cast<std::size_t>(std::min(width, r.last - from)));
         }
       }
     });
   }};
+}
+
+template <class T, class Total>
+PlainKernel reduce(const PlainNode& node) {
+  return reduce_pieces(node, {reduce_runs<T, Total>, reduce_columns<T, Total>, reduce_nothing<T, Total>});
 }
 
 template <template <class> class Total>

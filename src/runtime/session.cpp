@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <iterator>
 #include <mutex>
 #include <new>
 
@@ -43,6 +44,7 @@ bool usable_in_place(const void* data, DType type, const Shape& shape, const std
 // First and last byte that an array may touch.
 struct Range {
   std::uintptr_t first = 0, last = 0;
+  std::size_t array = 0;
 };
 template <class AnyView>
 Range range_of(const AnyView& view) {
@@ -55,6 +57,18 @@ Range range_of(const AnyView& view) {
     step *= view.shape[i];
   }
   return {start + static_cast<std::uintptr_t>(low), start + static_cast<std::uintptr_t>(high)};
+}
+
+// The ranges of the arrays that have elements, by their first byte. `ranges` has room for all.
+template <class AnyView>
+void sort_ranges(const std::vector<AnyView>& views, std::vector<Range>& ranges) {
+  ranges.clear();
+  for (std::size_t i = 0; i < views.size(); ++i) {
+    if (graph::element_count(views[i].shape, "array") == 0) continue;
+    ranges.push_back(range_of(views[i]));
+    ranges.back().array = i;
+  }
+  std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.first < b.first; });
 }
 
 // `kind` and `name` say which array it is; they are put together only for a message.
@@ -113,6 +127,8 @@ class Session::Impl {
       }
       sources_.resize(shapes_.size());
       targets_.resize(output_shapes_.size());
+      input_ranges_.reserve(shapes_.size());
+      output_ranges_.reserve(output_shapes_.size());
       // Never fewer than before: their bytes are on the model's account until the session ends.
       staged_inputs_.resize(std::max(staged_inputs_.size(), shapes_.size()));
       staged_outputs_.resize(std::max(staged_outputs_.size(), output_shapes_.size()));
@@ -245,22 +261,25 @@ class Session::Impl {
       engine::strided_copy(view.shape, static_cast<int>(size), view.data, view.strides.empty() ? to : view.strides, copy, to);
       sources_[i] = copy;
     }
-    for (std::size_t i = 0; i < outputs.size(); ++i) {
-      const View& view = outputs[i];
-      targets_[i] = view.data;
-      if (graph::element_count(view.shape, "output") == 0) continue;
-      bool in_place = usable_in_place(view.data, view.dtype, view.shape, view.strides);
-      const Range mine = range_of(view);
-      const auto overlaps = [&](const Range& other) { return mine.first <= other.last && other.first <= mine.last; };
-      for (const ConstView& input : inputs) {
-        if (graph::element_count(input.shape, "input") != 0 && overlaps(range_of(input))) in_place = false;
-      }
-      for (std::size_t j = 0; j < outputs.size(); ++j) {
-        if (j != i && graph::element_count(outputs[j].shape, "output") != 0 && overlaps(range_of(outputs[j]))) {
-          throw Error(ErrorCode::input, "output " + plan_->info.outputs[i].name, "shares memory with output " + plan_->info.outputs[j].name, "give each its own array");
-        }
-      }
-      if (!in_place) targets_[i] = staging(staged_outputs_[i], view.dtype, view.shape);
+    sort_ranges(outputs, output_ranges_);
+    for (std::size_t i = 1; i < output_ranges_.size(); ++i) {  // where any two overlap, so do two neighbours
+      const Range &before = output_ranges_[i - 1], &range = output_ranges_[i];
+      if (before.last < range.first) continue;
+      const auto [one, other] = std::minmax(before.array, range.array);
+      throw Error(ErrorCode::input, "output " + plan_->info.outputs[one].name, "shares memory with output " + plan_->info.outputs[other].name,
+                  "give each its own array");
+    }
+    sort_ranges(inputs, input_ranges_);
+    for (std::size_t i = 1; i < input_ranges_.size(); ++i)  // inputs may overlap: the last byte of any so far
+      input_ranges_[i].last = std::max(input_ranges_[i].last, input_ranges_[i - 1].last);
+    for (std::size_t i = 0; i < outputs.size(); ++i) targets_[i] = outputs[i].data;
+    for (const Range& range : output_ranges_) {
+      const View& view = outputs[range.array];
+      const auto behind = std::upper_bound(input_ranges_.begin(), input_ranges_.end(), range.last,
+                                           [](std::uintptr_t last, const Range& input) { return last < input.first; });
+      const bool shared = behind != input_ranges_.begin() && std::prev(behind)->last >= range.first;
+      if (shared || !usable_in_place(view.data, view.dtype, view.shape, view.strides))
+        targets_[range.array] = staging(staged_outputs_[range.array], view.dtype, view.shape);
     }
   }
 
@@ -275,6 +294,7 @@ class Session::Impl {
   std::uint64_t staged_bytes_ = 0;
   std::vector<const void*> sources_;
   std::vector<void*> targets_;
+  std::vector<Range> input_ranges_, output_ranges_;  // here so that a run allocates nothing
 };
 
 Session::Session(const Model& model, const SessionOptions& options) : impl_(std::make_unique<Impl>(model, options)) {}

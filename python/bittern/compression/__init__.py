@@ -45,8 +45,9 @@ def compress(
       layer), "sensitivity" (from a scan with the calibration data), or ``{name or pattern: sparsity}``; ``method``:
       "magnitude" (``norm`` "l1" or "l2" of blocks), or "reconstruct" (``rounds``, ``refit``), the default where
       calibration data is given: second-order pruning, made good by what stays; ``policy`` "independent" or "greedy" of
-      filters; ``quantize``: one of the other recipes or methods, for weights (and activations) of few bits, with its
-      options: zeros stay zeros.
+      filters; ``machine`` (measured ``flops``, ``bandwidth``, ``alpha``, ``beta``) and ``slow_layers`` ("dense" or
+      "sparser"): layers that would not be faster as sparse ones (arXiv 1608.01409); ``quantize``: one of the other
+      recipes or methods, for weights (and activations) of few bits, with its options: zeros stay zeros.
 
     The recipes ``int8`` to ``quantize`` take options: ``method`` (affine, balanced, binary, cells, codebook, dorefa,
     entropy, fixed-point, linear, log, shift, ternary) and what it takes (``bits``, ``per_channel``, ``group``,

@@ -44,10 +44,13 @@ def sparse_form(weight: NDArray[np.float32]) -> Encoding | None:
 
 def _groups(weight: NDArray[np.float32], kept: NDArray[np.bool_], order: str) -> Iterator[Form]:
     columns = math.prod(weight.shape[1:])
+    counts, size = np.ascontiguousarray(kept).reshape(-1).view(np.uint8), 1
     for m in GROUPS:
         if columns % m:
             continue
-        n = int(kept.reshape(-1, m).sum(axis=1).max(initial=0))
+        while size < m:  # neighbours two and two: much faster than sums over a short axis
+            counts, size = counts[::2] + counts[1::2], 2 * size
+        n = int(counts.max(initial=0))
         entries = weight.size // m * n
         if 0 < n < m:
             cost = 4 * entries + packed_bytes(entries, (m - 1).bit_length()) + LEAF_COST
@@ -62,17 +65,34 @@ def _blocks(weight: NDArray[np.float32], kept: NDArray[np.bool_]) -> Iterator[Fo
     rows, columns = weight.shape[0], math.prod(weight.shape[1:])
     window = math.prod(weight.shape[2:])
     matrix = kept.reshape(rows, columns)
-    for height in sorted({*SIZES, rows}):
-        if rows % height:
-            continue
-        strips = matrix.reshape(rows // height, height, columns).any(axis=1)
-        for width in sorted({*SIZES, window, columns}):
-            if columns % width or height * width == 1:
+    for height, strips in _merged(matrix, sorted({*SIZES, rows}), 0):
+        for width, grid in _merged(strips, sorted({*SIZES, window, columns}), 1):
+            if height * width == 1:
                 continue
-            grid = np.asarray(strips.reshape(strips.shape[0], columns // width, width).any(axis=2))
             entries = int(np.count_nonzero(grid)) * height * width
             cost = 4 * entries + packed_bytes(grid.size, 1) + LEAF_COST + LEAF_COST // 4
             yield cost, partial(_blocked, weight, grid, height, width)
+
+
+def _merged(matrix: NDArray[np.bool_], sizes: list[int], axis: int) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Whether any of ``size`` neighbours along an axis is true, for each rising size that divides it.
+
+    Of the largest size before that divides this one: short axes are slow to reduce, and most sizes are powers of two.
+    """
+    made = {1: matrix}
+    for size in sizes:
+        if matrix.shape[axis] % size:
+            continue
+        if size not in made:
+            before = max(known for known in made if size % known == 0)
+            parts, ratio = made[before], size // before
+            if ratio == 2:
+                made[size] = parts[::2] | parts[1::2] if axis == 0 else parts[:, ::2] | parts[:, 1::2]
+            else:
+                rows, columns = parts.shape
+                shape = (rows // ratio, ratio, columns) if axis == 0 else (rows, columns // ratio, ratio)
+                made[size] = np.asarray(parts.reshape(shape).any(axis=axis + 1))
+        yield size, made[size]
 
 
 def _blocked(weight: NDArray[np.float32], grid: NDArray[np.bool_], height: int, width: int) -> Encoding:

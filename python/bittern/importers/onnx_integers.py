@@ -38,6 +38,8 @@ class _Rewriter:
         self.taken |= {info.name for info in network.inputs}
         self.names = {node.name for node in network.nodes}
         self.decoded: dict[tuple[str, ...], str] = {}
+        self.behind: dict[int, list[Node]] = {}  # new nodes, by the identity of the one they follow
+        self.whole: dict[str, bool] = {}  # whether a layer's weights are whole numbers
 
     def run(self) -> None:
         ops = {node.op for node in self.network.nodes}
@@ -183,17 +185,16 @@ class _Rewriter:
     # Thresholds
 
     def _split_thresholds(self) -> bool:
-        changed = False
-        for node in list(self.network.nodes):
+        # The index stays true throughout: values keep their names and readers, and nodes get others in front of them.
+        self._index()
+        for node in self.network.nodes:
             if node.op != "MultiThreshold":
                 continue
-            self._index()
             value = node.outputs[0]
             grid = self._grid(node)
-            layers = self._layers_behind(value)
+            layers, leading = self._layers_behind(value)
             if grid is None or not layers:
                 continue
-            changed = True
             scale = self._constant(f"{value}.scale", grid[0])
             zero = self._constant(f"{value}.zero", grid[1])
             one = self._constant(f"{value}.one", np.array(1, np.float32))
@@ -201,10 +202,13 @@ class _Rewriter:
             self._quantise(node, [one, none], [scale, zero])
             kept = {key: value for key, value in node.attributes.items() if key not in ("out_scale", "out_bias")}
             node.attributes = kept
-            self._pass_on(value, [scale, zero])
+            for handing in leading:
+                self._quantise(handing, [scale, zero], [scale, zero])
             for layer in layers:
                 self._encode(layer.inputs[1])
-        return changed
+        nodes = [new for node in self.network.nodes for new in (node, *self.behind.get(id(node), ()))]
+        self.network.nodes = nodes
+        return bool(self.behind)
 
     def _grid(self, node: Node) -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
         """Scale and zero point by which DequantizeLinear makes the operator's very numbers of counts."""
@@ -221,59 +225,57 @@ class _Rewriter:
             return None
         return np.array(scale), np.array(zero, np.uint8)
 
-    def _layers_behind(self, value: str) -> list[Node]:
-        """Layers of whole-number weights that read a value, or what hands it on."""
+    def _layers_behind(self, value: str) -> tuple[list[Node], list[Node]]:
+        """Layers of whole-number weights that read a value or what hands it on, and the nodes that hand it to them."""
         found: list[Node] = []
-        ahead, seen = [value], {value}
+        giver: dict[str, tuple[str, Node]] = {}  # of each value handed on: what it was before, and by which node
+        reached: set[str] = set()
+        ahead = [value]
         while ahead:
             value = ahead.pop()
             for node in self.readers.get(value, []):
                 if node.op in READERS and node.inputs[0] == value and self._is_whole(node.inputs[1]):
                     found.append(node)
-                elif self._hands_on(node, value) and node.outputs[0] not in seen:
+                    reached.add(value)
+                elif self._hands_on(node, value) and node.outputs[0] not in giver:
+                    giver[node.outputs[0]] = (value, node)
                     ahead.append(node.outputs[0])
-                    seen.add(node.outputs[0])
-        return found
+        leading: dict[str, Node] = {}
+        for value in reached:
+            while value in giver and value not in leading:
+                before, leading[value] = giver[value]
+                value = before
+        return found, [node for output, (_, node) in giver.items() if output in leading]
 
     @staticmethod
     def _hands_on(node: Node, value: str) -> bool:
         return node.op in PASSED and node.inputs[0] == value and len(node.outputs) == 1
-
-    def _pass_on(self, value: str, parameters: list[str]) -> None:
-        """Codes behind the operators that hand them on to layers."""
-        ahead = [value]
-        while ahead:
-            value = ahead.pop(0)
-            for node in self.readers.get(value, []):
-                target = node.outputs[0]
-                if self._hands_on(node, value) and self._layers_behind(target):
-                    self._quantise(node, parameters, parameters)
-                    ahead.append(target)
 
     def _quantise(self, node: Node, to: list[str], back: list[str]) -> None:
         """A node's result in codes, and the numbers of those codes under its name."""
         value = node.outputs[0]
         real, codes = self._value(f"{value}.real"), self._value(f"{value}.codes")
         node.outputs[0] = real
-        at = next(i for i, other in enumerate(self.network.nodes) if other is node) + 1
-        self.network.nodes[at:at] = [
+        self.behind[id(node)] = [
             self._node(f"{node.name}.quantise", "QuantizeLinear", [real, *to], codes),
             self._node(f"{node.name}.decode", "DequantizeLinear", [codes, *back], value),
         ]
 
     def _is_whole(self, name: str) -> bool:
-        tree = self.constants.get(name)
-        if isinstance(tree, (Affine, Signs, Ternary, Codebook, Pow2)):
-            return True
-        return tree is not None and self._whole_numbers(tree) is not None
+        if name not in self.whole:
+            tree = self.constants.get(name)
+            encoded = isinstance(tree, (Affine, Signs, Ternary, Codebook, Pow2))
+            self.whole[name] = encoded or (tree is not None and self._whole_numbers(tree) is not None)
+        return self.whole[name]
 
     def _whole_numbers(self, tree: Encoding) -> NDArray[np.int8] | None:
-        """Floats that are whole numbers of 8 bits."""
+        """Floats that are whole numbers of 8 bits. -0.0 is none: its sign would be lost."""
         array = tree.decode() if isinstance(tree, Dense) else np.zeros(0)
         if array.dtype != np.float32 or array.size == 0:
             return None
         whole = np.clip(np.nan_to_num(np.rint(array)), -128, 127).astype(np.int8)
-        return whole if np.array_equal(whole.astype(np.float32), array) else None
+        same = np.array_equal(whole.astype(np.float32).view(np.uint32), array.view(np.uint32))
+        return whole if same else None
 
     def _encode(self, name: str) -> None:
         """Whole numbers in float32 as such, for all who read them."""

@@ -14,6 +14,7 @@ from bittern.compression.layerwise.options import one_of
 from bittern.compression.layerwise.walk import Cut
 from bittern.compression.layerwise.weights import Placement, groups_of, users_of
 from bittern.compression.prune.filters import prune_filters
+from bittern.compression.prune.guided import SLOW_LAYERS, guided, machine_of
 from bittern.compression.prune.magnitude import MagnitudeMethod
 from bittern.compression.prune.method import Layer, PruneMethod
 from bittern.compression.prune.methods import METHODS
@@ -54,7 +55,9 @@ class LayerPruner:
 
 @dataclass(frozen=True)
 class Pruning:
-    """Which weights go. ``method`` None: "reconstruct" where calibration data is given, else "magnitude"."""
+    """Which weights go. ``method`` None: "reconstruct" where calibration data is given, else "magnitude". ``machine``:
+    numbers of ``performance.Machine``; layers that would not be faster by them are treated by ``slow_layers``.
+    """
 
     pattern: Pattern = field(default_factory=Unstructured)
     sparsity: float | None = None
@@ -62,6 +65,8 @@ class Pruning:
     normalise: bool = False
     method: str | None = None
     policy: str = "independent"
+    machine: Mapping[str, float] | str | None = None
+    slow_layers: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # of the method
 
     def __post_init__(self) -> None:
@@ -78,6 +83,17 @@ class Pruning:
                 raise InputError("sparsity", "is missing", remedy)
         one_of("normalise", self.normalise, (True, False))
         one_of("policy", self.policy, ("independent", "greedy"))
+        one_of("slow_layers", self.slow_layers, (None, *SLOW_LAYERS))
+        if self.machine is not None:
+            machine_of(self.machine)
+            if isinstance(self.pattern, Filters):
+                raise InputError("machine", "is given with pattern filters", "leave it out: what is left is dense")
+            if self.slow_layers == "sparser" and self.pattern.sparsity is not None:
+                remedy = f"use dense: {self.pattern} removes {self.pattern.sparsity:g} or nothing"
+                raise InputError("slow_layers", f"is 'sparser' with pattern {self.pattern}", remedy)
+        elif self.slow_layers is not None:
+            remedy = "give machine as well: which layers are slow is judged by its numbers"
+            raise InputError("slow_layers", f"is {self.slow_layers!r} without a machine", remedy)
         one_of("method", self.method, (None, *METHODS))
         if self.method is not None:
             self._method(self.method)
@@ -132,5 +148,11 @@ class Pruning:
         )
         if remark:
             network._remarks.append(remark)
-        left.update({name: "kept: not pruned" for name, density in found.items() if density >= 1})
+        reasons: dict[str, str] = {}
+        if self.machine is not None:
+            slow = self.slow_layers or "dense"
+            fixed = self.pattern.sparsity is not None
+            found, reasons, remark = guided(network, found, machine_of(self.machine), slow, fixed)
+            network._remarks.append(remark)
+        left.update({name: "kept: not pruned" for name, density in found.items() if density >= 1} | reasons)
         return LayerPruner(method, self.pattern, found, left)

@@ -14,7 +14,7 @@ from bittern.compression.quantize.methods import METHODS as QUANTISERS
 from bittern.compression.quantize.recipe import QUANTISATION_RECIPES, SHARED, Quantization, Settings
 from bittern.errors import InputError
 
-OWN = ("pattern", "sparsity", "per_layer", "normalise", "method", "policy")
+OWN = ("pattern", "sparsity", "per_layer", "normalise", "method", "policy", "machine", "slow_layers")
 OF_METHODS = tuple(sorted({item.name for method in METHODS.values() for item in fields(method)}))  # type: ignore[arg-type]
 ONLY_QUANTISED = ("activations", "calibration_method", "calibration_percentile", "reconstruct")
 
