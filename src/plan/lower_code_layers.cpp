@@ -9,6 +9,7 @@
 #include "ops/fixed_point.h"
 #include "plan/code_parts.h"
 #include "plan/layer_parts.h"
+#include "plan/sparse_layers.h"
 #include "registry.h"
 
 namespace bittern::plan {
@@ -74,6 +75,13 @@ engine::IntWeights weights_of(Builder& builder, const Item& item, const std::vec
   return {values.data(), shape[1] * taps, taps};
 }
 
+std::vector<std::int16_t> weight_values(Builder& builder, const Item& item) {
+  const Constants& constants = *builder.source().constants;
+  const std::string& name = item.inputs[1];
+  if (!item.codes->sums) return constants.integer_values(name);
+  return whole_values(name, item.codes->zeros, is_conv(item) ? 0 : 1, builder.type(name), constants);
+}
+
 // `pack(weights, target)` writes `weight_bytes` of weights.
 template <class Pack>
 Packed pack_layer(Builder& builder, const Item& item, const std::string& how, std::int64_t weight_bytes, std::int64_t padded_channels, const Pack& pack) {
@@ -89,10 +97,7 @@ Packed pack_layer(Builder& builder, const Item& item, const std::string& how, st
   const float* buffer = builder.weights(key, static_cast<std::int64_t>(packed.bytes / sizeof(float)), what, [&](float* target) {
     auto* bytes = reinterpret_cast<std::byte*>(target);
     std::fill(bytes, bytes + packed.bytes, std::byte{});
-    const Constants& constants = *builder.source().constants;
-    const std::string& name = item.inputs[1];
-    const std::vector<std::int16_t> values = form.sums ? whole_values(name, form.zeros, is_conv(item) ? 0 : 1, builder.type(name), constants)
-                                                       : constants.integer_values(name);
+    const std::vector<std::int16_t> values = weight_values(builder, item);
     const engine::IntWeights weights = weights_of(builder, item, values);
     pack(weights, bytes);
     auto* offset = reinterpret_cast<std::int32_t*>(bytes + first);
@@ -219,7 +224,30 @@ RunTimeScales run_time_scales(Builder& builder, const Item& item, const IntEpilo
   return scales;
 }
 
-// Emits the step of an IntConv or CodeDepthwise, whose weights of type Weight stand at `weights`.
+// Layers differ in whether they need working memory.
+template <class Layer>
+constexpr bool works_beside = requires(const Layer& layer) { layer.scratch_bytes(); };
+
+template <class Layer>
+Place scratch_of(Builder& builder, const Layer& layer, const Place& otherwise) {
+  if constexpr (works_beside<Layer>) return builder.scratch((layer.scratch_bytes() + 3) / 4);
+  return otherwise;
+}
+
+template <class Weight, class Layer>
+void run_layer(const Layer& layer, const RunContext& run, const Place& in, const Place& weights, const IntEpilogue& epilogue, IntOut type,
+               const Place& out, const Place& scratch) {
+  const auto* x = run.read<std::uint8_t>(in);
+  const auto* w = run.read<Weight>(weights);
+  auto* y = run.write<std::byte>(out);
+  if constexpr (works_beside<Layer>) {
+    layer.run(x, w, epilogue, type, y, run.write<std::byte>(scratch), *run.team);
+  } else {
+    layer.run(x, w, epilogue, type, y, *run.team);
+  }
+}
+
+// Emits the step of an IntConv, SparseIntConv or CodeDepthwise, whose weights of type Weight stand at `weights`.
 template <class Weight, class Layer>
 void emit_layer(Builder& builder, const Item& item, Layer layer, const Place& weights, IntEpilogue epilogue, const Storage& in, const Storage& out,
                 const Storage& residual) {
@@ -227,12 +255,13 @@ void emit_layer(Builder& builder, const Item& item, Layer layer, const Place& we
   const IntOut type = kind_of(*item.codes);
   const bool added = !item.residual.empty();
   const RunTimeScales scales = run_time_scales(builder, item, epilogue, layer.padded_channels());
+  const Place scratch = scratch_of(builder, layer, in.place);
   builder.emit([=, layer = std::move(layer)](const RunContext& run) {
     IntEpilogue e = epilogue;
     scales.apply(run, e);
     if (added) e.store.residual = run.read<std::uint8_t>(residual.place);
-    layer.run(run.read<std::uint8_t>(in.place), run.read<Weight>(weights), e, type, run.write<std::byte>(out.place), *run.team);
-  }, {in.place, out.place, weights, added ? residual.place : in.place, scales.channels != 0 ? scales.made : in.place});
+    run_layer<Weight>(layer, run, in.place, weights, e, type, out.place, scratch);
+  }, {in.place, out.place, weights, added ? residual.place : in.place, scales.channels != 0 ? scales.made : in.place, scratch});
 }
 
 Place constant_place(const std::byte* data) { return {Place::Kind::constant, 0, 0, data}; }
@@ -332,11 +361,51 @@ FixedPoint fixed_point_of(Builder& builder, const Item& item, const Map& out) {
 template <class Weight, class Layer>
 void emit_fixed_point(Builder& builder, const Layer& layer, const Place& weights, const IntEpilogue& epilogue, const Storage& in, const FixedPoint& fixed,
                       const Storage& out) {
+  const Place scratch = scratch_of(builder, layer, in.place);
   builder.emit([=](const RunContext& run) {
-    layer.run(run.read<std::uint8_t>(in.place), run.read<Weight>(weights), epilogue, IntOut::sums, run.write<std::byte>(fixed.sums.place), *run.team);
+    run_layer<Weight>(layer, run, in.place, weights, epilogue, IntOut::sums, fixed.sums.place, scratch);
     engine::fixed_requantise(fixed.scales.data(), fixed.zero, fixed.lo, fixed.hi, fixed.sums.map, run.read<std::int32_t>(fixed.sums.place), out.map,
                              run.write<std::uint8_t>(out.place), *run.team);
-  }, {in.place, out.place, weights, fixed.sums.place});
+  }, {in.place, out.place, weights, fixed.sums.place, scratch});
+}
+
+// On the weights that are not zero alone; false if the dense kernel is estimated to be faster: `note` says so.
+bool lower_sparse(Builder& builder, const Item& item, const ConvShape& s, double dense_cost, const char* dense_kernel, const Storage& in,
+                  const Storage& out, const Storage& residual, std::string& note) {
+  const CodesForm& form = *item.codes;
+  LayerInfo& info = builder.current();
+  if (!item.residual.empty() && residual.map.block % 16 != 0) return false;
+  SparseCodes choice;
+  {
+    const std::vector<std::int16_t> values = weight_values(builder, item);
+    choice = choose_sparse_codes(builder, item, s, in, weights_of(builder, item, values), static_cast<std::int64_t>(values.size()), dense_cost, dense_kernel);
+  }
+  describe_density(info, choice);
+  note = choice.reason;
+  if (!choice.chosen) return false;
+  info.kernel = choice.kernel->name;
+  info.isa = engine::name_of(choice.kernel->isa);
+  info.reason = choice.reason;
+  std::string how = info.kernel + " block " + std::to_string(in.map.block);
+  for (const std::int64_t size : {s.n, s.oh, s.ow}) how += " " + std::to_string(size);
+  const auto emit = [&](const Map& out_map, const Map& residual_map, const auto& step) {
+    engine::SparseIntConv layer(*choice.kernel, s, in.map, out_map, residual_map, choice.quads);
+    const Packed packed = pack_layer(builder, item, how, layer.packed_bytes(), layer.padded_channels(),
+                                     [&](const engine::IntWeights&, std::byte* target) { layer.pack(choice.quads, target); });
+    info.packed_bytes = packed.bytes;
+    step(std::move(layer), packed);
+  };
+  if (form.fixed_point) {
+    const FixedPoint fixed = fixed_point_of(builder, item, out.map);
+    emit(fixed.sums.map, Map{}, [&](engine::SparseIntConv layer, const Packed& packed) {
+      emit_fixed_point<std::byte>(builder, layer, constant_place(packed.weights), packed.epilogue, in, fixed, out);
+    });
+    return true;
+  }
+  emit(out.map, residual.map, [&](engine::SparseIntConv layer, const Packed& packed) {
+    emit_layer<std::byte>(builder, item, std::move(layer), constant_place(packed.weights), packed.epilogue, in, out, residual);
+  });
+  return true;
 }
 
 void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const Storage& in, const Storage& out, const Storage& residual) {
@@ -370,10 +439,13 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
   if (one_row && !force_gemm) return lower_gemv(builder, item, s.c, s.oc, in, out);
   const int terms = form.two_terms ? 2 : 1;
   const Choice choice = choose(builder, s, in.map.block, terms);
+  std::string sparse_note;
+  const double dense_cost = IntConv::cost(*choice.kernel, s, in.map.block, terms);
+  if (terms == 1 && !force_gemm && lower_sparse(builder, item, s, dense_cost, choice.kernel->name, in, out, residual, sparse_note)) return;
   const IntConv layer(*choice.kernel, s, in.map, out.map, residual.map, terms);
   info.kernel = choice.kernel->name;
   info.isa = engine::name_of(choice.kernel->isa);
-  info.reason = choice.reason + (form.two_terms ? "; weights beyond 8 bits are sums of two" : "");
+  info.reason = choice.reason + sparse_note + (form.two_terms ? "; weights beyond 8 bits are sums of two" : "");
   if (form.fixed_point) {
     const FixedPoint fixed = fixed_point_of(builder, item, out.map);
     const IntConv summing(*choice.kernel, s, in.map, fixed.sums.map, Map{}, terms);

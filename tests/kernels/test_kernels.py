@@ -53,6 +53,7 @@ GENERATORS: dict[str, Generator] = {
     "strided_copy": glue.move_cases,
     **codes.GENERATORS,
     "spmm": sparse.sparse_cases,
+    "spmm_u8": sparse.code_cases,
     "spmv": sparse.sparse_row_cases,
     "gemv_u8": one_row.code_row_cases,
     "gemv_f32": one_row.real_row_cases,

@@ -1,0 +1,159 @@
+// The panels of the spmm loop on 8-bit codes, compiled once per level.
+#include "simd/lanes.h"
+#include "simd/store.h"
+#include "spmm/int_panel.h"
+
+namespace bittern::engine::BITTERN_LEVEL {
+namespace {
+
+template <int vectors>
+void panel(const IntSpmmArgs& args) {
+  const IntSpmmEntry* entry = args.entries;
+  const std::uint8_t* const x = args.x;
+  const std::uint16_t* row = args.rows;
+  for (std::int64_t g = 0; g < args.group_count; ++g) {
+    const SpmmGroup group = args.groups[g];
+    for (std::uint32_t i = 0; i < group.rows; ++i) {
+      const std::int64_t r = *row++;
+      std::int32_t* sums = args.sums + r * vectors * width;
+      vi acc[vectors];
+      if (args.offset != nullptr) {
+        const vi start = set1_int(args.offset[r]);
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) acc[v] = start;
+      } else {
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) acc[v] = load_int(sums + v * width);
+      }
+      for (const IntSpmmEntry* end = entry + group.entries; entry != end; ++entry) {
+        const four_weights w = broadcast_weights(entry->weights);
+        const std::uint8_t* input = x + entry->offset;
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) acc[v] = dot_lanes(acc[v], load_whole(input + v * width * 4), w);
+      }
+      BITTERN_UNROLL
+      for (int v = 0; v < vectors; ++v) store_int(sums + v * width, acc[v]);
+    }
+  }
+}
+
+void fill(const IntSpmmFill& args) {
+  std::uint8_t* row = args.panel;
+  for (std::int64_t s = 0; s < args.source_count; ++s) {
+    const IntSpmmSource source = args.sources[s];
+    const std::uint8_t* const x = args.x + source.offset;
+    const IntSpmmPixels* pixels = args.pixels;
+    for (std::int64_t v = 0; v < args.vectors; ++v, pixels += 4) {
+      vi a[4];
+      BITTERN_UNROLL
+      for (int j = 0; j < 4; ++j) a[j] = pixels[j].in_together ? load_whole(x + pixels[j].in[0]) : load_lanes16(x, pixels[j].in);
+      transpose_lanes(a);
+      std::uint8_t* target = row + v * width * 4;
+      BITTERN_UNROLL
+      for (int q = 0; q < 4; ++q) {
+        if ((source.quads >> q & 1) == 0) continue;
+        store_whole(target, a[q]);
+        target += args.panel_row;
+      }
+    }
+    row += __builtin_popcount(source.quads) * args.panel_row;
+  }
+}
+
+// One code of each of 16 channels of a vector's pixels: every step as store_sums() does it.
+template <int quarter>
+inline __attribute__((always_inline)) vi code_quarter(const IntStore& how, vi sums, vi residual) {
+  vf y = mul(to_float(sums), repeat4(how.scale + 4 * quarter));
+  y = add(y, how.bias != nullptr ? repeat4(how.bias + 4 * quarter) : zero());
+  if (how.inner) {
+    y = min(max(y, set1(how.inner_lo)), set1(how.inner_hi));
+    y = mul(to_float(round_int(y)), set1(how.inner_scale));
+  }
+  if (how.residual != nullptr) y = add(y, mul(sub(bytes_of<quarter>(residual), set1(how.residual_zero)), set1(how.residual_scale)));
+  return round_int(min(max(y, set1(how.lo)), set1(how.hi)));
+}
+
+void store_codes(const IntSpmmOut& args) {
+  const IntStore how = args.store;
+  auto* const y = static_cast<std::uint8_t*>(args.y);
+  const IntSpmmPixels* pixels = args.pixels;
+  for (std::int64_t v = 0; v < args.vectors; ++v, pixels += 4) {
+    vi a[4][4];
+    BITTERN_UNROLL
+    for (int g = 0; g < 4; ++g) {
+      BITTERN_UNROLL
+      for (int i = 0; i < 4; ++i) a[g][i] = load_int(args.sums + (4 * g + i) * args.sums_row + v * width);
+      transpose_lanes(a[g]);
+    }
+    BITTERN_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      const IntSpmmPixels& p = pixels[j];
+      if (p.count == 0) break;
+      vi residual = set1_int(0);
+      if (how.residual != nullptr) residual = p.residual_together ? load_whole(how.residual + p.residual[0]) : load_lanes16(how.residual, p.residual);
+      const vi quarters[4] = {code_quarter<0>(how, a[0][j], residual), code_quarter<1>(how, a[1][j], residual),
+                              code_quarter<2>(how, a[2][j], residual), code_quarter<3>(how, a[3][j], residual)};
+      const vi codes = narrow_lanes(quarters, how.zero);
+      if (p.out_together) {
+        store_whole(y + p.out[0], codes);
+      } else {
+        store_lanes16(y, p.out, p.count, codes);
+      }
+    }
+  }
+}
+
+// Pixel by pixel: few layers need it.
+template <IntOut out>
+void store_each(const IntSpmmOut& args) {
+  const IntStore& how = args.store;
+  for (std::int64_t p = 0; p < args.vectors * width; ++p) {
+    const std::int64_t in_vector = p % width;
+    const IntSpmmPixels& at = args.pixels[p / width * 4 + in_vector % 4];
+    const std::int64_t lane = in_vector / 4;
+    if (lane >= at.count) continue;
+    int sums[16];
+    for (int c = 0; c < 16; ++c) sums[c] = args.sums[c * args.sums_row + p];
+    for (int c = 0; c < 16 && c < args.valid; c += width) {
+      const std::int64_t left = args.valid - c;
+      const vf scale = out == IntOut::sums ? zero() : load(how.scale + c);
+      const vf bias = out == IntOut::sums || how.bias == nullptr ? zero() : load(how.bias + c);
+      store_sums<out>(how, load_int(sums + c), scale, bias, args.y, at.out[lane] + c, at.residual[lane] + c, left < width ? static_cast<int>(left) : width);
+    }
+  }
+}
+
+void store_bytes_of(const IntSpmmOut& args) {
+  if (args.whole) {
+    store_codes(args);
+  } else {
+    store_each<IntOut::bytes>(args);
+  }
+}
+
+constexpr void (*stores[])(const IntSpmmOut&) = {&store_bytes_of, &store_each<IntOut::floats>, &store_each<IntOut::sums>};
+
+template <int... v>
+struct Panels {
+  static constexpr void (*list[])(const IntSpmmArgs&) = {&panel<v>...};
+};
+template <int vectors, int... v>
+struct PanelsUpTo : PanelsUpTo<vectors - 1, vectors, v...> {};
+template <int... v>
+struct PanelsUpTo<0, v...> : Panels<v...> {};
+
+constexpr IntSpmmKernel list[] = {
+#define BITTERN_INT_SPMM(level, vectors) \
+  BITTERN_ONLY(level, {"spmm_u8_s8_s32_1x" #vectors "v__" #level, Isa::level, vectors, width, PanelsUpTo<vectors>::list, &fill, stores}, )
+#include "spmm/int_kernels.inc"
+#undef BITTERN_INT_SPMM
+};
+
+}  // namespace
+
+const IntSpmmKernel* int_spmm_kernels(int& count) {
+  count = static_cast<int>(sizeof list / sizeof list[0]);
+  return list;
+}
+
+}  // namespace bittern::engine::BITTERN_LEVEL
