@@ -36,18 +36,22 @@ static inline void transpose_lanes(vi (&a)[4]) {
   for (int i = 0; i < 4; ++i) b[i].v = native_int{a[0].v[i], a[1].v[i], a[2].v[i], a[3].v[i]};
   for (int i = 0; i < 4; ++i) a[i] = b[i];
 }
-// Bytes 4 quarter .. 4 quarter + 3 of every lane.
-template <int quarter>
-static inline vf bytes_of(vi a) {
-  const auto four = static_cast<unsigned>(a.v[quarter]);
-  return to_float(vi{native_int{static_cast<int>(four & 255), static_cast<int>(four >> 8 & 255), static_cast<int>(four >> 16 & 255), static_cast<int>(four >> 24)}});
+// Byte `index` of each 32 bits, a whole number less another below 256.
+template <int index>
+static inline vf byte_less(vi a, float other) {
+  return sub(to_float(vi{a.v >> (8 * index) & 255}), set1(other));
 }
-static inline vf repeat4(const float* p) { return load(p); }
-// Codes within 0 .. 255 after `zero` is added; quarters of every pixel side by side.
-static inline vi narrow_lanes(const vi (&quarters)[4], int zero) {
-  unsigned char bytes[16];
-  for (int g = 0; g < 4; ++g) store_bytes(bytes + 4 * g, plus(quarters[g], zero));
-  return load_int(reinterpret_cast<const int*>(bytes));
+// Four rows of 32 bits plus `zero`, saturated to bytes of at least `lo`: a row's position p as byte `row` of 32 bits p.
+static inline vi interleave_rows(const vi (&rows)[4], int zero, int lo) {
+  vi r{};
+  for (int i = 0; i < 4; ++i) {
+    for (int p = 0; p < 4; ++p) {
+      const long value = static_cast<long>(rows[i].v[p]) + zero;
+      const int byte = static_cast<int>(value < lo ? lo : value > 255 ? 255 : value);
+      r.v[p] = static_cast<int>(static_cast<unsigned>(r.v[p]) | static_cast<unsigned>(byte) << (8 * i));
+    }
+  }
+  return r;
 }
 
 #else
@@ -70,11 +74,21 @@ static inline void transpose_lanes(vi (&a)[4]) {
   a[0] = {_mm256_unpacklo_epi64(p, q)}, a[1] = {_mm256_unpackhi_epi64(p, q)};
   a[2] = {_mm256_unpacklo_epi64(r, s)}, a[3] = {_mm256_unpackhi_epi64(r, s)};
 }
-template <int quarter>
-static inline vf bytes_of(vi a) {
-  constexpr int first = 4 * quarter, none = static_cast<int>(0x80808000u);
-  const __m128i pick = _mm_setr_epi32(none | first, none | (first + 1), none | (first + 2), none | (first + 3));
-  return to_float(vi{_mm256_shuffle_epi8(a.v, _mm256_broadcastsi128_si256(pick))});
+// By the number 2^23, which has the byte as its last bits: nothing is rounded.
+template <int index>
+static inline vf byte_less(vi a, float other) {
+  constexpr int none = static_cast<int>(0x80808000u);
+  const __m128i pick = _mm_setr_epi32(none | index, none | (4 + index), none | (8 + index), none | (12 + index));
+  const __m256i bytes = _mm256_shuffle_epi8(a.v, _mm256_broadcastsi128_si256(pick));
+  return sub(vf{_mm256_castsi256_ps(_mm256_or_si256(bytes, _mm256_set1_epi32(0x4b000000)))}, set1(8388608.0f + other));
+}
+static inline vi interleave_rows(const vi (&rows)[4], int zero, int lo) {
+  const __m256i z = _mm256_set1_epi16(static_cast<short>(zero));
+  const __m256i a = _mm256_adds_epi16(_mm256_packs_epi32(rows[0].v, rows[1].v), z);
+  const __m256i b = _mm256_adds_epi16(_mm256_packs_epi32(rows[2].v, rows[3].v), z);
+  const __m256i bytes = _mm256_max_epu8(_mm256_packus_epi16(a, b), _mm256_set1_epi8(static_cast<char>(lo)));
+  const __m128i turn = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return {_mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(turn))};
 }
 static inline four_weights broadcast_weights(std::uint32_t four) { return to_quads(vi{_mm256_set1_epi32(static_cast<int>(four))}); }
 
@@ -108,19 +122,27 @@ static inline void transpose_lanes(vi (&a)[4]) {
   a[0] = {_mm512_maskz_unpacklo_epi64(each, p, q)}, a[1] = {_mm512_maskz_unpackhi_epi64(each, p, q)};
   a[2] = {_mm512_maskz_unpacklo_epi64(each, r, s)}, a[3] = {_mm512_maskz_unpackhi_epi64(each, r, s)};
 }
-template <int quarter>
-static inline vf bytes_of(vi a) {
-  constexpr int first = 4 * quarter, none = static_cast<int>(0x80808000u);
-  const __m128i pick = _mm_setr_epi32(none | first, none | (first + 1), none | (first + 2), none | (first + 3));
-  return to_float(vi{_mm512_shuffle_epi8(a.v, _mm512_maskz_broadcast_i32x4(0xffff, pick))});
+// By the number 2^23, which has the byte as its last bits: nothing is rounded.
+template <int index>
+static inline vf byte_less(vi a, float other) {
+  constexpr int none = static_cast<int>(0x80808000u);
+  const __m128i pick = _mm_setr_epi32(none | index, none | (4 + index), none | (8 + index), none | (12 + index));
+  const __m512i bytes = _mm512_shuffle_epi8(a.v, _mm512_maskz_broadcast_i32x4(0xffff, pick));
+  return sub(vf{_mm512_castsi512_ps(_mm512_or_si512(bytes, _mm512_set1_epi32(0x4b000000)))}, set1(8388608.0f + other));
+}
+static inline vi interleave_rows(const vi (&rows)[4], int zero, int lo) {
+  const __m512i z = _mm512_set1_epi16(static_cast<short>(zero));
+  const __m512i a = _mm512_adds_epi16(_mm512_packs_epi32(rows[0].v, rows[1].v), z);
+  const __m512i b = _mm512_adds_epi16(_mm512_packs_epi32(rows[2].v, rows[3].v), z);
+  const __m512i bytes = _mm512_max_epu8(_mm512_packus_epi16(a, b), _mm512_set1_epi8(static_cast<char>(lo)));
+  const __m128i turn = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return {_mm512_shuffle_epi8(bytes, _mm512_maskz_broadcast_i32x4(0xffff, turn))};
 }
 static inline four_weights broadcast_weights(std::uint32_t four) { return to_quads(vi{_mm512_set1_epi32(static_cast<int>(four))}); }
 
 #endif
 
 static inline vi dot_lanes(vi acc, vi x, const four_weights& w) { return dot(acc, to_quad(pixels{x.v}), w); }
-static inline vf repeat4(const float* p) { return repeat(p); }
-static inline vi narrow_lanes(const vi (&quarters)[4], int zero) { return {narrow(quarters, zero, 0).v}; }
 
 #endif
 

@@ -64,6 +64,8 @@ struct IntSpmmOut {
   const IntSpmmPixels* pixels = nullptr;
   void* y = nullptr;                       // the block's first pixel of the image
   IntStore store;                          // arrays start at the block's first channel; the residual as y
+  const float* bias = nullptr;             // as the store's, but never null
+  int least = 0;                           // code
   bool whole = false;                      // all 16 channels are stored, side by side
   std::int64_t valid = 0;                  // else so many
 };

@@ -6,6 +6,11 @@
 namespace bittern::engine::BITTERN_LEVEL {
 namespace {
 
+template <int number>
+struct constant {
+  static constexpr int value = number;
+};
+
 template <int vectors>
 void panel(const IntSpmmArgs& args) {
   const IntSpmmEntry* entry = args.entries;
@@ -60,44 +65,48 @@ void fill(const IntSpmmFill& args) {
   }
 }
 
-// One code of each of 16 channels of a vector's pixels: every step as store_sums() does it.
-template <int quarter>
-inline __attribute__((always_inline)) vi code_quarter(const IntStore& how, vi sums, vi residual) {
-  vf y = mul(to_float(sums), repeat4(how.scale + 4 * quarter));
-  y = add(y, how.bias != nullptr ? repeat4(how.bias + 4 * quarter) : zero());
-  if (how.inner) {
-    y = min(max(y, set1(how.inner_lo)), set1(how.inner_hi));
-    y = mul(to_float(round_int(y)), set1(how.inner_scale));
-  }
-  if (how.residual != nullptr) y = add(y, mul(sub(bytes_of<quarter>(residual), set1(how.residual_zero)), set1(how.residual_scale)));
-  return round_int(min(max(y, set1(how.lo)), set1(how.hi)));
-}
-
+// The codes of 16 channels: every step as store_sums() does it. Behind the roundings, what is below the least code need not be
+// compared in 32 bits.
+template <bool inner, bool residual>
 void store_codes(const IntSpmmOut& args) {
   const IntStore how = args.store;
   auto* const y = static_cast<std::uint8_t*>(args.y);
   const IntSpmmPixels* pixels = args.pixels;
+  const int least = args.least;
   for (std::int64_t v = 0; v < args.vectors; ++v, pixels += 4) {
-    vi a[4][4];
+    vi r[4], codes[4];
+    if constexpr (residual) {
+      BITTERN_UNROLL
+      for (int j = 0; j < 4; ++j) r[j] = pixels[j].residual_together ? load_whole(how.residual + pixels[j].residual[0]) : load_lanes16(how.residual, pixels[j].residual);
+      transpose_lanes(r);
+    }
     BITTERN_UNROLL
     for (int g = 0; g < 4; ++g) {
-      BITTERN_UNROLL
-      for (int i = 0; i < 4; ++i) a[g][i] = load_int(args.sums + (4 * g + i) * args.sums_row + v * width);
-      transpose_lanes(a[g]);
+      vi rows[4];
+      const auto row_of = [&](auto index) {
+        constexpr int i = decltype(index)::value;
+        const int row = 4 * g + i;
+        vf value = mul(to_float(load_int(args.sums + row * args.sums_row + v * width)), set1(how.scale[row]));
+        value = add(value, set1(args.bias[row]));
+        if constexpr (inner) {
+          value = min(max(value, set1(how.inner_lo)), set1(how.inner_hi));
+          value = mul(to_float(round_int(value)), set1(how.inner_scale));
+        }
+        if constexpr (residual) value = add(value, mul(byte_less<i>(r[g], how.residual_zero), set1(how.residual_scale)));
+        rows[i] = round_int(min(set1(how.hi), value));  // in this order a NaN stays one, whose integer is the least
+      };
+      row_of(constant<0>{}), row_of(constant<1>{}), row_of(constant<2>{}), row_of(constant<3>{});
+      codes[g] = interleave_rows(rows, how.zero, least);
     }
+    transpose_lanes(codes);
     BITTERN_UNROLL
     for (int j = 0; j < 4; ++j) {
       const IntSpmmPixels& p = pixels[j];
       if (p.count == 0) break;
-      vi residual = set1_int(0);
-      if (how.residual != nullptr) residual = p.residual_together ? load_whole(how.residual + p.residual[0]) : load_lanes16(how.residual, p.residual);
-      const vi quarters[4] = {code_quarter<0>(how, a[0][j], residual), code_quarter<1>(how, a[1][j], residual),
-                              code_quarter<2>(how, a[2][j], residual), code_quarter<3>(how, a[3][j], residual)};
-      const vi codes = narrow_lanes(quarters, how.zero);
       if (p.out_together) {
-        store_whole(y + p.out[0], codes);
+        store_whole(y + p.out[0], codes[j]);
       } else {
-        store_lanes16(y, p.out, p.count, codes);
+        store_lanes16(y, p.out, p.count, codes[j]);
       }
     }
   }
@@ -124,11 +133,10 @@ void store_each(const IntSpmmOut& args) {
 }
 
 void store_bytes_of(const IntSpmmOut& args) {
-  if (args.whole) {
-    store_codes(args);
-  } else {
-    store_each<IntOut::bytes>(args);
-  }
+  if (!args.whole) return store_each<IntOut::bytes>(args);
+  const IntStore& how = args.store;
+  if (how.residual == nullptr) return how.inner ? store_codes<true, false>(args) : store_codes<false, false>(args);
+  how.inner ? store_codes<true, true>(args) : store_codes<false, true>(args);
 }
 
 constexpr void (*stores[])(const IntSpmmOut&) = {&store_bytes_of, &store_each<IntOut::floats>, &store_each<IntOut::sums>};

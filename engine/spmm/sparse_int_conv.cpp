@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "base/cpu_count.h"
@@ -18,10 +19,34 @@ constexpr std::int64_t rounded(std::int64_t bytes) { return ceil_div(bytes, line
 constexpr std::int64_t panel_bytes = 48 * 1024;
 constexpr std::int64_t chunk_rows = 256, small_chunk_rows = 128, most_rows_together = 512;
 
-// Panels of almost equal width, as wide as registers allow.
-int panel_vectors(const IntSpmmKernel& kernel, std::int64_t pixels) {
-  const std::int64_t all = std::max<std::int64_t>(1, ceil_div(pixels, kernel.lanes));
-  return static_cast<int>(ceil_div(all, ceil_div(all, kernel.vectors)));
+constexpr float no_bias[spmm_block] = {};
+
+// Estimated time of panels of so many vectors, in cycles of the level's vector unit: fitted to measurements.
+double cost_of(const IntSpmmKernel& kernel, const ConvShape& s, double quads, int vectors) noexcept {
+  const double panels = static_cast<double>(s.n * ceil_div(s.oh * s.ow, vectors * kernel.lanes));
+  const double rows = static_cast<double>(ceil_div(s.c, spmm_block) * 4 * s.kh * s.kw), row_bytes = static_cast<double>(vectors * kernel.lanes) * 4;
+  const double blocks = std::max(1.0, std::ceil(rows * row_bytes / static_cast<double>(panel_bytes))), outputs = static_cast<double>(s.oc);
+  // An entry: a load for each vector, one for the weights, and some for positions. A row of a block: its sums come and go.
+  const double products = quads * (vectors * 1.25 + 1.5);
+  const double sums = outputs * blocks * (vectors * 2.5 + 8.0);
+  const double stored = outputs * vectors * 7.0;
+  const double filled = rows * static_cast<double>(ceil_div(s.oc, most_rows_together)) * vectors * 3.0;
+  // Without dot products of bytes, quads are taken apart on the way.
+  const bool dots = kernel.isa == Isa::avx512vnni || kernel.isa == Isa::avx2vnni;
+  return panels * (products * (dots ? 1.0 : 2.5) + sums + stored + filled);
+}
+
+// The width of panels, of almost equal width: as wide as registers allow, or narrower where fewer blocks pay for it.
+int panel_vectors(const IntSpmmKernel& kernel, const ConvShape& s, double quads) noexcept {
+  const std::int64_t all = std::max<std::int64_t>(1, ceil_div(s.oh * s.ow, kernel.lanes));
+  int best = 1;
+  double least = 0;
+  for (std::int64_t most = kernel.vectors; most > 0; --most) {
+    const int vectors = static_cast<int>(ceil_div(all, ceil_div(all, most)));
+    const double cost = cost_of(kernel, s, quads, vectors);
+    if (most == kernel.vectors || cost < least) best = vectors, least = cost;
+  }
+  return best;
 }
 
 // f(o, position, four weights) for all quads that hold a weight.
@@ -73,7 +98,8 @@ bool SparseIntConv::fits(const ConvShape& s, const Map& in) noexcept {
 
 SparseIntConv::SparseIntConv(const IntSpmmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual,
                              const SparseQuads& quads)
-    : kernel_(&kernel), shape_(shape), in_(in), out_(out), residual_(residual), vectors_(panel_vectors(kernel, shape.oh * shape.ow)) {
+    : kernel_(&kernel), shape_(shape), in_(in), out_(out), residual_(residual),
+      vectors_(panel_vectors(kernel, shape, static_cast<double>(quads.entries()))) {
   padded_ = ceil_div(shape.oc, spmm_block) * spmm_block;
   panel_pixels_ = vectors_ * kernel.lanes;
   panels_ = ceil_div(shape.oh * shape.ow, panel_pixels_);
@@ -227,13 +253,14 @@ void SparseIntConv::cut(std::int64_t first_pixel, std::int64_t count, IntSpmmPix
     }
     return true;
   };
+  std::int64_t y = first_pixel / s.ow, x = first_pixel % s.ow;
   for (std::int64_t done = 0; done < panel_pixels_; done += together, ++pixels) {
     pixels->count = static_cast<std::int32_t>(std::clamp<std::int64_t>(count - done, 0, together));
     for (int i = 0; i < together; ++i) {
-      const std::int64_t p = first_pixel + std::min(done + i, count - 1), y = p / s.ow, x = p % s.ow;
       pixels->in[i] = y * s.stride_h * in_.row + x * s.stride_w * in_.block;
       pixels->out[i] = y * out_.row + x * out_.block;
       pixels->residual[i] = y * residual_.row + x * residual_.block;
+      if (done + i + 1 < count && ++x == s.ow) x = 0, ++y;  // behind the last pixel stands the last one
     }
     pixels->in_together = side_by_side(pixels->in);
     pixels->out_together = pixels->count == together && side_by_side(pixels->out);
@@ -244,10 +271,7 @@ void SparseIntConv::cut(std::int64_t first_pixel, std::int64_t count, IntSpmmPix
 void SparseIntConv::run(const std::uint8_t* in, const std::byte* packed, const IntEpilogue& epilogue, IntOut type, void* out, std::byte* scratch,
                         Team& team) const {
   const auto chunks = static_cast<std::int64_t>(chunks_.size());
-  const std::int64_t pixels_of_image = shape_.oh * shape_.ow, units = shape_.n * panels_ * chunks, element = type == IntOut::bytes ? 1 : 4;
-  const auto block_of = [](const Map& map, std::int64_t channel) {
-    return map.block == spmm_block ? channel / spmm_block * map.plane : channel;
-  };
+  const std::int64_t pixels_of_image = shape_.oh * shape_.ow, units = shape_.n * panels_ * chunks;
   // Alone, a thread need not cut its work: fewer panels are filled twice.
   const std::int64_t strips = team.size() == 1 ? 1 : strips_;
   team.run(static_cast<std::size_t>(strips), [&](std::size_t task) {
@@ -288,42 +312,39 @@ void SparseIntConv::run(const std::uint8_t* in, const std::byte* packed, const I
           if (b == 0) args.offset = epilogue.offset + chunk.first;
           args.sums = chunk_sums;
           kernel_->panels[vectors - 1](args);
+          if (b + 1 == blocks) store(chunk, image, vectors, pixels, chunk_sums, epilogue, type, out);
           chunk_sums += chunk.count * vectors * kernel_->lanes;
         }
-      }
-      IntSpmmOut store;
-      store.sums = sums;
-      store.sums_row = vectors * kernel_->lanes;
-      store.vectors = vectors;
-      store.pixels = pixels;
-      const std::int64_t first = chunks_[static_cast<std::size_t>(first_chunk)].first;
-      for (std::int64_t r = 0; r < rows; r += spmm_block, store.sums += spmm_block * store.sums_row) {
-        const std::int64_t channel = first + r;
-        store.store = epilogue.store;
-        if (store.store.scale != nullptr) store.store.scale += channel;
-        if (store.store.bias != nullptr) store.store.bias += channel;
-        if (store.store.residual != nullptr) store.store.residual += image * residual_.image + block_of(residual_, channel);
-        store.y = static_cast<std::byte*>(out) + (image * out_.image + block_of(out_, channel)) * element;
-        store.whole = out_.block % spmm_block == 0;
-        store.valid = store.whole ? spmm_block : std::min(spmm_block, shape_.oc - channel);
-        kernel_->store[static_cast<int>(type)](store);
       }
     }
   });
 }
 
+void SparseIntConv::store(const Chunk& chunk, std::int64_t image, std::int64_t vectors, const IntSpmmPixels* pixels, const std::int32_t* sums,
+                          const IntEpilogue& epilogue, IntOut type, void* out) const {
+  const auto block_of = [](const Map& map, std::int64_t channel) { return map.block == spmm_block ? channel / spmm_block * map.plane : channel; };
+  const std::int64_t element = type == IntOut::bytes ? 1 : 4;
+  IntSpmmOut args;
+  args.sums = sums;
+  args.sums_row = vectors * kernel_->lanes;
+  args.vectors = vectors;
+  args.pixels = pixels;
+  args.whole = out_.block % spmm_block == 0;
+  if (type == IntOut::bytes) args.least = static_cast<int>(std::nearbyint(epilogue.store.lo)) + epilogue.store.zero;
+  for (std::int64_t channel = chunk.first; channel < chunk.first + chunk.count; channel += spmm_block, args.sums += spmm_block * args.sums_row) {
+    args.store = epilogue.store;
+    if (args.store.scale != nullptr) args.store.scale += channel;
+    if (args.store.bias != nullptr) args.store.bias += channel;
+    args.bias = args.store.bias != nullptr ? args.store.bias : no_bias;
+    if (args.store.residual != nullptr) args.store.residual += image * residual_.image + block_of(residual_, channel);
+    args.y = static_cast<std::byte*>(out) + (image * out_.image + block_of(out_, channel)) * element;
+    args.valid = args.whole ? spmm_block : std::min(spmm_block, shape_.oc - channel);
+    kernel_->store[static_cast<int>(type)](args);
+  }
+}
+
 double SparseIntConv::cost(const IntSpmmKernel& kernel, const ConvShape& s, double quads) noexcept {
-  const int vectors = panel_vectors(kernel, s.oh * s.ow);
-  const double panels = static_cast<double>(s.n * ceil_div(s.oh * s.ow, vectors * kernel.lanes));
-  const double rows = static_cast<double>(ceil_div(s.c, spmm_block) * 4 * s.kh * s.kw), row_bytes = static_cast<double>(vectors * kernel.lanes) * 4;
-  const double blocks = std::max(1.0, rows * row_bytes / static_cast<double>(panel_bytes));
-  const double outputs = static_cast<double>(s.oc);
-  // An entry: a load for each vector, one for the weights, and some for positions. A row of a block: its sums come and go.
-  const double products = quads * (vectors * 1.25 + 1.5);
-  const double sums = outputs * blocks * (vectors * 3.0 + 8.0);
-  const double stored = outputs * vectors * 5.0;
-  const double filled = rows * static_cast<double>(ceil_div(s.oc, most_rows_together)) * vectors * 3.0;
-  return panels * (products + sums + stored + filled);
+  return cost_of(kernel, s, quads, panel_vectors(kernel, s, quads));
 }
 
 }  // namespace bittern::engine

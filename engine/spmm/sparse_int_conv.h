@@ -69,6 +69,8 @@ class SparseIntConv {
 
   void plan_blocks(const SparseQuads& quads);
   void cut(std::int64_t first_pixel, std::int64_t count, IntSpmmPixels* pixels) const;
+  void store(const Chunk& chunk, std::int64_t image, std::int64_t vectors, const IntSpmmPixels* pixels, const std::int32_t* sums,
+             const IntEpilogue& epilogue, IntOut type, void* out) const;
 
   const IntSpmmKernel* kernel_;
   ConvShape shape_;
