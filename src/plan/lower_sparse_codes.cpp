@@ -1,10 +1,11 @@
-// Layers on 8-bit codes with most weights zero: the choice between the sparse and the dense kernel.
+// Layers on 8-bit codes with most weights zero: the choice between the sparse and the dense kernel, and the lowering.
 #include <algorithm>
 #include <cstdio>
 
-#include "plan/layer_parts.h"
+#include "plan/code_layer_steps.h"
 #include "plan/sparse_layers.h"
 #include "registry.h"
+#include "spmm/sparse_int_conv.h"
 
 namespace bittern::plan {
 namespace {
@@ -12,6 +13,7 @@ namespace {
 using engine::ConvShape;
 using engine::IntSpmmKernel;
 using engine::IntWeights;
+using engine::Map;
 using engine::SparseIntConv;
 
 // Below so many zeros quads without a weight are too few to look for them.
@@ -23,8 +25,18 @@ std::string choice_text(double density, double kept) {
   return text;
 }
 
-}  // namespace
+// What is known of a layer whose weights hold zeros.
+struct SparseCodes {
+  double density = 1;
+  double dense_cost = 0, sparse_cost = 0;
+  bool chosen = false;
+  std::string reason;                    // of the choice, or what follows the dense kernel's
+  engine::SparseQuads quads;             // if chosen
+  const IntSpmmKernel* kernel = nullptr; // null: it holds too few zeros, or the kernel cannot run it
+  const char* dense_kernel = "";
+};
 
+// `weights`: all of them, `weight_count`, within -128 .. 127.
 SparseCodes choose_sparse_codes(Builder& builder, const Item& item, const ConvShape& s, const Storage& in, const IntWeights& weights,
                                 std::int64_t weight_count, double dense_cost, const char* dense_kernel) {
   SparseCodes choice;
@@ -62,6 +74,46 @@ void describe_density(LayerInfo& info, const SparseCodes& choice) {
   info.sparse_kernel = choice.kernel->name;
   info.dense_estimate = choice.dense_cost;
   info.sparse_estimate = choice.sparse_cost;
+}
+
+}  // namespace
+
+bool lower_sparse_codes(Builder& builder, const Item& item, const ConvShape& s, double dense_cost, const char* dense_kernel, const Storage& in,
+                  const Storage& out, const Storage& residual, std::string& note) {
+  const CodesForm& form = *item.codes;
+  LayerInfo& info = builder.current();
+  if (!item.residual.empty() && residual.map.block % 16 != 0) return false;
+  SparseCodes choice;
+  {
+    const std::vector<std::int16_t> values = weight_values(builder, item);
+    choice = choose_sparse_codes(builder, item, s, in, weights_of(builder, item, values), static_cast<std::int64_t>(values.size()), dense_cost, dense_kernel);
+  }
+  describe_density(info, choice);
+  note = choice.reason;
+  if (!choice.chosen) return false;
+  info.kernel = choice.kernel->name;
+  info.isa = engine::name_of(choice.kernel->isa);
+  info.reason = choice.reason;
+  std::string how = info.kernel + " block " + std::to_string(in.map.block);
+  for (const std::int64_t size : {s.n, s.oh, s.ow}) how += " " + std::to_string(size);
+  const auto emit = [&](const Map& out_map, const Map& residual_map, const auto& step) {
+    engine::SparseIntConv layer(*choice.kernel, s, in.map, out_map, residual_map, choice.quads);
+    const Packed packed = pack_layer(builder, item, how, layer.packed_bytes(), layer.padded_channels(),
+                                     [&](const engine::IntWeights&, std::byte* target) { layer.pack(choice.quads, target); });
+    info.packed_bytes = packed.bytes;
+    step(std::move(layer), packed);
+  };
+  if (form.fixed_point) {
+    const FixedPoint fixed = fixed_point_of(builder, item, out.map);
+    emit(fixed.sums.map, Map{}, [&](engine::SparseIntConv layer, const Packed& packed) {
+      emit_fixed_point<std::byte>(builder, layer, constant_place(packed.weights), packed.epilogue, in, fixed, out);
+    });
+    return true;
+  }
+  emit(out.map, residual.map, [&](engine::SparseIntConv layer, const Packed& packed) {
+    emit_layer<std::byte>(builder, item, std::move(layer), constant_place(packed.weights), packed.epilogue, in, out, residual);
+  });
+  return true;
 }
 
 }  // namespace bittern::plan

@@ -8,7 +8,6 @@
 
 #include "plan/builder.h"
 #include "spmm/sparse_conv.h"
-#include "spmm/sparse_int_conv.h"
 
 namespace bittern::plan {
 
@@ -50,20 +49,9 @@ void lower_sparse_conv(Builder& builder, const Item& item, const SparseLayer& la
 bool lower_sparse_row(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, bool transposed, const Storage& in, const Storage& out,
                       const std::function<std::vector<float>()>& bias, std::string& why_not);
 
-// The same of a layer on 8-bit codes, whose maps both kernels read and write: it is decided when the layer is lowered.
-struct SparseCodes {
-  double density = 1;
-  double dense_cost = 0, sparse_cost = 0;
-  bool chosen = false;
-  std::string reason;                             // of the choice, or what follows the dense kernel's
-  engine::SparseQuads quads;                      // if chosen
-  const engine::IntSpmmKernel* kernel = nullptr;  // null: it holds too few zeros, or the kernel cannot run it
-  const char* dense_kernel = "";
-};
-
-// `weights`: all of them, `weight_count`, within -128 .. 127.
-SparseCodes choose_sparse_codes(Builder& builder, const Item& item, const engine::ConvShape& shape, const Storage& in,
-                                const engine::IntWeights& weights, std::int64_t weight_count, double dense_cost, const char* dense_kernel);
-void describe_density(LayerInfo& info, const SparseCodes& choice);
+// A layer on 8-bit codes, whose maps both kernels read and write, is decided when it is lowered. False, with `note` for the plan, if
+// the dense kernel is estimated to be faster.
+bool lower_sparse_codes(Builder& builder, const Item& item, const engine::ConvShape& shape, double dense_cost, const char* dense_kernel,
+                        const Storage& in, const Storage& out, const Storage& residual, std::string& note);
 
 }  // namespace bittern::plan
