@@ -73,8 +73,10 @@ void for_quads(const IntWeights& weights, const ConvShape& s, const F& f) {
 
 }  // namespace
 
-SparseQuads sparse_quads(const IntWeights& weights, const ConvShape& shape) {
+SparseQuads sparse_quads(const IntWeights& weights, const ConvShape& shape, std::size_t most) {
   SparseQuads quads;
+  quads.position.reserve(most);
+  quads.weights.reserve(most);
   quads.first.assign(static_cast<std::size_t>(shape.oc) + 1, 0);
   for_quads(weights, shape, [&](std::int64_t o, std::int64_t position, std::uint32_t four) {
     ++quads.first[static_cast<std::size_t>(o) + 1];
@@ -83,12 +85,6 @@ SparseQuads sparse_quads(const IntWeights& weights, const ConvShape& shape) {
   });
   for (std::size_t o = 1; o < quads.first.size(); ++o) quads.first[o] += quads.first[o - 1];
   return quads;
-}
-
-std::int64_t count_quads(const IntWeights& weights, const ConvShape& shape) noexcept {
-  std::int64_t count = 0;
-  for_quads(weights, shape, [&](std::int64_t, std::int64_t, std::uint32_t) { ++count; });
-  return count;
 }
 
 bool SparseIntConv::fits(const ConvShape& s, const Map& in) noexcept {

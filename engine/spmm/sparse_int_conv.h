@@ -31,10 +31,8 @@ struct SparseQuads {
   std::int64_t entries() const noexcept { return static_cast<std::int64_t>(position.size()); }
 };
 
-// Weights within -128 .. 127.
-SparseQuads sparse_quads(const IntWeights& weights, const ConvShape& shape);
-// How many it would hold.
-std::int64_t count_quads(const IntWeights& weights, const ConvShape& shape) noexcept;
+// Weights within -128 .. 127, of which at most so many, or a few more, are not zero.
+SparseQuads sparse_quads(const IntWeights& weights, const ConvShape& shape, std::size_t most);
 
 class SparseIntConv {
  public:

@@ -146,8 +146,8 @@ class Result:
             rate = limit.memory_copy_gbs
         arithmetic, most = ("dot", limit.int8_gops) if self.shape.about.codes else ("FMA", limit.fma_gflops)
         memory_ms, arithmetic_ms = 1e-6 * self.bytes / rate, 2e-6 * self.macs / most
-        if candidate.loop == "spmv":
-            arithmetic_ms *= self.shape.entries / self.shape.weights
+        if candidate.loop in ("spmv", "spmm_u8"):
+            arithmetic_ms *= self.shape.met
         if candidate.panel is not None:
             needed = 2e-6 * self.macs * self.shape.entries / self.shape.weights
             arithmetic, arithmetic_ms = "panel", needed / self.panels[candidate.isa, candidate.panel]

@@ -42,23 +42,25 @@ ChannelNumbers channel_numbers(Builder& builder, const Item& item, std::int64_t 
 
 }  // namespace
 
-std::vector<std::int16_t> weight_values(Builder& builder, const Item& item) {
-  const Constants& constants = *builder.source().constants;
-  const std::string& name = item.inputs[1];
-  if (!item.codes->sums) return constants.integer_values(name);
-  return whole_values(name, item.codes->zeros, is_conv(item) ? 0 : 1, builder.type(name), constants);
+const std::vector<std::int16_t>& LayerWeights::values() {
+  if (values_) return *values_;
+  const Constants& constants = *builder_->source().constants;
+  const std::string& name = item_->inputs[1];
+  const CodesForm& form = *item_->codes;
+  values_ = form.sums ? whole_values(name, form.zeros, is_conv(*item_) ? 0 : 1, builder_->type(name), constants) : constants.integer_values(name);
+  return *values_;
 }
 
-engine::IntWeights weights_of(Builder& builder, const Item& item, const std::vector<std::int16_t>& values) {
-  const Shape& shape = builder.shape(item.inputs[1]);
-  if (!is_conv(item) && graph::int_attribute(*item.node, "transB", 0) == 0) return {values.data(), 1, shape[1]};
+engine::IntWeights LayerWeights::view() {
+  const Shape& shape = builder_->shape(item_->inputs[1]);
+  if (!is_conv(*item_) && graph::int_attribute(*item_->node, "transB", 0) == 0) return {values().data(), 1, shape[1]};
   std::int64_t taps = 1;
   for (std::size_t d = 2; d < shape.size(); ++d) taps *= shape[d];
-  return {values.data(), shape[1] * taps, taps};
+  return {values().data(), shape[1] * taps, taps};
 }
 
 Packed pack_layer(Builder& builder, const Item& item, const std::string& how, std::int64_t weight_bytes, std::int64_t padded_channels,
-                  const PackWeights& pack) {
+                  const PackWeights& pack, LayerWeights* decoded) {
   const CodesForm& form = *item.codes;
   const std::int64_t channels = is_conv(item) ? builder.map_shape(item.output)[1] : builder.shape(item.output).back();
   const std::int64_t row = rounded(padded_channels * 4), first = rounded(weight_bytes);
@@ -71,11 +73,12 @@ Packed pack_layer(Builder& builder, const Item& item, const std::string& how, st
   const float* buffer = builder.weights(key, static_cast<std::int64_t>(packed.bytes / sizeof(float)), what, [&](float* target) {
     auto* bytes = reinterpret_cast<std::byte*>(target);
     std::fill(bytes, bytes + packed.bytes, std::byte{});
-    const std::vector<std::int16_t> values = weight_values(builder, item);
-    const engine::IntWeights weights = weights_of(builder, item, values);
+    LayerWeights own(builder, item);
+    LayerWeights& numbers_of = decoded != nullptr ? *decoded : own;
+    const engine::IntWeights weights = numbers_of.view();
     pack(weights, bytes);
     auto* offset = reinterpret_cast<std::int32_t*>(bytes + first);
-    engine::sum_offsets(weights, channels, static_cast<std::int64_t>(values.size()) / channels, form.bias != nullptr ? form.bias->data() : nullptr,
+    engine::sum_offsets(weights, channels, static_cast<std::int64_t>(numbers_of.values().size()) / channels, form.bias != nullptr ? form.bias->data() : nullptr,
                         form.inputs[0].zero, offset);
     const ChannelNumbers numbers = channel_numbers(builder, item, channels);
     std::copy(numbers.scale.begin(), numbers.scale.end(), reinterpret_cast<float*>(bytes + first + row));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,14 +35,23 @@ struct Packed {
 inline constexpr std::int64_t line = 64;
 inline std::int64_t rounded(std::int64_t bytes) { return (bytes + line - 1) / line * line; }
 
-// The layer's whole numbers, and where they stand among these.
-std::vector<std::int16_t> weight_values(Builder& builder, const Item& item);
-engine::IntWeights weights_of(Builder& builder, const Item& item, const std::vector<std::int16_t>& values);
+// The layer's whole numbers, decoded when they are first asked for.
+class LayerWeights {
+ public:
+  LayerWeights(Builder& builder, const Item& item) : builder_(&builder), item_(&item) {}
+  const std::vector<std::int16_t>& values();
+  engine::IntWeights view();  // where they stand among these
+
+ private:
+  Builder* builder_;
+  const Item* item_;
+  std::optional<std::vector<std::int16_t>> values_;
+};
 
 // `pack(weights, target)` writes `weight_bytes` of weights.
 using PackWeights = std::function<void(const engine::IntWeights&, std::byte*)>;
 Packed pack_layer(Builder& builder, const Item& item, const std::string& how, std::int64_t weight_bytes, std::int64_t padded_channels,
-                  const PackWeights& pack);
+                  const PackWeights& pack, LayerWeights* decoded = nullptr);
 
 // Bounds, quantisers and the residual's scale.
 void finish_epilogue(const Item& item, engine::IntStore& store);

@@ -163,9 +163,10 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
   const int terms = form.two_terms ? 2 : 1;
   const Choice choice = choose(builder, s, in.map.block, terms);
   std::string sparse_note;
+  LayerWeights weights(builder, item);
   const double dense_cost = IntConv::cost(*choice.kernel, s, in.map.block, terms);
   if (terms == 1 && !force_gemm &&
-      lower_sparse_codes(builder, item, s, dense_cost, choice.kernel->name, in, out, residual, sparse_note)) {
+      lower_sparse_codes(builder, item, s, weights, dense_cost, choice.kernel->name, in, out, residual, sparse_note)) {
     return;
   }
   const IntConv layer(*choice.kernel, s, in.map, out.map, residual.map, terms);
@@ -185,7 +186,7 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
   if (bits < 8) return lower_few_bits(builder, item, layer, bits, in, out, residual);
   if (terms == 1) info.reason += bytes_note(form);
   const Packed packed = pack_layer(builder, item, info.kernel + " block " + std::to_string(in.map.block), layer.packed_bytes(), layer.padded_channels(),
-                                   [&](const engine::IntWeights& w, std::byte* target) { layer.pack(w, reinterpret_cast<std::int8_t*>(target)); });
+                                   [&](const engine::IntWeights& w, std::byte* target) { layer.pack(w, reinterpret_cast<std::int8_t*>(target)); }, &weights);
   info.packed_bytes = packed.bytes;
   emit_layer<std::int8_t>(builder, item, layer, constant_place(packed.weights), packed.epilogue, in, out, residual);
 }

@@ -1,6 +1,7 @@
 // Layers on 8-bit codes with most weights zero: the choice between the sparse and the dense kernel, and the lowering.
 #include <algorithm>
 #include <cstdio>
+#include <memory>
 
 #include "plan/code_layer_steps.h"
 #include "plan/sparse_layers.h"
@@ -12,12 +13,11 @@ namespace {
 
 using engine::ConvShape;
 using engine::IntSpmmKernel;
-using engine::IntWeights;
 using engine::Map;
 using engine::SparseIntConv;
 
-// Below so many zeros quads without a weight are too few to look for them.
-constexpr double least_zeros = 0.3;
+// With more weights that are not zero, quads without any are too few to look for them.
+constexpr float most_density = 0.7f;
 
 std::string choice_text(double density, double kept) {
   char text[96];
@@ -30,40 +30,44 @@ struct SparseCodes {
   double density = 1;
   double dense_cost = 0, sparse_cost = 0;
   bool chosen = false;
-  std::string reason;                    // of the choice, or what follows the dense kernel's
-  engine::SparseQuads quads;             // if chosen
-  const IntSpmmKernel* kernel = nullptr; // null: it holds too few zeros, or the kernel cannot run it
+  std::string reason;                     // of the choice, or what follows the dense kernel's
+  engine::SparseQuads quads;              // until the layer is lowered
+  std::shared_ptr<Charge> charge;         // for them
+  const IntSpmmKernel* kernel = nullptr;  // null: it holds too few zeros, or the kernel cannot run it
   const char* dense_kernel = "";
 };
 
-// `weights`: all of them, `weight_count`, within -128 .. 127.
-SparseCodes choose_sparse_codes(Builder& builder, const Item& item, const ConvShape& s, const Storage& in, const IntWeights& weights,
-                                std::int64_t weight_count, double dense_cost, const char* dense_kernel) {
+SparseCodes choose_sparse_codes(Builder& builder, const Item& item, const ConvShape& s, const Storage& in, LayerWeights& weights, double dense_cost,
+                                const char* dense_kernel) {
   SparseCodes choice;
   const IntSpmmKernel* asked = asked_kernel<IntSpmmKernel>(builder, engine::int_spmm_kernels);
-  if (weight_count == 0 || s.n * s.oh * s.ow == 0 || !SparseIntConv::fits(s, in.map)) return choice;
-  const std::int64_t zeros = std::count(weights.values, weights.values + weight_count, std::int16_t{0});
-  if (asked == nullptr && static_cast<double>(zeros) < least_zeros * static_cast<double>(weight_count)) return choice;
-  const std::int64_t quads = engine::count_quads(weights, s);
+  if (s.c == 0 || s.oc == 0 || s.n * s.oh * s.ow == 0 || !SparseIntConv::fits(s, in.map)) return choice;
+  // Counted once per model: plans for more shapes of the input need not decode weights that have none.
+  const std::string what = builder.source().place + ": " + place_of(item);
+  const float density = *builder.weights(weights_key(item, "density"), 1, what, [&](float* target) {
+    const std::vector<std::int16_t>& values = weights.values();
+    *target = 1.0f - static_cast<float>(std::count(values.begin(), values.end(), std::int16_t{0})) / static_cast<float>(values.size());
+  });
+  if (asked == nullptr && density > most_density) return choice;
+  const double all = s.macs() / static_cast<double>(s.n * s.oh * s.ow);
+  choice.charge = std::make_shared<Charge>(*builder.source().budget);
+  choice.charge->take(static_cast<std::uint64_t>(density * all) * sizeof(std::uint64_t), what);
+  choice.quads = engine::sparse_quads(weights.view(), s, static_cast<std::size_t>(density * all));
+  const auto quads = static_cast<double>(choice.quads.entries());
   choice.kernel = asked != nullptr ? asked : &engine::int_spmm_kernels(builder.source().isa)[0];
-  const double all = static_cast<double>(weight_count);
-  choice.density = (all - static_cast<double>(zeros)) / all;
+  choice.density = density;
   choice.dense_kernel = dense_kernel;
   choice.dense_cost = dense_cost;
-  choice.sparse_cost = SparseIntConv::cost(*choice.kernel, s, static_cast<double>(quads));
+  choice.sparse_cost = SparseIntConv::cost(*choice.kernel, s, quads);
   choice.chosen = asked != nullptr || choice.sparse_cost < choice.dense_cost;
-  const std::string density = choice_text(choice.density, 4 * static_cast<double>(quads) / all);
+  const std::string shares = choice_text(density, 4 * quads / all);
   if (!choice.chosen) {
-    choice.reason = "; dense although " + density + ": the sparse kernel is estimated " + percent(choice.sparse_cost / std::max(1.0, dense_cost)) + " in time";
+    choice.reason = "; dense although " + shares + ": the sparse kernel is estimated " + percent(choice.sparse_cost / std::max(1.0, dense_cost)) + " in time";
     return choice;
   }
   char times[32];
   std::snprintf(times, sizeof times, "%.1f", choice.dense_cost / std::max(1.0, choice.sparse_cost));
-  choice.reason = asked != nullptr ? "asked for" : density + ": estimated " + times + " times as fast as the dense kernel";
-  // Until the layer is lowered.
-  Charge charge(*builder.source().budget);
-  charge.take(static_cast<std::uint64_t>(quads) * sizeof(std::uint64_t), builder.source().place + ": " + place_of(item));
-  choice.quads = engine::sparse_quads(weights, s);
+  choice.reason = asked != nullptr ? "asked for" : shares + ": estimated " + times + " times as fast as the dense kernel";
   return choice;
 }
 
@@ -78,16 +82,12 @@ void describe_density(LayerInfo& info, const SparseCodes& choice) {
 
 }  // namespace
 
-bool lower_sparse_codes(Builder& builder, const Item& item, const ConvShape& s, double dense_cost, const char* dense_kernel, const Storage& in,
-                  const Storage& out, const Storage& residual, std::string& note) {
+bool lower_sparse_codes(Builder& builder, const Item& item, const ConvShape& s, LayerWeights& weights, double dense_cost,
+                        const char* dense_kernel, const Storage& in, const Storage& out, const Storage& residual, std::string& note) {
   const CodesForm& form = *item.codes;
   LayerInfo& info = builder.current();
   if (!item.residual.empty() && residual.map.block % 16 != 0) return false;
-  SparseCodes choice;
-  {
-    const std::vector<std::int16_t> values = weight_values(builder, item);
-    choice = choose_sparse_codes(builder, item, s, in, weights_of(builder, item, values), static_cast<std::int64_t>(values.size()), dense_cost, dense_kernel);
-  }
+  const SparseCodes choice = choose_sparse_codes(builder, item, s, in, weights, dense_cost, dense_kernel);
   describe_density(info, choice);
   note = choice.reason;
   if (!choice.chosen) return false;
@@ -99,7 +99,7 @@ bool lower_sparse_codes(Builder& builder, const Item& item, const ConvShape& s, 
   const auto emit = [&](const Map& out_map, const Map& residual_map, const auto& step) {
     engine::SparseIntConv layer(*choice.kernel, s, in.map, out_map, residual_map, choice.quads);
     const Packed packed = pack_layer(builder, item, how, layer.packed_bytes(), layer.padded_channels(),
-                                     [&](const engine::IntWeights&, std::byte* target) { layer.pack(choice.quads, target); });
+                                     [&](const engine::IntWeights&, std::byte* target) { layer.pack(choice.quads, target); }, &weights);
     info.packed_bytes = packed.bytes;
     step(std::move(layer), packed);
   };

@@ -51,7 +51,8 @@ bool lower_sparse_row(Builder& builder, const Item& item, std::int64_t k, std::i
 
 // A layer on 8-bit codes, whose maps both kernels read and write, is decided when it is lowered. False, with `note` for the plan, if
 // the dense kernel is estimated to be faster.
-bool lower_sparse_codes(Builder& builder, const Item& item, const engine::ConvShape& shape, double dense_cost, const char* dense_kernel,
-                        const Storage& in, const Storage& out, const Storage& residual, std::string& note);
+class LayerWeights;
+bool lower_sparse_codes(Builder& builder, const Item& item, const engine::ConvShape& shape, LayerWeights& weights, double dense_cost,
+                        const char* dense_kernel, const Storage& in, const Storage& out, const Storage& residual, std::string& note);
 
 }  // namespace bittern::plan

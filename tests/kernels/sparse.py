@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-
 from bittern.encodings import Affine, Dense
 
 from tests import tolerances
@@ -131,16 +130,16 @@ def thinned_codes(case: Case, density: float, together: int, rng: np.random.Gene
     if not isinstance(w, Affine) or w.zero_point is not None:
         return case
     codes = w.codes.decode()
-    inputs = codes.shape[1] if codes.ndim == 4 else codes.shape[0]
-    wide = (codes.shape[0], -(-inputs // together), *codes.shape[2:]) if codes.ndim == 4 else (-(-inputs // together), codes.shape[1])
-    kept = np.repeat(rng.random(wide) < density, together, axis=1 if codes.ndim == 4 else 0)
-    kept = kept[:, :inputs] if codes.ndim == 4 else kept[:inputs]
-    tree = replace(w, codes=Dense(np.where(kept, codes, 0).astype(np.int8 if codes.min(initial=0) >= -128 else np.int16)))
+    axis = 1 if codes.ndim == 4 else 0  # products have their weights inputs x outputs
+    cells = list(codes.shape)
+    cells[axis] = -(-cells[axis] // together)
+    kept = np.repeat(rng.random(cells) < density, together, axis).take(range(codes.shape[axis]), axis)
+    tree = replace(w, codes=Dense(np.where(kept, codes, codes.dtype.type(0))))
     return replace(case, trees={**case.trees, "w": tree})
 
 
 def large_on_codes() -> Iterator[Layer]:
-    """Several chunks of output channels, blocks of quads and panels of pixels; strides, dilations and groups among them."""
+    """Several chunks of output channels, blocks of quads and panels of pixels; some with strides, dilations, groups."""
     yield Layer(1, 300, 7, 7, 270, (1, 1), epilogue="residual relu", source=FORMS[0], bias="whole")
     yield Layer(1, 1100, 8, 16, 40, (1, 1), epilogue="relu", source=FORMS[2])
     yield Layer(2, 70, 14, 14, 150, pads=(1, 1, 1, 1), epilogue="residual relu", source=FORMS[1], bias="real")
@@ -157,11 +156,11 @@ def code_cases(loop: str) -> Iterator[Case]:
         rng = np.random.default_rng(seed_of(name))
         case = shape.case(name, rng, 1 + index % 2)
         yield thinned_codes(case, DENSITIES[index % len(DENSITIES)], (4, 1)[index // 2 % 2], rng)
-    for index, case in enumerate(connected_cases(loop)):
-        yield thinned_codes(case, DENSITIES[index % 4], 4, np.random.default_rng(seed_of(case.name)))
-    yield from random_cases(
-        loop,
-        lambda name, rng: thinned_codes(
-            drawn_layer(rng, depthwise=False).case(name, rng, pick(rng, 1, 2)), float(rng.random()) ** 2, pick(rng, 1, 4), rng
-        ),
-    )
+    for index, product in enumerate(connected_cases(loop)):
+        yield thinned_codes(product, DENSITIES[index % 4], 4, np.random.default_rng(seed_of(product.name)))
+
+    def drawn(name: str, rng: np.random.Generator) -> Case:
+        case = drawn_layer(rng, depthwise=False).case(name, rng, pick(rng, 1, 2))
+        return thinned_codes(case, float(rng.random()) ** 2, pick(rng, 1, 4), rng)
+
+    yield from random_cases(loop, drawn)
