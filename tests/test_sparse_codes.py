@@ -118,3 +118,33 @@ def test_a_file_keeps_them(tmp_path: Path, x: np.ndarray) -> None:
     path = tmp_path / "net.bittern"
     network().save(path)
     np.testing.assert_array_equal(bittern.load(path)(x), bittern.load(network())(x))
+
+
+def test_a_pruned_and_quantised_network() -> None:
+    """What the recipe makes with blocks of four input channels runs on quads alone; the dense kernel gives the same."""
+    rng = np.random.default_rng(7)
+    net = bittern.Network("trained")
+    net.add_input("x", (1, 16, 20, 20))
+    at = "x"
+    for index, (inputs, outputs) in enumerate(((16, 64), (64, 64), (64, 32))):
+        window = rng.standard_normal((outputs, inputs, 3, 3)).astype(np.float32)
+        net.add_constant(f"w{index}", window / np.float32(np.sqrt(9 * inputs)))
+        net.add_node("Conv", [at, f"w{index}"], [f"c{index}"], name=f"c{index}", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        net.add_node("Relu", [f"c{index}"], [f"r{index}"])
+        at = f"r{index}"
+    net.set_outputs([at])
+    images = rng.standard_normal((4, 16, 20, 20), np.float32)
+    made = bittern.compress(
+        net,
+        recipe="prune",
+        sparsity=0.85,
+        pattern="1x4",
+        quantize="int8",
+        method="magnitude",
+        calibration={"x": images},
+    )
+    model = bittern.load(made)
+    kernels = {layer.name: layer.kernel for layer in model.plan.layers if layer.op == "Conv"}
+    assert kernels["c1"].startswith("spmm_u8_"), kernels
+    dense = next(each.name for each in bittern.kernels() if each.loop == "gemm_u8" and each.isa == model.isa)
+    np.testing.assert_array_equal(model(images[:1]), bittern.load(made, kernels=[dense])(images[:1]))
