@@ -5,7 +5,9 @@ python benchmarks/peers.py --quick         a few minutes: three networks, fewer 
 python benchmarks/peers.py --int8          networks in 8 bits (QDQ files) on bittern, ONNX Runtime and OpenVINO, and the
                                            float32 networks on the same engines beside them
 python benchmarks/peers.py --sparse 0.9    networks with so many weights zero, the same file for every engine, and
-                                           bittern on the unpruned network beside them
+                                           bittern on the unpruned network beside them; with --block 4, so many
+                                           neighbouring input channels at a time; with --int8, both networks in 8 bits,
+                                           and every engine on the unpruned one
 """
 
 from __future__ import annotations
@@ -63,10 +65,14 @@ class Settings:
     pythons: dict[str, str]
     int8: bool = False
     sparse: float | None = None
+    block: int = 1
 
     def title(self, name: str) -> str:
         """The network's name in tables."""
-        return f"{name} int8" if self.int8 else name if self.sparse is None else f"{name} {100 * self.sparse:g} % zeros"
+        words = [name, *["int8"] * self.int8]
+        if self.sparse is not None:
+            words.append(f"{100 * self.sparse:g} % zeros" + (f" in blocks of {self.block}" if self.block > 1 else ""))
+        return " ".join(words)
 
 
 def _plain(engine: str) -> str:
@@ -92,7 +98,7 @@ def compare(name: str, threads: int, folder: Path, settings: Settings, progress:
     running: list[tuple[EngineProcess, Result]] = []
     oracles: dict[str, np.ndarray[Any, Any]] = {}
     with ExitStack() as stack:
-        order = sorted(settings.engines, key=lambda engine: engine != ORACLE)
+        order = sorted(settings.engines, key=lambda engine: _plain(engine) != ORACLE)
         wanted = [ORACLE, ORACLE + DENSE] if "bittern" + DENSE in order else [ORACLE]
         helper = [each for each in wanted if each not in order and is_installed(ORACLE)]
         for engine in helper + order:
@@ -171,9 +177,15 @@ def _prepare(name: str, folder: Path, settings: Settings) -> tuple[dict[str, Pat
         if not files[ORACLE].exists():
             quantize(source, files[ORACLE], [1, *size(name).input_shape])
     if settings.sparse is not None:
-        files = {ORACLE + DENSE: source, ORACLE: source.with_suffix(f".sparse{100 * settings.sparse:g}.onnx")}
-        if not files[ORACLE].exists():
-            prune(source, files[ORACLE], settings.sparse)
+        blocks = f"b{settings.block}" if settings.block > 1 else ""
+        pruned = source.with_suffix(f".sparse{100 * settings.sparse:g}{blocks}.onnx")
+        if not pruned.exists():
+            prune(source, pruned, settings.sparse, settings.block)
+        files = {ORACLE + DENSE: files[ORACLE], ORACLE: pruned}
+        if settings.int8:
+            files[ORACLE] = pruned.with_suffix(".int8.onnx")
+            if not files[ORACLE].exists():
+                quantize(pruned, files[ORACLE], [1, *size(name).input_shape])
     for suffix in ("", FLOAT, DENSE):
         engine = "bittern" + suffix
         if engine not in settings.engines:
@@ -270,6 +282,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="networks with this share of weights zero, and bittern on unpruned ones",
     )
+    parser.add_argument(
+        "--block", type=int, default=1, metavar="N", help="with --sparse: so many input channels at a time (default: 1)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, every sample included")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="keep the networks' files here and use them again")
     parser.add_argument(
@@ -291,8 +306,10 @@ def _settings(parser: argparse.ArgumentParser, options: argparse.Namespace) -> S
         pythons[engine] = python
     if options.int8 and not set(options.engines or []) <= set(INT8_ENGINES):
         parser.error(f"--int8: --engines are some of {','.join(INT8_ENGINES)}")
-    if options.sparse is not None and (options.int8 or not 0 <= options.sparse < 1):
-        parser.error(f"--sparse {options.sparse:g}: a share from 0 to below 1, without --int8")
+    if options.sparse is not None and not 0 <= options.sparse < 1:
+        parser.error(f"--sparse {options.sparse:g}: a share from 0 to below 1")
+    if options.block < 1 or (options.block > 1 and options.sparse is None):
+        parser.error(f"--block {options.block}: a positive number, with --sparse")
     engines = options.engines or [
         each for each in (INT8_ENGINES if options.int8 else ENGINES) if not (options.quick and each in SLOW_TO_SET_UP)
     ]
@@ -304,14 +321,16 @@ def _settings(parser: argparse.ArgumentParser, options: argparse.Namespace) -> S
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else 30)
     if rounds < 1 or not 0 < options.sample < 1e5:
         parser.error("--rounds and --sample are positive numbers")
-    every = INT8_NETWORKS if options.int8 else tuple(NETWORKS) if options.sparse is None else SPARSE_NETWORKS
+    every = SPARSE_NETWORKS if options.sparse is not None else INT8_NETWORKS if options.int8 else tuple(NETWORKS)
     networks = options.networks or [each for each in every if not options.quick or each in QUICK_NETWORKS]
     chosen = [engine for engine in engines if engine not in missing]
-    if options.int8:
+    if options.sparse is not None:
+        chosen += [engine + DENSE for engine in chosen if options.int8 or engine == "bittern"]
+    elif options.int8:
         chosen += [engine + FLOAT for engine in chosen]
-    if options.sparse is not None and "bittern" in chosen:
-        chosen.append("bittern" + DENSE)
-    return Settings(networks, chosen, options.threads, rounds, options.sample, pythons, options.int8, options.sparse)
+    return Settings(
+        networks, chosen, options.threads, rounds, options.sample, pythons, options.int8, options.sparse, options.block
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -177,7 +177,20 @@ def test_peers_on_pruned_networks(peers: Callable[..., tuple[int, Any, str]]) ->
     assert "own dense" in text and "nothing here is compressed" not in text
 
 
-@pytest.mark.parametrize("options", [("1",), ("-0.5",), ("0.9", "--int8")])
+def test_peers_on_pruned_networks_in_8_bits(peers: Callable[..., tuple[int, Any, str]]) -> None:
+    """Every engine on the pruned and on the unpruned network, both quantised; blocks of channels are zero together."""
+    code, document, text = peers("--engines", "bittern,onnxruntime", "--sparse", "0.8", "--block", "4", "--int8")
+    assert code == 0, text
+    (network,) = document["networks"]
+    assert network["network"] == "squeezenet int8 80 % zeros in blocks of 4"
+    engines = {each["engine"]: each for each in network["engines"]}
+    assert set(engines) == {"bittern", "onnxruntime", "bittern_dense", "onnxruntime_dense"}
+    assert all(each["relative_error"] < 0.3 for each in engines.values())
+    assert network["file_bytes"]["bittern"] < 0.5 * network["file_bytes"]["onnx"]
+    assert network["ratio_to_dense"] > 0
+
+
+@pytest.mark.parametrize("options", [("1",), ("-0.5",), ("0.9", "--block", "0")])
 def test_peers_refuses_such_sparsity(peers: Callable[..., tuple[int, Any, str]], options: tuple[str, ...]) -> None:
     code, document, text = peers("--sparse", *options)
     assert code == 2 and document is None and "--sparse" in text and "Traceback" not in text

@@ -57,6 +57,8 @@ SMALL = [
     "maxpool_u8:16x8x8,kernel=2,stride=2",
     "avgpool_u8:16x7x7,kernel=7",
     "add_u8:16x6x6",
+    "sparse_u8:16x6x6,outputs=8",
+    "sparse4_u8:16x6x6,outputs=8",
     "table_u8:16x6x6",
     "reorder_u8:16x6x6",
     "quantize:16x6x6",

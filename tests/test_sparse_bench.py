@@ -106,6 +106,21 @@ def test_layers_are_as_sparse_as_said(kind: str) -> None:
     assert layer.density == pytest.approx(0.125)
 
 
+@pytest.mark.parametrize(("kind", "share", "met"), [("sparse_u8", 1.0, 0.41), ("sparse4_u8", 0.25, 0.125)])
+def test_layers_on_codes(kind: str, share: float, met: float) -> None:
+    """As many zeros as said, alone or four input channels together; quads with a weight are what a kernel computes."""
+    shape = parse_shape(f"{kind}:16x9x9,outputs=24,kernel=3,pad=1,density=0.125")
+    network = layer_networks.one_layer(shape)
+    codes = network.constants["layer.w"].decode() != 0
+    assert np.count_nonzero(codes) == shape.entries == 24 * 16 * 9 // 8
+    quads = codes.reshape(24, 4, 4, 3, 3).any(axis=2)
+    assert np.count_nonzero(quads) == pytest.approx(shape.met * quads.size, rel=0.1)
+    assert shape.met == pytest.approx(met, abs=0.01)
+    assert np.count_nonzero(quads) / np.count_nonzero(codes) == pytest.approx(share, rel=0.25)
+    (layer,) = (layer for layer in bittern.load(network).plan.layers if layer.op == "Conv")
+    assert layer.density == pytest.approx(0.125) and layer.sparse_kernel.startswith("spmm_u8_")
+
+
 def test_dense_kernels_run_the_same_layer(known_limits: None) -> None:
     """Direct and Winograd kernels compete, so that a wrong choice of the sparse one would be seen."""
     (found,) = KernelBench(runs=1).measure([ShapeSet("some", ((parse_shape(SPARSE), 1),))])
@@ -130,7 +145,32 @@ def test_the_command(known_limits: None, capsys: pytest.CaptureFixture[str]) -> 
     assert {limit["gflops"] for limit in document["panel_limits"]} == {50.0}
 
 
-@pytest.mark.parametrize("options", [("1",), ("-0.1",), ("nan",), ("0.9", "--int8")])
+def test_the_command_on_codes(known_limits: None, capsys: pytest.CaptureFixture[str]) -> None:
+    layer = [
+        "kernels",
+        "--shape",
+        "conv:64x14x14,outputs=48,kernel=3,pad=1",
+        "--runs",
+        "1",
+        "--int8",
+        "--sparse",
+        "0.9",
+    ]
+    found = {}
+    for block in ("1", "4"):
+        assert main([*layer, "--block", block, "--json"]) == 0
+        (shape,) = json.loads(capsys.readouterr().out)["sets"][0]["shapes"]
+        sparse = next(each for each in shape["candidates"] if each["loop"] == "spmm_u8")
+        assert {each["loop"] for each in shape["candidates"]} == {"spmm_u8", "gemm_u8"}
+        assert sparse["bound"] == "dot" and sparse["gops"] == pytest.approx(10 * sparse["real_gops"], rel=0.02)
+        found[block] = sparse["share"] * sparse["ms"]
+    assert found["1"] == pytest.approx(3.44 * found["4"], rel=0.01)  # quads with a weight: 1 - 0.9^4
+    for words, named in ((["--sparse", "0.9", "--block", "4"], "--int8"), (["--int8", "--block", "4"], "--sparse")):
+        assert main(["kernels", "--shape", "conv:8x8x8,outputs=8", *words]) == 2
+        assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [("1",), ("-0.1",), ("nan",), ("1.5", "--int8")])
 def test_the_command_refuses(options: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["kernels", "--shape", "conv:8x8x8,outputs=8", "--sparse", *options]) == 2
     assert "--sparse" in capsys.readouterr().err

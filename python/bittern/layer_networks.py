@@ -224,13 +224,20 @@ _WEIGHT_SCALE = 0.01
 
 def _weight_codes(shape: LayerShape) -> tuple[Encoding, float]:
     """Signed codes with a scale for each output channel, and a scale of the result that few sums exceed."""
-    bits, inner = shape.about.weight_bits, shape.channels // shape.groups
+    bits, inner = 8 if shape.about.sparse else shape.about.weight_bits, shape.channels // shape.groups
     size = (shape.outputs, inner) + (() if shape.about.operator == "fc" else (shape.kernel, shape.kernel))
     most = 2 ** (bits - 1) - 1
     some = np.random.default_rng(0).integers(-most - 1, most + 1, min(math.prod(size), 1 << 16))
     codes = np.resize(some, size)
+    if shape.about.sparse:
+        mask = _places(shape, size)
+        kept = np.where(codes[mask] == 0, 1, codes[mask]).astype(np.int8)
+        stored: Encoding = Sparse(Bitmap.of(mask), Dense(kept), size)
+    elif bits == 8:
+        stored = Dense(codes.astype(np.int8))
+    else:
+        stored = Packed.pack(codes, bits, signed=True)
     scales = Dense(np.full(shape.outputs, _WEIGHT_SCALE, np.float32))
-    stored = Dense(codes.astype(np.int8)) if bits == 8 else Packed.pack(codes, bits, signed=True)
     spread = math.sqrt(inner * shape.kernel**2) * (most + 1) * _WEIGHT_SCALE * 128 * _SCALE
     return Affine(stored, scales, axis=0), spread / 128
 
@@ -255,14 +262,20 @@ def _few_bits(shape: LayerShape, dims: tuple[int, ...]) -> Encoding:
 
 def _pruned(shape: LayerShape, dims: tuple[int, ...]) -> Encoding:
     """Weights at places drawn uniformly, as many as the density says; real numbers, or codes into a table."""
-    mask = np.zeros(shape.weights, np.bool_)
-    mask[np.random.default_rng(0).permutation(shape.weights)[: shape.entries]] = True
-    pattern = Bitmap.of(mask.reshape(dims))
+    pattern = Bitmap.of(_places(shape, dims))
     if not shape.kind.rpartition("_")[2].startswith("lut"):
         return Sparse(pattern, Dense(_random((shape.entries,))), dims)
     entries = 2 ** int(shape.kind[-1])
     codes = np.random.default_rng(1).integers(1, entries, shape.entries).astype(np.uint8)
     return Codebook(Sparse(pattern, Dense(codes), dims), Dense(np.append(np.float32(0), _random((entries - 1,)))))
+
+
+def _places(shape: LayerShape, dims: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Where weights are not zero."""
+    cells = (dims[0], -(-dims[1] // shape.together), *dims[2:])
+    mask = np.zeros(math.prod(cells), np.bool_)
+    mask[np.random.default_rng(0).permutation(mask.size)[: round(mask.size * shape.density)]] = True
+    return np.repeat(mask.reshape(cells), shape.together, axis=1)[:, : dims[1]]
 
 
 def _random(shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -70,6 +70,8 @@ KINDS = {
     "fc_w2c": Kind("fc", ("gemv_f32", "gemm_f32", "gemm"), weight_bits=2),
     **{f"conv_w{bits}": Kind("conv", ("gemm_f32", "gemm", "winograd"), weight_bits=bits) for bits in (2, 4, 8)},
     **{kind: Kind(kind, (loop,)) for kind, loop in _OPERATOR_LOOPS.items()},
+    "sparse_u8": Kind("conv", ("spmm_u8", "gemm_u8"), 1, 1, 55, sparse=True),
+    "sparse4_u8": Kind("conv", ("spmm_u8", "gemm_u8"), 1, 1, 16, sparse=True),
     "conv_u8": Kind("conv", ("gemm_u8", "depthwise_u8"), 1, 1, 8),
     "depthwise_u8": Kind("depthwise", ("depthwise_u8", "gemm_u8"), 1, 1, 8),
     "fc_u8": Kind("fc", ("gemv_u8", "gemm_u8"), 1, 1, 8),
@@ -88,8 +90,8 @@ KINDS = {
 }
 """Kinds of layers. ``u8``: they read and write 8-bit codes; ``w8``, ``w4``, ``w2``: their weights have so many bits;
 ``w2c``: and a table of each channel; ``sparse``: most weights are zero, and the others have their position beside them;
-``lut8``, ``lut4``: codes into a table of 256 or 16. ``b1``, ``b2``: planes of so many bits in and out, weights of -1
-and +1, or two planes of weights with ``w2``.
+``lut8``, ``lut4``: codes into a table of 256 or 16; ``sparse4``: four neighbouring input channels are zero together;
+``b1``, ``b2``: planes of so many bits in and out, weights of -1 and +1, or two planes of weights with ``w2``.
 """
 DENSITY = 0.1
 """Share of the weights of a sparse kind that are not zero, unless it is said."""
@@ -144,6 +146,16 @@ class LayerShape:
     def entries(self) -> int:
         """Number of weights that are not zero."""
         return round(self.weights * self.density)
+
+    @property
+    def together(self) -> int:
+        """Neighbouring input channels whose weights are zero together."""
+        return 4 if self.kind.startswith("sparse4") else 1
+
+    @property
+    def met(self) -> float:
+        """Share of the weights that a sparse kernel multiplies with: on codes, quads of input channels as a whole."""
+        return 1 - (1 - self.density) ** 4 if self.kind == "sparse_u8" else self.density
 
     @property
     def weight_bytes(self) -> int:
@@ -208,10 +220,10 @@ class ShapeSet:
             raise InputError(f"--int8 {self.name}", "no layer has a form on 8-bit codes", "leave --int8 out")
         return ShapeSet(self.name, tuple(shapes))
 
-    def pruned(self, sparsity: float) -> ShapeSet:
-        """The convolutions with so large a share of their weights zero. InputError if there is none."""
+    def pruned(self, sparsity: float, kind: str = "sparse") -> ShapeSet:
+        """The convolutions as this sparse kind, with so large a share of weights zero. InputError if there is none."""
         shapes = [
-            (replace(shape, kind="sparse", density=1 - sparsity), count)
+            (replace(shape, kind=kind, density=1 - sparsity), count)
             for shape, count in self.shapes
             if shape.kind == "conv"
         ]

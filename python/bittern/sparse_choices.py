@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bittern.network import Network
     from bittern.plan import Layer, Plan, Profile
 
+_ON_CODES = "spmm_u8"
+_LAYERS = ("Conv", "ConvInteger", "Gemm", "MatMul", "MatMulInteger")
 Progress = Callable[[int, int, str], None]
 
 
@@ -110,14 +112,19 @@ def measure_choices(
 ) -> list[SparseChoice]:
     """The choices of the network's plan with the times of both kernels.
 
-    The network is loaded once with the weights of these layers dense, and once for each sparse kernel with that kernel
-    forced; all take turns, ``rounds`` times, on ``feeds``, inputs by name that fit the plan.
+    The network is loaded once with the weights of these layers dense, or the dense kernel forced where they are on
+    8-bit codes, and once for each sparse kernel with that kernel forced; all take turns, ``rounds`` times, on
+    ``feeds``, inputs by name that fit the plan.
     Raises what :func:`bittern.load` and :meth:`Model.profile` do.
     """
     choices = sparse_choices(plan)
     if not choices:
         return []
-    models: dict[str, Model] = {"": load(_dense(network, {each.name for each in choices}), threads=threads, isa=isa)}
+    on_codes = [each for each in choices if each.sparse_kernel.startswith(_ON_CODES)]
+    real = _dense(network, {each.name for each in choices if each not in on_codes})
+    # Weights of layers on codes stay what they are: there the dense kernel is asked for.
+    tiles = list(dict.fromkeys(each.dense_kernel for each in on_codes))
+    models: dict[str, Model] = {"": load(real, threads=threads, isa=isa, kernels=tiles)}
     for kernel in dict.fromkeys(each.sparse_kernel for each in choices):
         models[kernel] = load(network, threads=threads, isa=isa, kernels=[kernel])
     times: dict[tuple[str, str], list[float]] = {}
@@ -130,7 +137,7 @@ def measure_choices(
                 progress(turn * len(names) + step, rounds * len(names), f"with {which or 'dense kernels'}")
             arrays = [feeds[turn % len(feeds)][info.name] for info in models[which].inputs]
             profile = models[which].profile(*arrays, runs=1)
-            for layer, ms in _convolutions(profile):
+            for layer, ms in _products(profile):
                 if layer.kernel == which or not which:
                     times.setdefault((which, layer.name), []).append(ms)
                     ran.setdefault(layer.name, layer.kernel)
@@ -147,8 +154,8 @@ def _timed(choice: SparseChoice, times: Mapping[tuple[str, str], list[float]], r
     )
 
 
-def _convolutions(profile: Profile) -> list[tuple[Layer, float]]:
-    return [(row.layer, row.ms) for row in profile.layers if row.layer.op == "Conv"]
+def _products(profile: Profile) -> list[tuple[Layer, float]]:
+    return [(row.layer, row.ms) for row in profile.layers if row.layer.op in _LAYERS]
 
 
 def _dense(network: Network, names: set[str]) -> Network:

@@ -6,9 +6,8 @@
 #include "gemm/few_bits.h"
 #include "gemm/int_conv.h"
 #include "ops/codes.h"
-#include "ops/fixed_point.h"
-#include "plan/code_parts.h"
-#include "plan/layer_parts.h"
+#include "plan/code_layer_steps.h"
+#include "plan/sparse_layers.h"
 #include "registry.h"
 
 namespace bittern::plan {
@@ -21,116 +20,6 @@ using engine::IntEpilogue;
 using engine::IntGemmKernel;
 using engine::IntOut;
 using engine::Map;
-using engine::Quantiser;
-
-bool is_conv(const Item& item) { return item.op == "Conv" || item.op == "ConvInteger"; }
-
-IntOut kind_of(const CodesForm& form) { return form.output ? IntOut::bytes : form.sums ? IntOut::sums : IntOut::floats; }
-
-// Numbers per output channel, padded as a kernel wants them.
-struct ChannelNumbers {
-  std::vector<float> scale, bias;  // bias may be empty
-};
-
-// scale = (x_scale * w_scale) * folded / y_scale, where y is what the sums become first.
-ChannelNumbers channel_numbers(Builder& builder, const Item& item, std::int64_t channels) {
-  const CodesForm& form = *item.codes;
-  const Quantiser* first = form.inner ? &*form.inner : form.output ? &*form.output : nullptr;
-  const std::vector<float>& w_scale = form.weights->scale;
-  ChannelNumbers numbers;
-  for (std::int64_t c = 0; c < channels; ++c) {
-    const auto i = static_cast<std::size_t>(c);
-    float scale = form.inputs[0].scale * w_scale[w_scale.size() == 1 ? 0 : i];
-    if (!item.scale.empty()) scale *= item.scale[i];
-    numbers.scale.push_back(first != nullptr ? scale / first->scale : scale);
-  }
-  const bool real_bias = has_bias(item) && form.bias == nullptr;
-  if (!real_bias && item.scale.empty()) return numbers;
-  if (real_bias) numbers.bias = builder.source().constants->floats(item.inputs[2]);
-  if (numbers.bias.size() <= 1) numbers.bias.assign(static_cast<std::size_t>(channels), numbers.bias.empty() ? 0.0f : numbers.bias[0]);
-  for (std::size_t c = 0; c < numbers.bias.size(); ++c) {
-    if (!item.scale.empty()) numbers.bias[c] = numbers.bias[c] * item.scale[c] + item.shift[c];
-    if (first != nullptr) numbers.bias[c] /= first->scale;
-  }
-  return numbers;
-}
-
-// All constants of a layer in one buffer, packed once per model.
-struct Packed {
-  const std::byte* weights = nullptr;
-  IntEpilogue epilogue;
-  std::uint64_t bytes = 0;
-};
-
-constexpr std::int64_t line = 64;
-std::int64_t rounded(std::int64_t bytes) { return (bytes + line - 1) / line * line; }
-
-// The layer's whole numbers, where they stand in its constant.
-engine::IntWeights weights_of(Builder& builder, const Item& item, const std::vector<std::int16_t>& values) {
-  const Shape& shape = builder.shape(item.inputs[1]);
-  if (!is_conv(item) && graph::int_attribute(*item.node, "transB", 0) == 0) return {values.data(), 1, shape[1]};
-  std::int64_t taps = 1;
-  for (std::size_t d = 2; d < shape.size(); ++d) taps *= shape[d];
-  return {values.data(), shape[1] * taps, taps};
-}
-
-// `pack(weights, target)` writes `weight_bytes` of weights.
-template <class Pack>
-Packed pack_layer(Builder& builder, const Item& item, const std::string& how, std::int64_t weight_bytes, std::int64_t padded_channels, const Pack& pack) {
-  const CodesForm& form = *item.codes;
-  const std::int64_t channels = is_conv(item) ? builder.map_shape(item.output)[1] : builder.shape(item.output).back();
-  const std::int64_t row = rounded(padded_channels * 4), first = rounded(weight_bytes);
-  const bool biased = (has_bias(item) && form.bias == nullptr) || !item.scale.empty();
-  std::string key = weights_key(item, how) + (form.output ? " codes" : form.sums ? " sums" : " real") + (form.inner ? " inner" : "");
-  for (const std::string& name : item.fused) key += key_part(name);
-  const std::string what = builder.source().place + ": " + place_of(item);
-  Packed packed;
-  packed.bytes = static_cast<std::uint64_t>(first + row * (biased ? 3 : 2));
-  const float* buffer = builder.weights(key, static_cast<std::int64_t>(packed.bytes / sizeof(float)), what, [&](float* target) {
-    auto* bytes = reinterpret_cast<std::byte*>(target);
-    std::fill(bytes, bytes + packed.bytes, std::byte{});
-    const Constants& constants = *builder.source().constants;
-    const std::string& name = item.inputs[1];
-    const std::vector<std::int16_t> values = form.sums ? whole_values(name, form.zeros, is_conv(item) ? 0 : 1, builder.type(name), constants)
-                                                       : constants.integer_values(name);
-    const engine::IntWeights weights = weights_of(builder, item, values);
-    pack(weights, bytes);
-    auto* offset = reinterpret_cast<std::int32_t*>(bytes + first);
-    engine::sum_offsets(weights, channels, static_cast<std::int64_t>(values.size()) / channels, form.bias != nullptr ? form.bias->data() : nullptr,
-                        form.inputs[0].zero, offset);
-    const ChannelNumbers numbers = channel_numbers(builder, item, channels);
-    std::copy(numbers.scale.begin(), numbers.scale.end(), reinterpret_cast<float*>(bytes + first + row));
-    std::copy(numbers.bias.begin(), numbers.bias.end(), reinterpret_cast<float*>(bytes + first + 2 * row));
-    builder.source().constants->release(item.inputs[1]);
-  });
-  packed.weights = reinterpret_cast<const std::byte*>(buffer);
-  packed.epilogue.offset = reinterpret_cast<const std::int32_t*>(packed.weights + first);
-  packed.epilogue.store.scale = reinterpret_cast<const float*>(packed.weights + first + row);
-  if (biased) packed.epilogue.store.bias = reinterpret_cast<const float*>(packed.weights + first + 2 * row);
-  return packed;
-}
-
-// Bounds, quantisers and the residual's scale.
-void finish_epilogue(const Item& item, engine::IntStore& store) {
-  const CodesForm& form = *item.codes;
-  store.lo = item.lo;
-  store.hi = item.hi;
-  if (!form.output) return;
-  const Quantiser& to = *form.output;
-  if (form.inner) {
-    store.inner = true;
-    store.inner_lo = form.inner->lowest();
-    store.inner_hi = form.inner->highest();
-    store.inner_scale = form.inner->scale / to.scale;
-  }
-  store.residual_scale = form.residual.scale / to.scale;
-  store.residual_zero = static_cast<float>(form.residual.zero);
-  // A quantiser rises: what is clamped before it may be clamped behind it.
-  store.lo = to.step_of(item.lo);
-  store.hi = to.step_of(item.hi);
-  store.lo = std::min(store.lo, store.hi);  // as if the upper bound came last
-  store.zero = to.zero;
-}
 
 struct Choice {
   const IntGemmKernel* kernel = nullptr;
@@ -171,9 +60,6 @@ const engine::GemvKernel& gemv_kernel(const Builder& builder, int bits) {
 
 std::string codes_name(const Map& map) { return "codes " + layout_name(map); }
 
-// What makes a byte of the input's type one of its codes.
-std::uint8_t code_flip(Builder& builder, const Item& item) { return builder.type(item.inputs[0]).dtype == DType::i8 ? 128 : 0; }
-
 // The halo of an input whose zero point is known at run time only.
 void fill_halo(Builder& builder, const Item& item, const Storage& in) {
   if (item.codes->dynamic_zero.empty() || !in.map.has_halo()) return;
@@ -183,59 +69,6 @@ void fill_halo(Builder& builder, const Item& item, const Storage& in) {
     engine::fill_code_halo(in.map, code, run.write<std::uint8_t>(in.place), *run.team);
   }, {zero.place, in.place});
 }
-
-// An input whose quantiser is known at run time only: offsets and scales are made of it before the layer runs.
-struct RunTimeScales {
-  Storage scale, zero;
-  bool sums = false;  // the layer's results have no scale
-  Place made;  // offsets, then scales, of the padded channels; no arena place if there is nothing to make
-  std::int64_t channels = 0;
-
-  void apply(const RunContext& run, IntEpilogue& epilogue) const {
-    if (channels == 0) return;
-    epilogue.offset = run.read<std::int32_t>(made);
-    if (!sums) epilogue.store.scale = run.read(made) + channels;
-  }
-};
-
-RunTimeScales run_time_scales(Builder& builder, const Item& item, const IntEpilogue& epilogue, std::int64_t padded_channels) {
-  RunTimeScales scales;
-  if (item.codes->dynamic_zero.empty()) return scales;
-  scales.sums = item.codes->sums;
-  scales.zero = builder.planar(item.codes->dynamic_zero);
-  scales.scale = scales.sums ? scales.zero : builder.planar(item.codes->dynamic_scale);
-  scales.channels = padded_channels;
-  scales.made = builder.scratch(2 * padded_channels);
-  builder.current().reason += scales.sums ? "; the zero point is known when it runs" : "; activations are quantised on the fly";
-  builder.emit([=, flip = code_flip(builder, item), sums = epilogue.offset, w_scale = epilogue.store.scale](const RunContext& run) {
-    const std::int32_t zero = *run.read<std::uint8_t>(scales.zero.place) ^ flip;
-    auto* offset = run.write<std::int32_t>(scales.made);
-    for (std::int64_t c = 0; c < padded_channels; ++c) offset[c] = -zero * sums[c];
-    if (scales.sums) return;
-    const float x_scale = *run.read(scales.scale.place);
-    float* scale = run.write(scales.made) + padded_channels;
-    for (std::int64_t c = 0; c < padded_channels; ++c) scale[c] = x_scale * w_scale[c];
-  }, {scales.scale.place, scales.zero.place, scales.made});
-  return scales;
-}
-
-// Emits the step of an IntConv or CodeDepthwise, whose weights of type Weight stand at `weights`.
-template <class Weight, class Layer>
-void emit_layer(Builder& builder, const Item& item, Layer layer, const Place& weights, IntEpilogue epilogue, const Storage& in, const Storage& out,
-                const Storage& residual) {
-  finish_epilogue(item, epilogue.store);
-  const IntOut type = kind_of(*item.codes);
-  const bool added = !item.residual.empty();
-  const RunTimeScales scales = run_time_scales(builder, item, epilogue, layer.padded_channels());
-  builder.emit([=, layer = std::move(layer)](const RunContext& run) {
-    IntEpilogue e = epilogue;
-    scales.apply(run, e);
-    if (added) e.store.residual = run.read<std::uint8_t>(residual.place);
-    layer.run(run.read<std::uint8_t>(in.place), run.read<Weight>(weights), e, type, run.write<std::byte>(out.place), *run.team);
-  }, {in.place, out.place, weights, added ? residual.place : in.place, scales.channels != 0 ? scales.made : in.place});
-}
-
-Place constant_place(const std::byte* data) { return {Place::Kind::constant, 0, 0, data}; }
 
 // Weights that have fewer values than bytes have, and are held as bytes nevertheless.
 std::string bytes_note(const CodesForm& form) {
@@ -298,47 +131,6 @@ void lower_few_bits(Builder& builder, const Item& item, const IntConv& layer, in
   emit_layer<std::int8_t>(builder, item, layer, expanded, packed.epilogue, in, out, residual);
 }
 
-// TensorFlow Lite's arithmetic: the exact sums first, then codes of them.
-struct FixedPoint {
-  Storage sums;
-  std::vector<engine::FixedScale> scales;  // one per channel
-  std::int32_t zero = 0, lo = 0, hi = 255;
-};
-
-FixedPoint fixed_point_of(Builder& builder, const Item& item, const Map& out) {
-  const CodesForm& form = *item.codes;
-  const Quantiser& to = *form.output;
-  FixedPoint fixed;
-  fixed.sums.map = engine::make_map(out.n, out.c, out.h, out.w, out.block);
-  fixed.sums.place = builder.scratch(fixed.sums.map.elements() + 16);
-  const std::vector<float>& w_scale = form.weights->scale;
-  for (std::int64_t c = 0; c < out.blocks() * out.block; ++c) {
-    const float w = w_scale[w_scale.size() == 1 ? 0 : static_cast<std::size_t>(std::min(c, out.c - 1))];
-    // Fully connected layers of one scale multiply it in float32 there.
-    const double product = item.op != "Conv" && w_scale.size() == 1 ? static_cast<double>(form.inputs[0].scale * w)
-                                                                      : static_cast<double>(form.inputs[0].scale) * static_cast<double>(w);
-    fixed.scales.push_back(engine::fixed_scale(product / static_cast<double>(to.scale)));
-  }
-  engine::IntStore bounds;
-  finish_epilogue(item, bounds);
-  fixed.zero = to.zero;
-  fixed.lo = static_cast<std::int32_t>(bounds.lo) + to.zero;
-  fixed.hi = static_cast<std::int32_t>(bounds.hi) + to.zero;
-  builder.current().reason += "; TensorFlow Lite's rounding";
-  return fixed;
-}
-
-// A layer that stores its sums, and the step that makes codes of them.
-template <class Weight, class Layer>
-void emit_fixed_point(Builder& builder, const Layer& layer, const Place& weights, const IntEpilogue& epilogue, const Storage& in, const FixedPoint& fixed,
-                      const Storage& out) {
-  builder.emit([=](const RunContext& run) {
-    layer.run(run.read<std::uint8_t>(in.place), run.read<Weight>(weights), epilogue, IntOut::sums, run.write<std::byte>(fixed.sums.place), *run.team);
-    engine::fixed_requantise(fixed.scales.data(), fixed.zero, fixed.lo, fixed.hi, fixed.sums.map, run.read<std::int32_t>(fixed.sums.place), out.map,
-                             run.write<std::uint8_t>(out.place), *run.team);
-  }, {in.place, out.place, weights, fixed.sums.place});
-}
-
 void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const Storage& in, const Storage& out, const Storage& residual) {
   const CodesForm& form = *item.codes;
   LayerInfo& info = builder.current();
@@ -370,10 +162,17 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
   if (one_row && !force_gemm) return lower_gemv(builder, item, s.c, s.oc, in, out);
   const int terms = form.two_terms ? 2 : 1;
   const Choice choice = choose(builder, s, in.map.block, terms);
+  std::string sparse_note;
+  LayerWeights weights(builder, item);
+  const double dense_cost = IntConv::cost(*choice.kernel, s, in.map.block, terms);
+  if (terms == 1 && !force_gemm &&
+      lower_sparse_codes(builder, item, s, weights, dense_cost, choice.kernel->name, in, out, residual, sparse_note)) {
+    return;
+  }
   const IntConv layer(*choice.kernel, s, in.map, out.map, residual.map, terms);
   info.kernel = choice.kernel->name;
   info.isa = engine::name_of(choice.kernel->isa);
-  info.reason = choice.reason + (form.two_terms ? "; weights beyond 8 bits are sums of two" : "");
+  info.reason = choice.reason + sparse_note + (form.two_terms ? "; weights beyond 8 bits are sums of two" : "");
   if (form.fixed_point) {
     const FixedPoint fixed = fixed_point_of(builder, item, out.map);
     const IntConv summing(*choice.kernel, s, in.map, fixed.sums.map, Map{}, terms);
@@ -387,7 +186,7 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
   if (bits < 8) return lower_few_bits(builder, item, layer, bits, in, out, residual);
   if (terms == 1) info.reason += bytes_note(form);
   const Packed packed = pack_layer(builder, item, info.kernel + " block " + std::to_string(in.map.block), layer.packed_bytes(), layer.padded_channels(),
-                                   [&](const engine::IntWeights& w, std::byte* target) { layer.pack(w, reinterpret_cast<std::int8_t*>(target)); });
+                                   [&](const engine::IntWeights& w, std::byte* target) { layer.pack(w, reinterpret_cast<std::int8_t*>(target)); }, &weights);
   info.packed_bytes = packed.bytes;
   emit_layer<std::int8_t>(builder, item, layer, constant_place(packed.weights), packed.epilogue, in, out, residual);
 }

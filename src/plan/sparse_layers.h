@@ -49,4 +49,10 @@ void lower_sparse_conv(Builder& builder, const Item& item, const SparseLayer& la
 bool lower_sparse_row(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, bool transposed, const Storage& in, const Storage& out,
                       const std::function<std::vector<float>()>& bias, std::string& why_not);
 
+// A layer on 8-bit codes, whose maps both kernels read and write, is decided when it is lowered. False, with `note` for the plan, if
+// the dense kernel is estimated to be faster.
+class LayerWeights;
+bool lower_sparse_codes(Builder& builder, const Item& item, const engine::ConvShape& shape, LayerWeights& weights, double dense_cost,
+                        const char* dense_kernel, const Storage& in, const Storage& out, const Storage& residual, std::string& note);
+
 }  // namespace bittern::plan

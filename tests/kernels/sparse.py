@@ -4,12 +4,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from bittern.encodings import Affine, Dense
 
 from tests import tolerances
 from tests.builders import NodeSpec, floats
 from tests.conftest import seed_of
-from tests.kernels.cases import Case, exact, random_cases
+from tests.kernels.cases import Case, CodeCase, exact, random_cases
+from tests.kernels.code_layers import Layer, connected_cases, drawn_layer, listed_layers
 from tests.kernels.convolution import Convolution, ConvolutionBound, listed, pick, random_convolution
+from tests.quantized_graphs import FORMS
 from tests.reference.arrays import Array
 
 DENSITIES = (0.1, 0.0, 0.3, 1.0, 0.03)
@@ -118,3 +121,46 @@ def sparse_row_cases(loop: str) -> Iterator[Case]:
         if index % 4 == 0:
             nodes.append(("Relu", ["t"], "y", {}))
         yield SparseRow(name, {"x": floats(rng, 1, inputs)}, constants, tuple(nodes), exact, 1 + index % 2)
+
+
+def thinned_codes(case: Case, density: float, together: int, rng: np.random.Generator) -> Case:
+    """The case with weights zero, ``together`` neighbouring input channels at a time; weights with zero points stay."""
+    assert isinstance(case, CodeCase)
+    w = case.trees["w"]
+    if not isinstance(w, Affine) or w.zero_point is not None:
+        return case
+    codes = w.codes.decode()
+    axis = 1 if codes.ndim == 4 else 0  # products have their weights inputs x outputs
+    cells = list(codes.shape)
+    cells[axis] = -(-cells[axis] // together)
+    kept = np.repeat(rng.random(cells) < density, together, axis).take(range(codes.shape[axis]), axis)
+    tree = replace(w, codes=Dense(np.where(kept, codes, codes.dtype.type(0))))
+    return replace(case, trees={**case.trees, "w": tree})
+
+
+def large_on_codes() -> Iterator[Layer]:
+    """Several chunks of output channels, blocks of quads and panels of pixels; some with strides, dilations, groups."""
+    yield Layer(1, 300, 7, 7, 270, (1, 1), epilogue="residual relu", source=FORMS[0], bias="whole")
+    yield Layer(1, 1100, 8, 16, 40, (1, 1), epilogue="relu", source=FORMS[2])
+    yield Layer(2, 70, 14, 14, 150, pads=(1, 1, 1, 1), epilogue="residual relu", source=FORMS[1], bias="real")
+    yield Layer(1, 60, 30, 30, 20, stride=(2, 2), pads=(1, 1, 1, 1), source=FORMS[4], epilogue="real")
+    yield Layer(1, 80, 9, 21, 600, groups=2, pads=(1, 1, 1, 1), epilogue="clip", source=FORMS[3])
+    yield Layer(1, 90, 17, 19, 60, (3, 2), (3, 1), (2, 0, 1, 2), (2, 3), groups=3, source=FORMS[5], epilogue="residual")
+    yield Layer(1, 256, 15, 15, 513, (1, 1), (2, 2), epilogue="norm relu", source=FORMS[0])
+
+
+def code_cases(loop: str) -> Iterator[Case]:
+    """Convolutions and products of codes, with weights of every density, zero one by one and in quads."""
+    for index, shape in enumerate([*large_on_codes(), *listed_layers()]):
+        name = f"{loop}/sparse{index}"
+        rng = np.random.default_rng(seed_of(name))
+        case = shape.case(name, rng, 1 + index % 2)
+        yield thinned_codes(case, DENSITIES[index % len(DENSITIES)], (4, 1)[index // 2 % 2], rng)
+    for index, product in enumerate(connected_cases(loop)):
+        yield thinned_codes(product, DENSITIES[index % 4], 4, np.random.default_rng(seed_of(product.name)))
+
+    def drawn(name: str, rng: np.random.Generator) -> Case:
+        case = drawn_layer(rng, depthwise=False).case(name, rng, pick(rng, 1, 2))
+        return thinned_codes(case, float(rng.random()) ** 2, pick(rng, 1, 4), rng)
+
+    yield from random_cases(loop, drawn)

@@ -53,6 +53,7 @@ GENERATORS: dict[str, Generator] = {
     "strided_copy": glue.move_cases,
     **codes.GENERATORS,
     "spmm": sparse.sparse_cases,
+    "spmm_u8": sparse.code_cases,
     "spmv": sparse.sparse_row_cases,
     "bgemm": bits.bit_cases,
     "pack": bits.bit_cases,

@@ -25,7 +25,8 @@ cache and from memory, are measured in the same run with vectors of the kernel's
 takes by itself. --isa holds the planner to that level, too. Shapes are written like fc:4096,outputs=1000 and
 conv:64x56x56,outputs=64,kernel=3,stride=1,pad=1,groups=1; conv_u8, depthwise_u8, fc_u8, ... are layers on 8-bit codes,
 from codes to codes with bias, scales and Relu; sparse:64x56x56,outputs=64,kernel=3,pad=1,density=0.1 has
-weights of which all but a share are zero."""
+weights of which all but a share are zero, sparse_u8 and sparse4_u8 on codes, one by one and in blocks of four
+input channels."""
 EXAMPLE = "bittern kernels --network resnet50 --assert-pick"
 
 
@@ -54,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time the convolutions with this share of the weights zero, such as 0.9",
     )
     parser.add_argument(
+        "--block",
+        type=int,
+        choices=(1, 4),
+        default=1,
+        help="with --sparse and --int8: neighbouring input channels that are zero together (default: 1)",
+    )
+    parser.add_argument(
         "--assert-pick", action="store_true", help="exit 1 if a pick is more than 10 %% slower than the fastest kernel"
     )
     parser.add_argument("--list", action="store_true", help="list kernels and names of networks, time nothing")
@@ -76,7 +84,8 @@ def _list(arguments: argparse.Namespace, output: Output) -> int:
     from bittern.layer_shapes import shape_names
     from bittern.report import table
 
-    for option, given in (("--sparse", arguments.sparse is not None), ("--int8", arguments.int8)):
+    chosen_layers = {"--sparse": arguments.sparse is not None, "--int8": arguments.int8, "--block": arguments.block > 1}
+    for option, given in chosen_layers.items():
         if given:
             raise InputError(option, "says which layers to time, but none are timed", "name a --network or a --shape")
     pattern = compiled(arguments.filter)
@@ -171,13 +180,14 @@ def _shapes(arguments: argparse.Namespace) -> list[ShapeSet]:
     sets += [read_shapes(Path(path)) for path in arguments.shapes]
     if arguments.shape:
         sets.append(ShapeSet("shapes", tuple((parse_shape(text), 1) for text in arguments.shape)))
+    if arguments.block > 1 and (arguments.sparse is None or not arguments.int8):
+        raise InputError("--block", str(arguments.block), "it needs --sparse and --int8: other kernels have no blocks")
     sets = sets or [named_shapes(name) for name in shape_names()]
     if arguments.sparse is not None:
-        if arguments.int8 or not 0 <= arguments.sparse < 1:
-            raise InputError(
-                "--sparse", f"{arguments.sparse:g}", "a share from 0 to below 1 is allowed, without --int8"
-            )
-        return [each.pruned(arguments.sparse) for each in sets]
+        if not 0 <= arguments.sparse < 1:
+            raise InputError("--sparse", f"{arguments.sparse:g}", "a share from 0 to below 1 is allowed")
+        kind = "sparse" if not arguments.int8 else "sparse_u8" if arguments.block == 1 else "sparse4_u8"
+        return [each.pruned(arguments.sparse, kind) for each in sets]
     return [each.on_codes() for each in sets] if arguments.int8 else sets
 
 
@@ -234,7 +244,7 @@ def _set_text(each: SetResult) -> str:
     for result in each.results:
         for number, candidate in enumerate(result.candidates):
             bound, least = result.bound(candidate)
-            real = significant(result.real_gops(candidate)) if candidate.panel is not None else ""
+            real = significant(result.real_gops(candidate)) if candidate.loop.startswith("spmm") else ""
             rows.append(
                 [
                     str(result.shape) if number == 0 else "",
