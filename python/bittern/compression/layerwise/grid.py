@@ -87,6 +87,11 @@ class WeightMethod(ABC):
     name: ClassVar[str]
     exact: ClassVar[bool] = False  # whether its grids hold every number, so that nothing is rounded
     has_zero: ClassVar[bool] = True  # whether its grids hold 0.0, or a value that may become 0.0
+    by_element: ClassVar[bool] = True  # whether an element's code depends on that element alone, once a grid is fitted
+
+    def named(self, name: str) -> WeightMethod:
+        """The method for the weight of this name: itself, unless it knows more about some weights."""
+        return self
 
     @abstractmethod
     def fit(self, rows: Floats, layout: Layout, importance: Floats | None = None) -> Grid:

@@ -140,7 +140,8 @@ def round_weight(
         target, kept = cut(rows, target, hessian)
     grid = method.fit(target, layout, importance)
     choices = grid if kept is None or kept.all() else Kept(grid, kept)
-    codes = choices.nearest(target) if hessian is None or method.exact else compensated(target, choices, hessian)
+    alone = hessian is None or method.exact or not method.by_element
+    codes = choices.nearest(target) if hessian is None or alone else compensated(target, choices, hessian)
     return Rounded(grid, codes, layout, decibels([rows], [grid.values(codes)]), kept=kept)
 
 
@@ -175,7 +176,8 @@ def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walk
                 try:
                     weight = network.constants[name].decode()
                     layout = plan.placement.weights[name]
-                    made.weights[name] = round_weight(weight, layout, plan.method, statistics, plan.cut(network, name))
+                    method = plan.method.named(name)
+                    made.weights[name] = round_weight(weight, layout, method, statistics, plan.cut(network, name))
                 except InputError as error:
                     raise InputError(f"weight {name!r}", error.problem, error.remedy) from None
                 constants[name] = made.weights[name].decoded()

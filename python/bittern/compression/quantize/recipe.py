@@ -189,7 +189,7 @@ def _alone(
     layout = placement.weights[name]
     cut = None if pruner is None else pruner.cut(name, layout, groups_of(network, name))
     try:
-        rounded = round_weight(network.constants[name].decode(), layout, method, cut=cut)
+        rounded = round_weight(network.constants[name].decode(), layout, method.named(name), cut=cut)
     except Error as error:
         raise type(error)(f"weight {name!r}", error.problem, error.remedy) from None
     step(name)
