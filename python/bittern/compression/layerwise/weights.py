@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from bittern.compression.layerwise.grid import Layout
 from bittern.compression.layerwise.prepare import LAYERS
+from bittern.encodings import Seeded
 from bittern.errors import InputError
 from bittern.graph import Node
 from bittern.network import Network
@@ -46,6 +47,10 @@ def find_weights(network: Network, excluded: Collection[str] = (), first: bool =
         for index in OPERATORS[node.op].weights:
             name = node.inputs[index] if index < len(node.inputs) else ""
             if name not in network.constants or not network.constants[name].is_real:
+                continue
+            if isinstance(network.constants[name], Seeded):  # nothing to gain; what follows was fitted to it
+                if node.name not in excluded and _runs_in_integers(node, network):
+                    made.layers[node.name] = node
                 continue
             layout = layout_of(node, index, network.constants[name].shape)
             if layout is not None and network.constants[name].size:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bittern.compression.layerwise.batch_norm import MODES, folded, recalibrated
 from bittern.compression.layerwise.calibration import Feeds, samples_of
 from bittern.compression.layerwise.grid import WeightMethod
 from bittern.compression.layerwise.options import number_in, one_of, whole_in
@@ -55,12 +56,14 @@ class Settings:
     exclude: Collection[str] = ()
     first_layer: bool = True
     last_layer: bool = True
+    batch_norm: str = "fold"
 
     def __post_init__(self) -> None:
         one_of("activations", self.activations, ACTIVATIONS)
         one_of("calibration_method", self.calibration_method, RANGES)
         number_in("calibration_percentile", self.percentile, 50, 100)
         whole_in("samples", self.samples, 1, 2**31)
+        one_of("batch_norm", self.batch_norm, MODES)
         for key in ("first_layer", "last_layer"):
             one_of(key, getattr(self, key), (True, False))
         for key in ("reconstruct", "bias_correction"):
@@ -113,7 +116,9 @@ class Quantization:
         if settings.activations and any(node.op in QUANTISERS for node in network.nodes):
             raise InputError("network", "its activations are quantised already", "start from the float network")
         given = calibration is not None
-        whole = prepare(network)
+        if settings.batch_norm == "recalibrate" and not given:
+            raise InputError("batch_norm", "needs calibration data", "give some, or leave batch_norm out")
+        whole = prepare(network, fold_norms=settings.batch_norm == "fold")
         prepared = whole if self.pruning is None else self.pruning.reduced(whole)
         placement = find_weights(prepared, settings.exclude, settings.first_layer, settings.last_layer)
         check_names(prepared, "exclude", settings.exclude)
@@ -147,7 +152,8 @@ class Quantization:
         if getattr(method, "shared", False):
             method = shared_grid(method, prepared, placement, few)
         if samples:
-            plan = Plan(method, placement, quantisers, reconstruct, correct, pruner)
+            norms = settings.batch_norm if given else "fold"
+            plan = Plan(method, placement, quantisers, reconstruct, correct, pruner, norms)
             walked = walk(prepared, plan, few, step)
             if prepared is not whole:
                 _compare_with(whole, few, walked)
@@ -164,6 +170,8 @@ class Quantization:
             {name: rounded for name, rounded in walked.weights.items() if name not in kept},
             walked.biases,
         )
+        if settings.batch_norm != "fold":
+            result = folded(recalibrated(result, samples if given else [], settings.batch_norm == "shift"))
         if settings.activations == "dynamic":
             result, products = quantise_on_the_fly(result, set(encodings) - set(kept))
             result._remarks.append(f"inputs of {products} products are quantised to 8 bits on the fly")
