@@ -142,8 +142,7 @@ def round_weight(
         target, kept = cut(rows, target, hessian)
     grid = method.fit(target, layout, importance)
     choices = grid if kept is None or kept.all() else Kept(grid, kept)
-    alone = hessian is None or method.exact or not method.by_element
-    codes = choices.nearest(target) if hessian is None or alone else compensated(target, choices, hessian)
+    codes = choices.nearest(target) if hessian is None or method.exact else compensated(target, choices, hessian)
     return Rounded(grid, codes, layout, decibels([rows], [grid.values(codes)]), kept=kept)
 
 

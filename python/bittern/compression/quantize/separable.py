@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -29,16 +29,25 @@ ROUNDS = 50  # of alternation, for taller ones; it ends when nothing changes, mo
 class SeparableGrid(SignGrid):
     """Signs that were chosen kernel by kernel: rounding finds those, whatever the numbers have become."""
 
-    codes: Codes | None = None
-    rank: int = 2  # dimensions of the weight
+    codes: Codes = field(default_factory=lambda: np.zeros((0, 0), np.int64))  # [channels, n]
+    kernel: tuple[int, int] = (1, 1)
+    of_signs: bool = False  # magnitudes do not count
+
+    @property
+    def block(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    def settle(self, values: Floats, columns: NDArray[np.int64], importance: Floats) -> None:
+        order = np.argsort(columns)
+        wanted = np.where(values >= 0, 1.0, -1.0) if self.of_signs else values
+        weighed = (wanted * importance)[:, order].reshape(-1, *self.kernel)
+        self.codes[:, columns[order]] = separable_signs(weighed).reshape(-1, self.block) > 0
 
     def nearest(self, rows: Floats, columns: Columns = EVERY) -> Codes:
-        if self.codes is None or self.codes.shape[0] != rows.shape[0]:
-            return super().nearest(rows, columns)
-        return self.codes[:, columns]
+        return self.codes[:, columns] if self.block > 1 else super().nearest(rows, columns)
 
     def _stream(self, codes: Codes) -> Encoding:
-        return SeparableSigns.pack(codes) if self.rank >= 4 else Packed.pack(codes, 1)
+        return SeparableSigns.pack(codes) if self.block > 1 else Packed.pack(codes, 1)
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,6 @@ class SeparableMethod(WeightMethod):
 
     name: ClassVar[str] = "separable"
     has_zero: ClassVar[bool] = False
-    by_element: ClassVar[bool] = False
     per_channel: bool = True
     objective: str = "weights"
     scale: str = "mean"
@@ -63,16 +71,16 @@ class SeparableMethod(WeightMethod):
         one_of("scale", self.scale, SCALES)
 
     def fit(self, rows: Floats, layout: Layout, importance: Floats | None = None) -> SeparableGrid:
-        rank = len(layout.shape)
-        kernel = layout.shape[-2:] if rank >= 4 else (1, 1)
+        kernel = (layout.shape[-2], layout.shape[-1]) if len(layout.shape) >= 4 else (1, 1)
         wanted = np.where(rows >= 0, 1.0, -1.0) if self.objective == "signs" else rows
         weights = spread_importance(importance, rows.shape)
         signs = separable_signs((weights * wanted).reshape(-1, *kernel)).reshape(rows.shape)
         codes = (signs > 0).astype(np.int64)
         if self.scale == "unit":
-            return SeparableGrid(np.ones((1, 1), np.float32), None, codes, rank)
-        scale = mean_scale(signs * rows, importance, self.per_channel)
-        return SeparableGrid(scale, None, codes, rank)
+            scale = np.ones((1, 1), np.float32)
+        else:
+            scale = mean_scale(signs * rows, importance, self.per_channel)
+        return SeparableGrid(scale, None, codes, kernel, self.objective == "signs")
 
 
 def separable_signs(kernels: Floats) -> NDArray[np.int8]:
