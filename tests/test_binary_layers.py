@@ -94,3 +94,32 @@ def test_products(case: tuple[int, int, int], isa: str) -> None:
         for rows in (slice(0, 1), slice(None)):
             found = model.run({"x": x[rows]})["y"]
             assert_equal(found, wanted[rows].astype(np.float32), f"{kind}, {isa}")
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 4])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_sums_of_signs_stay_codes(levels: int, per_channel: bool, isa: str) -> None:
+    """One row reads codes: two bits with a table for each channel, or up to four with one for the tensor."""
+    rng = np.random.default_rng(seed_of(f"sums {levels} {per_channel}"))
+    shape = (130, 260)
+    signs = np.where(rng.integers(0, 2, (levels, *shape)), 1, -1)
+    scales = rng.random((levels, shape[0] if per_channel else 1)) + 0.1
+    axis = 0 if per_channel else None
+    tree = Sum(tuple(Signs.of(signs[i], scales[i] if per_channel else scales[i, 0], axis=axis) for i in range(levels)))
+    x = rng.integers(-8, 9, (1, shape[1])).astype(np.float32)
+    net = Network("layer")
+    net.add_input("x", (1, shape[1]))
+    net.add_constant("w", tree)
+    net.add_node("Gemm", ["x", "w"], ["y"], transB=1)
+    net.set_outputs(["y"])
+    model = bittern.load(net.to_bytes(), isa=isa)
+    layer = next(layer for layer in model.plan.layers if layer.op == "Gemm")
+    small = levels <= 2 or not per_channel
+    assert layer.kernel.startswith("gemv_f32_lut") == small, layer
+    bits = 2 if levels <= 2 else 4
+    if small:
+        assert f"stay {bits}-bit codes" in layer.reason, layer
+        assert layer.packed_bytes < 1.5 * 144 * 264 * bits / 8 + 4096, layer
+    weight = tree.decode().astype(np.float64)
+    bound = (shape[1] + 8) * 2.0**-24 * (np.abs(x) @ np.abs(weight).T)
+    assert (np.abs(model.run({"x": x})["y"] - x.astype(np.float64) @ weight.T) <= bound).all()
