@@ -260,3 +260,36 @@ def test_networks_run_with_the_decoded_weights(options: dict[str, Any], activati
     found, wanted = (bittern.load(one.to_bytes()).run({"x": x})["y"] for one in (small, dense))
     noise = np.square(found - wanted).mean() / np.square(wanted).mean()
     assert noise <= (1e-12 if activations is None else 1e-4)
+
+
+def test_kernels_of_several_places_alone(rng: np.random.Generator) -> None:
+    """SEP-Nets (arXiv 1706.03912): binary kernels of several places, 8 bits elsewhere; bytes to the last one."""
+    net = Network("separate")
+    net.add_input("x", ["N", 8, 9, 9])
+    for name, shape in (("w1", (16, 8, 3, 3)), ("w2", (8, 16, 1, 1)), ("w3", (9, 8, 1, 3)), ("w4", (9 * 49, 5))):
+        net.add_constant(name, rng.standard_normal(shape).astype(np.float32))
+    net.add_node("Conv", ["x", "w1"], ["a"], "conv1", pads=[1, 1, 1, 1])
+    net.add_node("Conv", ["a", "w2"], ["b"], "conv2")
+    net.add_node("Conv", ["b", "w3"], ["c"], "conv3")
+    net.add_node("MaxPool", ["c"], ["p"], kernel_shape=[3, 1])
+    net.add_node("Flatten", ["p"], ["f"])
+    net.add_node("MatMul", ["f", "w4"], ["y"], "fc")
+    net.set_outputs(["y"])
+    x = rng.standard_normal((16, 8, 9, 9)).astype(np.float32)
+    first = compress(net, recipe="quantize", method="binary", kernels="spatial", calibration=x)
+    second = compress(first, recipe="int8", calibration=x)
+    sizes = {"w1": 16 * 72 // 8 + 4 * 16, "w2": 8 * 16 + 4 * 8, "w3": 9 * 24 // 8 + 4 * 9, "w4": 9 * 49 * 5 + 4 * 5}
+    for made, exact in ((first, ("w2", "w4")), (second, ())):
+        for name, size in sizes.items():
+            if name in exact:
+                assert made.constants[name].describe() == "dense"
+            else:
+                assert made.constants[name].nbytes == size, name
+        assert isinstance(made.constants["w1"], Signs) and isinstance(made.constants["w3"], Signs)
+    layers = bittern.load(second).plan_for({"x": (1, 8, 9, 9)}).layers
+    kernels = [layer.kernel for layer in layers if layer.op.startswith(("Conv", "MatMul", "Gemm"))]
+    assert len(kernels) == 4 and all("_u8_" in kernel for kernel in kernels), kernels
+    other = compress(net, recipe="quantize", method="binary", kernels="pointwise")
+    assert [isinstance(other.constants[name], Signs) for name in ("w1", "w2", "w3", "w4")] == [False, True, False, True]
+    with pytest.raises(InputError, match="kernels"):
+        compress(net, recipe="quantize", kernels="3x3")

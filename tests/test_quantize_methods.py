@@ -288,6 +288,8 @@ def test_half_gaussian_levels() -> None:
         3: [0.3177, 1.0001, 1.8936],
         7: [0.1457, 0.4413, 0.7504, 1.0856, 1.4675, 1.9386, 2.6251],
     }
+    fifteen = ".0702 .2109 .3531 .4977 .6459 .7989 .9585 1.1266 1.3061 1.5009 1.7168 1.9632 2.2574 2.6366 3.2136"
+    table[15] = [float(level) for level in fifteen.split()]
     for count, expected in table.items():
         assert half_gaussian.lloyd_levels(count) == pytest.approx(expected, abs=1e-4)
     levels = half_gaussian.lloyd_levels(3)

@@ -62,7 +62,8 @@ def compress(
     before it, already quantised, give; ``bias_correction``: the mean error of a layer's output goes into its bias (both
     by default where calibration data is given, but ``int8`` does not reconstruct); ``samples``: the most that these
     two look at (default 32); ``exclude``: names of weights or nodes left alone; ``first_layer`` and ``last_layer``:
-    False leaves it alone; ``batch_norm``: "fold" (default: the statistics that training left), "recalibrate" (means and
+    False leaves it alone; ``kernels``: "all", "spatial" (convolutions of several places alone) or "pointwise" (all but
+    those); ``batch_norm``: "fold" (default: the statistics that training left), "recalibrate" (means and
     variances measured again in the compressed network, over all calibration samples) or "shift" (likewise, with scale
     and reciprocal deviation rounded to powers of two).
 

@@ -32,7 +32,7 @@ from bittern.compression.quantize.qdq import Builder
 from bittern.compression.quantize.ranges import METHODS as RANGES
 from bittern.compression.quantize.ranges import Observer, Quantiser
 from bittern.compression.quantize.shared import shared_grid
-from bittern.encodings import Encoding
+from bittern.encodings import Affine, Encoding, Signs, Ternary
 from bittern.errors import Error, InputError
 from bittern.model import load
 from bittern.network import Network
@@ -40,6 +40,7 @@ from bittern.network import Network
 Progress = Callable[[int, int, str], None]
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+KERNELS = ("all", "spatial", "pointwise")
 ACTIVATIONS = (None, "dynamic", *(f"u{bits}" for bits in range(2, 9)))
 
 
@@ -57,6 +58,7 @@ class Settings:
     first_layer: bool = True
     last_layer: bool = True
     batch_norm: str = "fold"
+    kernels: str = "all"
 
     def __post_init__(self) -> None:
         one_of("activations", self.activations, ACTIVATIONS)
@@ -64,6 +66,7 @@ class Settings:
         number_in("calibration_percentile", self.percentile, 50, 100)
         whole_in("samples", self.samples, 1, 2**31)
         one_of("batch_norm", self.batch_norm, MODES)
+        one_of("kernels", self.kernels, KERNELS)
         for key in ("first_layer", "last_layer"):
             one_of(key, getattr(self, key), (True, False))
         for key in ("reconstruct", "bias_correction"):
@@ -120,7 +123,8 @@ class Quantization:
             raise InputError("batch_norm", "needs calibration data", "give some, or leave batch_norm out")
         whole = prepare(network, fold_norms=settings.batch_norm == "fold")
         prepared = whole if self.pruning is None else self.pruning.reduced(whole)
-        placement = find_weights(prepared, settings.exclude, settings.first_layer, settings.last_layer)
+        first, last = settings.first_layer, settings.last_layer
+        placement = find_weights(prepared, settings.exclude, first, last, settings.kernels)
         check_names(prepared, "exclude", settings.exclude)
         reconstruct = given if settings.reconstruct is None else settings.reconstruct
         correct = given if settings.bias_correction is None else settings.bias_correction
@@ -162,7 +166,7 @@ class Quantization:
                 {name: _alone(prepared, name, placement, method, pruner, step) for name in placement.weights}
             )
         encodings = {name: rounded.encoding() for name, rounded in walked.weights.items()}
-        kept = _kept(prepared, encodings) if not static else {}
+        kept = _kept(prepared, encodings, static)
         if pruner is not None:
             kept = {name: note for name, note in kept.items() if walked.weights[name].weight_db == np.inf}
         result = Builder(prepared, placement, quantisers).build(
@@ -250,13 +254,19 @@ def _compare_with(original: Network, samples: list[Feeds], walked: Walked) -> No
         walked.outputs[name] = ([run[name] for run in runs], rough)
 
 
-def _kept(network: Network, encodings: Mapping[str, Encoding]) -> dict[str, str]:
-    """Weights whose present encoding is smaller."""
+def _kept(network: Network, encodings: Mapping[str, Encoding], static: bool) -> dict[str, str]:
+    """Weights whose present encoding is smaller and, where activations are quantised, whole numbers times scales."""
     return {
         name: "kept: the new encoding is not smaller"
         for name, tree in encodings.items()
-        if tree.nbytes >= network.constants[name].nbytes
+        if tree.nbytes >= network.constants[name].nbytes and not (static and not _is_whole(network.constants[name]))
     }
+
+
+def _is_whole(tree: Encoding) -> bool:
+    if isinstance(tree, Ternary):
+        return np.array_equal(tree.positive.decode(), tree.negative.decode())
+    return isinstance(tree, Signs) or (isinstance(tree, Affine) and tree.group is None)
 
 
 def _report(result: Network, source: Network, walked: Walked, kept: Mapping[str, str]) -> None:
