@@ -190,6 +190,9 @@ def test_recipes(mode: str, activations: str | None, method: str, rng: np.random
     limits = (0.99, 1.01) if mode == "recalibrate" else (0.4, 2.4)
     assert (ratio > limits[0]).all() and (ratio < limits[1]).all()
     norms = sum(node.op == "BatchNormalization" for node in made.nodes)
+    text = str(made.summary())
+    assert f"measured again on 48 samples{' and rounded' if mode == 'shift' else ','}" in text, text
+    assert f"{4 - norms} of them folded" in text
     assert norms == (1 if method != "codebook" else 4), "scales take the factors, a codebook of all channels does not"
     old = compress(net, recipe="quantize", method=method, activations=activations, calibration=x, reconstruct=False)
     assert bittern.load(old).run({"x": x})["n4"].shape == found.shape

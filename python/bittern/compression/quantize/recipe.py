@@ -186,6 +186,8 @@ class Quantization:
             )
         result._remarks += prepared._remarks
         result._remarks += _remarks(samples, given, walked)
+        if settings.batch_norm != "fold":
+            result._remarks.append(_about_norms(result, prepared, len(samples) if given else 0, settings.batch_norm))
         return result
 
 
@@ -267,6 +269,13 @@ def _is_whole(tree: Encoding) -> bool:
     if isinstance(tree, Ternary):
         return np.array_equal(tree.positive.decode(), tree.negative.decode())
     return isinstance(tree, Signs) or (isinstance(tree, Affine) and tree.group is None)
+
+
+def _about_norms(result: Network, prepared: Network, count: int, mode: str) -> str:
+    norms, left = (sum(node.op == "BatchNormalization" for node in one.nodes) for one in (prepared, result))
+    done = [f"measured again on {count} samples"] if count else []
+    done += ["rounded to powers of two"] if mode == "shift" else []
+    return f"{norms} batch normalisations {' and '.join(done)}, {norms - left} of them folded into their layers"
 
 
 def _report(result: Network, source: Network, walked: Walked, kept: Mapping[str, str]) -> None:
