@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tests import huffman_writer, rans_writer
+from tests import binary_samples, huffman_writer, rans_writer
 from tests.rawfile import RawLeaf, leaf, pack_bits
 from tests.reference.arrays import Array
 
@@ -469,6 +469,7 @@ def all_samples(rng: np.random.Generator) -> Samples:
     """Every constant of this module."""
     samples = Samples()
     groups = (dense_samples, packed_samples, affine_samples, table_samples, sparse_samples, huffman_samples)
-    for add in (*groups, structured_samples, pow2_samples, trits_samples, rans_samples):
+    coded = (structured_samples, pow2_samples, trits_samples, rans_samples)
+    for add in (*groups, *coded, binary_samples.separable, binary_samples.seeded, binary_samples.sums):
         add(samples, rng)
     return samples

@@ -83,3 +83,48 @@ def test_compress_by_pruning(capsys: pytest.CaptureFixture[str], tmp_path: Path)
         assert main([str(word) for word in (*words, *wrong)]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+def test_compress_to_binary(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Methods and recipes of binary networks, by options and by a file."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("tomllib", reason="recipes in TOML need Python 3.11")
+    source, output, data = (tmp_path / name for name in ("digits.onnx", "small.bittern", "data.npz"))
+    source.write_bytes((resources.files("bittern") / "data" / "digits.onnx").read_bytes())
+    np.savez(data, image=np.random.default_rng(0).random((8, 1, 8, 8), np.float32))
+    curvature = {"conv2.weight": np.ones((64, 32, 3, 3), np.float32)}
+    np.savez(tmp_path / "v.npz", allow_pickle=False, **curvature)
+    words = ("compress", source, "-o", output, "--calibration", data, "--recipe")
+    expected = {
+        'recipe = "quantize"\nmethod = "separable"\nbatch_norm = "recalibrate"\nreconstruct = false': (
+            "signs(separable_signs)", {"BatchNormalization": 0},
+        ),
+        'recipe = "quantize"\nmethod = "residual"\nlevels = 2\nreconstruct = false': (
+            "sum(signs(packed(1)), signs(packed(1)))", {"BatchNormalization": 0},
+        ),
+        f'recipe = "quantize"\nmethod = "loss-aware"\ncurvature = "{tmp_path / "v.npz"}"\nreconstruct = false': (
+            "signs(packed(1))", {"Conv": 3},
+        ),
+        'recipe = "local-binary"\nfilters = 2\nbits = 16\nseed = 5': (None, {"Conv": 5}),
+    }  # fmt: skip
+    for text, (encoding, counts) in expected.items():
+        (tmp_path / "recipe.toml").write_text(text)
+        told = document(capsys, *words, tmp_path / "recipe.toml")
+        network = bittern.Network.load(output)
+        if encoding is not None:
+            assert network.constants["conv2.weight"].describe() == encoding
+        else:
+            assert network.constants["conv2.weight.filters"].describe() == "seeded"
+            assert told["options"] == {"filters": 2, "bits": 16, "seed": 5}
+        for op, count in counts.items():
+            assert sum(node.op == op for node in network.nodes) == count
+        assert bittern.load(output).run({"image": np.zeros((1, 1, 8, 8), np.float32)})["scores"].shape == (1, 10)
+    for wrong, message in (
+        (("quantize", "--set", "method=residual", "--set", "levels=9"), "levels"),
+        (("quantize", "--set", "batch_norm=no"), "fold, recalibrate, shift"),
+        (("quantize", "--set", "method=loss-aware", "--set", f"curvature={tmp_path / 'no.npz'}"), "no.npz"),
+        (("local-binary", "--set", "levels=2"), "unknown option 'levels'"),
+    ):
+        assert main([str(word) for word in (*words, *wrong)]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1

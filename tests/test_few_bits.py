@@ -12,6 +12,7 @@ from bittern.encode import rans
 from bittern.encodings import Affine, Codebook, Dense, Encoding, Huffman, Packed, Pow2, Rans, Ternary, Trits, from_json
 from bittern.errors import FormatError, InputError
 
+from tests import binary_samples
 from tests.compare import assert_equal, assert_same_bits
 from tests.encoding_samples import Samples, pow2_samples, rans_samples, trits_samples
 from tests.rawfile import RawLeaf, assemble, product_graph
@@ -321,7 +322,7 @@ def by_package(file: bytes) -> Array:
 def test_damage_is_judged_alike(rng: np.random.Generator) -> None:
     """Bytes changed at random: both readers refuse, or both decode to the same numbers."""
     samples = Samples()
-    for add in (pow2_samples, trits_samples, rans_samples):
+    for add in (pow2_samples, trits_samples, rans_samples, binary_samples.separable, binary_samples.sums):
         add(samples, rng)
     names = [name for name in samples.constants if "chunk" not in name and "most" not in name]
     accepted = refused = 0

@@ -12,7 +12,7 @@ import bittern
 import numpy as np
 import pytest
 
-from tests import hostile, hostile_values
+from tests import hostile, hostile_binary, hostile_values
 from tests.builders import digits_like, output
 from tests.hostile import Hostile
 from tests.rawfile import assemble, leaf, product_graph
@@ -22,7 +22,8 @@ REFUSALS = (bittern.FormatError, bittern.UnsupportedError, bittern.ResourceError
 
 def all_hostile() -> Iterator[Hostile]:
     """Every damaged file."""
-    for source in (hostile.sections, hostile.entries, hostile.graphs, hostile.trees, hostile_values.all_values):
+    values = (hostile_values.all_values, hostile_binary.all_binary)
+    for source in (hostile.sections, hostile.entries, hostile.graphs, hostile.trees, *values):
         yield from source()
 
 

@@ -13,14 +13,14 @@ from tests.tolerances import network_bound
 from tests.tools import write_golden
 from tests.tools.write_golden import EXPECTED, FOLDER, input_of
 
-NAMES = ("dense", "packed", "scaled", "sparse", "huffman", "few_bits", "layers")
+NAMES = ("dense", "packed", "scaled", "sparse", "huffman", "few_bits", "binary", "layers")
 REMEDY = (
     "the format of written files has changed: if that is wanted, run `python -m tests.tools.write_golden` "
     "and say so in the CHANGELOG"
 )
 KINDS = {
     "dense", "affine", "codebook", "ternary", "signs", "pow2", "sparse", "packed", "trits", "huffman", "rans", "csr",
-    "relative_index", "blocks", "n_of_m",
+    "relative_index", "blocks", "n_of_m", "separable_signs", "sum", "seeded",
 }  # fmt: skip
 
 

@@ -19,9 +19,12 @@
 #include "schemes/packed/decode.h"
 #include "schemes/pow2/decode.h"
 #include "schemes/rans/decode.h"
+#include "schemes/seeded/decode.h"
+#include "schemes/separable_signs/decode.h"
 #include "schemes/signs/decode.h"
 #include "schemes/sparse/decode.h"
 #include "schemes/status.h"
+#include "schemes/sum/decode.h"
 #include "schemes/ternary/decode.h"
 #include "schemes/trits/decode.h"
 
@@ -125,6 +128,16 @@ class Decoder {
           require(schemes::pow2::decode(codes, tree.terms, tree.bits, std::span(scale), channels_of(tree), out), path + ".codes");
         });
       }
+      case EncodingKind::sum: {
+        real(*tree.parts[0], path + ".parts[0]", out);
+        for (std::size_t i = 1; i < tree.parts.size(); ++i) {
+          const std::string here = path + ".parts[" + std::to_string(i) + ']';
+          const std::vector<float> part = real(*tree.parts[i], here);
+          require(schemes::sum::add(std::span(part), out), here);
+        }
+        return;
+      }
+      case EncodingKind::seeded: return schemes::seeded::decode(tree.seed, tree.threshold, out);
       case EncodingKind::sparse: {
         const std::vector<float> values = real(*tree.values, path + ".values");
         return scatter(tree, path, std::span<const float>(values), out);
@@ -153,6 +166,11 @@ class Decoder {
       case EncodingKind::trits:
         require(schemes::trits::decode(bytes_of(tree.leaf), span), path);
         break;
+      case EncodingKind::separable_signs: {
+        const auto height = static_cast<std::size_t>(tree.shape[tree.shape.size() - 2]), width = static_cast<std::size_t>(tree.shape.back());
+        require(schemes::separable_signs::decode(bytes_of(tree.leaf), height, width, span), path);
+        break;
+      }
       case EncodingKind::rans:
         require(schemes::rans::decode(bytes_of(tree.leaf), tree.bits, bytes_of(tree.frequencies), bytes_of(tree.offsets), span), path);
         break;
@@ -303,6 +321,7 @@ std::uint64_t cost(const Encoding& tree, bool wide) noexcept {
     bytes = saturating_add(bytes, reals(*child));
   }
   for (const auto* child : {&tree.codes, &tree.mask, &tree.gaps, &tree.places}) bytes = saturating_add(bytes, integers(*child));
+  for (const auto& part : tree.parts) bytes = saturating_add(bytes, reals(part));  // one after the other: this bounds the time, too
   if (tree.zero_point != nullptr) bytes = saturating_add(bytes, cost(*tree.zero_point, true));
   if (tree.values != nullptr) bytes = saturating_add(bytes, cost(*tree.values, wide));
   if (tree.pattern != nullptr) bytes = saturating_add(bytes, cost(*tree.pattern, false));

@@ -64,9 +64,12 @@ class TreeReader : private NodeReader {
       case EncodingKind::ternary: complete = ternary(at, *tree); break;
       case EncodingKind::signs: complete = signs(at, *tree); break;
       case EncodingKind::pow2: complete = pow2(at, *tree); break;
+      case EncodingKind::sum: complete = sum(at, *tree); break;
+      case EncodingKind::seeded: complete = read_seeded(*this, at, *tree); break;
       case EncodingKind::sparse: complete = sparse(at, *tree); break;
       case EncodingKind::packed: complete = read_packed(*this, at, *tree); break;
       case EncodingKind::trits: complete = read_trits(*this, at, *tree); break;
+      case EncodingKind::separable_signs: complete = read_separable_signs(*this, at, *tree); break;
       case EncodingKind::huffman: complete = read_huffman(*this, at, *tree); break;
       case EncodingKind::rans: complete = read_rans(*this, at, *tree); break;
       case EncodingKind::bitmap:
@@ -196,6 +199,29 @@ class TreeReader : private NodeReader {
     tree.terms = static_cast<int>(*terms);
     tree.bits = static_cast<int>(*bits);
     return expect_shape(at, "scale", tree.scale, parameter_shape(tree));
+  }
+
+  bool sum(const At& at, Encoding& tree) {
+    const Json* const json = at.json.find("parts");
+    const Json::Array* const parts = json != nullptr ? json->array() : nullptr;
+    if (parts == nullptr || parts->empty() || parts->size() > graph::max_parts) {
+      problem(at.path, "parts is missing or no list of 1 to " + std::to_string(graph::max_parts) + " nodes");
+      return false;
+    }
+    bool complete = true;
+    for (std::size_t i = 0; i < parts->size(); ++i) {
+      const Child part = node((*parts)[i], at.path + ".parts[" + std::to_string(i) + ']', at.depth + 1, Want::real);
+      complete = complete && part != nullptr;
+      tree.parts.push_back(part);
+    }
+    if (!complete) return false;
+    tree.shape = tree.parts[0]->shape;
+    for (std::size_t i = 1; i < parts->size(); ++i) {
+      if (tree.parts[i]->shape == tree.shape) continue;
+      problem(at.path, "part " + std::to_string(i) + " has the shape " + text_of(tree.parts[i]->shape) + ", the first has " + text_of(tree.shape));
+      return false;
+    }
+    return true;
   }
 
   bool sparse(const At& at, Encoding& tree) {

@@ -34,6 +34,7 @@ Range range_of(const Encoding& codes) {
   switch (codes.kind) {
     case EncodingKind::packed: return codes.is_signed ? signed_bits(codes.bits) : Range{0, (std::int64_t{1} << codes.bits) - 1};
     case EncodingKind::trits: return {0, 2};
+    case EncodingKind::separable_signs: return {0, 1};
     case EncodingKind::huffman: return {0, static_cast<std::int64_t>(codes.lengths.bytes) - 1};
     case EncodingKind::rans: return {0, static_cast<std::int64_t>(codes.frequencies.bytes / 2) - 1};
     case EncodingKind::sparse: {
@@ -167,6 +168,15 @@ IntegerForm affine_form(const Encoding& tree, const std::vector<std::int64_t>& z
   return form;
 }
 
+// Of a tree without codes, in the order of its shape.
+template <class T>
+std::vector<T> seeded_values(const Encoding& tree, const std::string& place) {
+  const std::vector<float> reals = decode_real(tree, place);
+  std::vector<T> values(reals.size());
+  std::transform(reals.begin(), reals.end(), values.begin(), [](float v) { return static_cast<T>(v); });
+  return values;
+}
+
 // Zero points that integers may be subtracted from without a thought; none otherwise.
 std::vector<std::int64_t> near_zero_points(const Encoding& tree, const std::string& place) {
   const auto zeros = zero_points_of(tree, place);
@@ -180,6 +190,7 @@ std::vector<std::int64_t> near_zero_points(const Encoding& tree, const std::stri
 std::optional<IntegerForm> integer_form(const Encoding& tree, const std::string& place) {
   IntegerForm form;
   form.axis = outer_axis(tree);
+  if (tree.kind == EncodingKind::seeded) return IntegerForm{.scale = {1.0f}, .axis = -1, .least = -1, .greatest = 1, .alphabet = {-1, 0, 1}};
   if (tree.codes == nullptr || is_wide(*tree.codes)) return std::nullopt;
   if (tree.kind == EncodingKind::pow2 && sums_of_powers(tree).empty()) return std::nullopt;
   switch (tree.kind) {
@@ -224,6 +235,7 @@ std::optional<IntegerForm> grouped_integer_form(const Encoding& tree, const std:
 }
 
 std::vector<std::int64_t> wide_integer_values(const Encoding& tree, const std::string& place) {
+  if (tree.kind == EncodingKind::seeded) return seeded_values<std::int64_t>(tree, place);
   std::vector<std::int64_t> values = decode_integers(*tree.codes, place);
   if (const std::vector<std::int64_t> table = table_of(tree, place); !table.empty()) {
     for (std::int64_t& value : values) value = entry_of(table, value, place);
@@ -236,6 +248,7 @@ std::vector<std::int64_t> wide_integer_values(const Encoding& tree, const std::s
 }
 
 std::vector<std::int16_t> integer_values(const Encoding& tree, const std::string& place) {
+  if (tree.kind == EncodingKind::seeded) return seeded_values<std::int16_t>(tree, place);
   const std::vector<std::int64_t> table = table_of(tree, place);
   const auto zeros = table.empty() ? zero_points_of(tree, place) : std::vector<std::int64_t>{};
   const ZeroIndex zero_of(tree, zeros.size());

@@ -20,7 +20,27 @@ struct OwnTables {
   std::size_t entries = 0;
 };
 
+constexpr std::size_t most_levels = 4;  // of signs that are added up: a table of 16
+
+// Sums of signs whose scales are those of the whole tensor or of one axis, the same for all.
+bool is_levels(const Encoding& tree) {
+  if (tree.kind != EncodingKind::sum || tree.parts.size() > most_levels) return false;
+  int axis = -1;
+  for (const Encoding::Child& part : tree.parts) {
+    if (part->kind != EncodingKind::signs || is_wide(*part->codes) || (axis >= 0 && part->axis >= 0 && part->axis != axis)) return false;
+    axis = std::max(axis, part->axis);
+  }
+  return true;
+}
+
+int axis_of_levels(const Encoding& tree) {
+  int axis = -1;
+  for (const Encoding::Child& part : tree.parts) axis = std::max(axis, part->axis);
+  return axis;
+}
+
 std::size_t own_entries(const Encoding& tree) {
+  if (is_levels(tree)) return std::size_t{1} << tree.parts.size();
   if (tree.codes == nullptr || is_wide(*tree.codes)) return 0;
   if (tree.kind == EncodingKind::ternary) return 3;
   if (tree.kind != EncodingKind::codebook) return 0;
@@ -28,10 +48,37 @@ std::size_t own_entries(const Encoding& tree) {
   return entries >= 1 && entries <= static_cast<std::int64_t>(most_entries) ? static_cast<std::size_t>(entries) : 0;
 }
 
+// Bit l of a code is the sign of part l.
+std::vector<float> tables_of_levels(const Encoding& tree, std::size_t entries, const std::string& place) {
+  std::vector<std::vector<float>> scales;
+  std::size_t channels = 1;
+  for (const Encoding::Child& part : tree.parts) {
+    scales.push_back(decode_real(*part->scale, place));
+    if (part->axis >= 0) channels = scales.back().size();
+  }
+  std::vector<float> table;
+  table.reserve(channels * entries);
+  for (std::size_t c = 0; c < channels; ++c) {
+    for (std::size_t code = 0; code < entries; ++code) {
+      float sum = 0.0f;
+      for (std::size_t l = 0; l < scales.size(); ++l) {
+        const float scale = scales[l][scales[l].size() == 1 ? 0 : c], part = (code >> l & 1) != 0 ? scale : -scale;
+        sum = l == 0 ? part : sum + part;  // as decoding adds them
+      }
+      table.push_back(sum);
+    }
+  }
+  return table;
+}
+
 OwnTables own_tables(const Encoding& tree, const std::string& place) {
   OwnTables own;
   own.entries = own_entries(tree);
   if (own.entries == 0) return own;
+  if (tree.kind == EncodingKind::sum) {
+    own.table = tables_of_levels(tree, own.entries, place);
+    return own;
+  }
   if (tree.kind == EncodingKind::codebook) {
     own.table = decode_real(*tree.table, place);
     return own;
@@ -43,9 +90,10 @@ OwnTables own_tables(const Encoding& tree, const std::string& place) {
 
 // The axis in the tree's shape; trees count it in the order of storage.
 int outer_axis(const Encoding& tree) {
-  if (tree.axis < 0 || !tree.ohwi) return tree.axis;
+  const int axis = tree.kind == EncodingKind::sum ? axis_of_levels(tree) : tree.axis;
+  if (axis < 0 || !tree.ohwi) return axis;
   constexpr int position[] = {0, 2, 3, 1};
-  return position[tree.axis];
+  return position[axis];
 }
 
 void to_order_of_shape(const Encoding& tree, std::vector<std::uint8_t>& codes) {
@@ -89,16 +137,26 @@ std::vector<std::uint8_t> look_up_codes(const Encoding& tree, const std::string&
     }
     return codes;
   }
-  const auto entries = static_cast<std::int64_t>(own_entries(tree));
-  decode_in_pieces(*tree.codes, place, [&](std::span<const std::int32_t> piece) {
-    for (const std::int32_t code : piece) {
-      if (code < 0 || code >= entries) {
-        throw Error(ErrorCode::format, place, "a code is " + std::to_string(code) + ", allowed are 0 to " + std::to_string(entries - 1),
-                    "write the file again with bittern");
+  // The codes of one node, each below `entries`, shifted and added to those that are there.
+  const auto add = [&](const Encoding& node, std::int64_t entries, unsigned shift) {
+    std::size_t at = 0;
+    decode_in_pieces(node, place, [&](std::span<const std::int32_t> piece) {
+      for (const std::int32_t code : piece) {
+        if (code < 0 || code >= entries) {
+          throw Error(ErrorCode::format, place, "a code is " + std::to_string(code) + ", allowed are 0 to " + std::to_string(entries - 1),
+                      "write the file again with bittern");
+        }
+        codes[at] = static_cast<std::uint8_t>(codes[at] | static_cast<unsigned>(code) << shift);
+        ++at;
       }
-      codes.push_back(static_cast<std::uint8_t>(code));
-    }
-  });
+    });
+  };
+  codes.resize(static_cast<std::size_t>(elements(tree)));
+  if (tree.kind == EncodingKind::sum) {
+    for (std::size_t l = 0; l < tree.parts.size(); ++l) add(*tree.parts[l]->codes, 2, static_cast<unsigned>(l));
+  } else {
+    add(*tree.codes, static_cast<std::int64_t>(own_entries(tree)), 0);
+  }
   to_order_of_shape(tree, codes);
   return codes;
 }

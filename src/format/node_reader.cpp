@@ -38,9 +38,12 @@ Keys keys_of(EncodingKind kind) {
   static constexpr std::array ternary{"codes", "positive", "negative", "axis"};
   static constexpr std::array signs{"codes", "scale", "axis"};
   static constexpr std::array pow2{"codes", "terms", "bits", "scale", "axis"};
+  static constexpr std::array sum{"parts"};
+  static constexpr std::array seeded{"seed", "threshold", "shape"};
   static constexpr std::array sparse{"pattern", "values", "shape"};
   static constexpr std::array packed{"leaf", "bits", "signed", "shape"};
   static constexpr std::array trits{"leaf", "shape"};
+  static constexpr std::array separable_signs{"leaf", "shape"};
   static constexpr std::array huffman{"leaf", "lengths", "length", "offsets", "shape"};
   static constexpr std::array rans{"leaf", "frequencies", "bits", "offsets", "shape"};
   static constexpr std::array bitmap{"mask"};
@@ -55,9 +58,12 @@ Keys keys_of(EncodingKind kind) {
     case EncodingKind::ternary: return ternary;
     case EncodingKind::signs: return signs;
     case EncodingKind::pow2: return pow2;
+    case EncodingKind::sum: return sum;
+    case EncodingKind::seeded: return seeded;
     case EncodingKind::sparse: return sparse;
     case EncodingKind::packed: return packed;
     case EncodingKind::trits: return trits;
+    case EncodingKind::separable_signs: return separable_signs;
     case EncodingKind::huffman: return huffman;
     case EncodingKind::rans: return rans;
     case EncodingKind::bitmap: return bitmap;

@@ -8,6 +8,8 @@
 #include "schemes/huffman/decode.h"
 #include "schemes/packed/decode.h"
 #include "schemes/rans/decode.h"
+#include "schemes/seeded/decode.h"
+#include "schemes/separable_signs/decode.h"
 #include "schemes/trits/decode.h"
 
 namespace bittern::format {
@@ -61,6 +63,32 @@ bool read_trits(NodeReader& reader, const At& at, Encoding& tree) {
   if (needed == tree.leaf.bytes) return true;
   reader.problem(at.path, bytes_of(tree.leaf) + ", needed are " + std::to_string(needed));
   return false;
+}
+
+bool read_separable_signs(NodeReader& reader, const At& at, Encoding& tree) {
+  tree.real = false;
+  const bool has_leaf = reader.read_leaf(at, "leaf", {DType::u8}, tree.leaf);
+  if (!reader.read_shape(at, tree.shape) || !has_leaf) return false;
+  const std::size_t rank = tree.shape.size();
+  if (rank < 2 || tree.shape[rank - 2] == 0 || tree.shape[rank - 1] == 0) {
+    reader.problem(at.path, "shape " + text_of(tree.shape) + " does not end in the height and width of a kernel");
+    return false;
+  }
+  const auto height = static_cast<std::size_t>(tree.shape[rank - 2]), width = static_cast<std::size_t>(tree.shape[rank - 1]);
+  const std::size_t kernels = static_cast<std::size_t>(count(tree.shape)) / (height * width);
+  const std::size_t needed = engine::schemes::separable_signs::bytes_for(kernels, height, width);
+  if (needed == tree.leaf.bytes) return true;
+  reader.problem(at.path, bytes_of(tree.leaf) + ", needed are " + std::to_string(needed));
+  return false;
+}
+
+bool read_seeded(NodeReader& reader, const At& at, Encoding& tree) {
+  const auto seed = reader.integer(at, "seed", 0, std::numeric_limits<std::int64_t>::max());
+  const auto threshold = reader.integer(at, "threshold", 0, static_cast<std::int64_t>(engine::schemes::seeded::every));
+  if (!reader.read_shape(at, tree.shape) || !seed || !threshold) return false;
+  tree.seed = static_cast<std::uint64_t>(*seed);
+  tree.threshold = static_cast<std::uint64_t>(*threshold);
+  return true;
 }
 
 bool read_huffman(NodeReader& reader, const At& at, Encoding& tree) {

@@ -23,6 +23,7 @@ void add_bytes(const Encoding* tree, std::set<const std::byte*>& seen, std::size
         &tree->values, &tree->mask, &tree->row_ptr, &tree->columns, &tree->gaps, &tree->places}) {
     add_bytes(child->get(), seen, bytes);
   }
+  for (const Encoding::Child& part : tree->parts) add_bytes(part.get(), seen, bytes);
 }
 
 }  // namespace
@@ -35,9 +36,12 @@ const char* name_of(EncodingKind kind) noexcept {
     case EncodingKind::ternary: return "ternary";
     case EncodingKind::signs: return "signs";
     case EncodingKind::pow2: return "pow2";
+    case EncodingKind::sum: return "sum";
+    case EncodingKind::seeded: return "seeded";
     case EncodingKind::sparse: return "sparse";
     case EncodingKind::packed: return "packed";
     case EncodingKind::trits: return "trits";
+    case EncodingKind::separable_signs: return "separable_signs";
     case EncodingKind::huffman: return "huffman";
     case EncodingKind::rans: return "rans";
     case EncodingKind::bitmap: return "bitmap";
@@ -60,9 +64,16 @@ std::string describe(const Encoding& tree) {
     case EncodingKind::ternary:
     case EncodingKind::signs:
     case EncodingKind::pow2: return name + '(' + describe(*tree.codes) + ')';
+    case EncodingKind::sum: {
+      std::string text = name + '(';
+      for (std::size_t i = 0; i < tree.parts.size(); ++i) text += (i == 0 ? "" : ", ") + describe(*tree.parts[i]);
+      return text + ')';
+    }
     case EncodingKind::sparse: return name + '(' + describe(*tree.pattern) + ", " + describe(*tree.values) + ')';
     case EncodingKind::packed: return name + '(' + std::to_string(tree.bits) + ')';
+    case EncodingKind::seeded:
     case EncodingKind::trits:
+    case EncodingKind::separable_signs:
     case EncodingKind::huffman:
     case EncodingKind::rans: return name;
     case EncodingKind::bitmap: return name + '(' + describe(*tree.mask) + ')';

@@ -21,10 +21,13 @@ struct Leaf {
 };
 
 enum class EncodingKind : std::uint8_t {
-  dense, affine, codebook, ternary, signs, pow2, sparse, packed, trits, huffman, rans, bitmap, csr, relative_index, blocks, n_of_m
+  dense, affine, codebook, ternary, signs, pow2, sum, seeded, sparse, packed, trits, separable_signs, huffman, rans, bitmap, csr, relative_index, blocks,
+  n_of_m
 };
 
 const char* name_of(EncodingKind kind) noexcept;
+
+inline constexpr std::size_t max_parts = 8;  // of a sum
 
 // One node. Which members are used follows from `kind`; the reader has checked that they are present and agree.
 struct Encoding {
@@ -34,7 +37,7 @@ struct Encoding {
   Shape shape;                    // what the node yields (patterns: the shape of the tensor they index)
   bool ohwi = false;              // root only: elements are stored O,H,W,I; `shape` is O,I,H,W already
 
-  Leaf leaf;                      // dense, packed, trits, huffman, rans
+  Leaf leaf;                      // dense, packed, trits, separable_signs, huffman, rans
   Leaf offsets;                   // huffman, rans
   Leaf lengths;                   // huffman
   Leaf frequencies;               // rans
@@ -46,6 +49,7 @@ struct Encoding {
   std::int64_t group = 0;         // affine; 0: none
   std::int64_t height = 0, width = 0;  // blocks
   std::int64_t n = 0, m = 0;      // n_of_m
+  std::uint64_t seed = 0, threshold = 0;  // seeded; the threshold counts in 2^-32
 
   using Child = std::shared_ptr<const Encoding>;
   Child codes;                    // affine, codebook, ternary, signs, pow2
@@ -57,6 +61,7 @@ struct Encoding {
   Child row_ptr, columns;         // csr
   Child gaps;                     // relative_index
   Child places;                   // n_of_m
+  std::vector<Child> parts;       // sum
 };
 
 // "codebook(sparse(relative_index(huffman), huffman))": what reports and plans show.

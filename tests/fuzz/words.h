@@ -12,7 +12,7 @@ namespace fuzz {
 
 inline constexpr std::size_t largest_file = std::size_t{1} << 18;  // what a mutation may grow a file to
 
-inline constexpr const char* kinds[] = {"dense", "affine", "codebook", "ternary", "signs", "pow2", "sparse", "packed", "trits", "huffman", "rans",
+inline constexpr const char* kinds[] = {"dense", "affine", "codebook", "ternary", "signs", "pow2", "sum", "seeded", "sparse", "packed", "trits", "separable_signs", "huffman", "rans",
                                          "bitmap", "csr", "relative_index"};
 inline constexpr const char* dtypes[] = {"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "BF16", "F32", "F64", "F8_E4M3", ""};
 inline constexpr const char* graph_dtypes[] = {"f32", "f16", "bf16", "f64", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "bool", "f8"};

@@ -17,7 +17,7 @@ import numpy as np
 from tests.reference import conv, executor, pooling
 from tests.reference.arrays import Array, Attributes, narrow, wide
 from tests.reference.container import Leaf, parse
-from tests.reference.decoders import integers, real, spelled
+from tests.reference.decoders import integers, real, seeded, spelled
 from tests.reference.executor import Node
 from tests.reference.quantize import code_range
 from tests.reference.windows import axes
@@ -94,6 +94,8 @@ def whole_numbers(tree: Mapping[str, Any], leaves: Mapping[str, Leaf]) -> Weight
     elif kind == "signs":
         values = 2 * integers(tree["codes"], leaves) - 1
         scale = real(tree["scale"], leaves)
+    elif kind == "seeded":
+        values, scale = seeded(tree).astype(np.int64), np.array(1, np.float32)
     elif kind == "ternary":
         values = np.array([0, 1, -1])[integers(tree["codes"], leaves)]
         scale = real(tree["positive"], leaves)

@@ -16,7 +16,7 @@ CHUNK = 65536
 """Symbols per chunk of huffman and rans."""
 
 
-LEAF_KEYS = ("kind", "order", "leaf", "lengths", "frequencies", "offsets")
+LEAF_KEYS = ("kind", "order", "leaf", "lengths", "frequencies", "offsets", "parts")
 """Keys whose strings are not nodes in short form."""
 
 
@@ -46,7 +46,7 @@ def is_real(tree: Tree, leaves: Leaves) -> bool:
         return leaves[tree["leaf"]].dtype in ("F32", "F16", "BF16")
     if kind == "sparse":
         return is_real(tree["values"], leaves)
-    return kind in ("affine", "codebook", "ternary", "signs", "pow2")
+    return kind in ("affine", "codebook", "ternary", "signs", "pow2", "sum", "seeded")
 
 
 def dense_leaf(tree: Tree, leaves: Leaves) -> Array:
@@ -77,6 +77,14 @@ def real(given: Tree | str, leaves: Leaves) -> Array:
         return dense_leaf(tree, leaves).astype(np.float32)
     if kind == "sparse":
         return sparse(tree, leaves, real(tree["values"], leaves))
+    if kind == "sum":
+        total = real(tree["parts"][0], leaves)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for part in tree["parts"][1:]:
+                total = np.add(total, real(part, leaves), dtype=np.float32)
+        return np.asarray(total)
+    if kind == "seeded":
+        return seeded(tree)
     codes = integers(tree["codes"], leaves)
     if kind == "affine":
         scale = along(real(tree["scale"], leaves), codes.shape, tree)
@@ -113,6 +121,8 @@ def integers(given: Tree | str, leaves: Leaves) -> Array:
         return packed(tree, leaves[tree["leaf"]].data)
     if kind == "trits":
         return trits(tree, leaves[tree["leaf"]].data)
+    if kind == "separable_signs":
+        return separable_signs(tree, leaves[tree["leaf"]].data)
     if kind == "huffman":
         return huffman(tree, leaves)
     if kind == "rans":
@@ -183,6 +193,28 @@ def trits(tree: Tree, data: bytes) -> Array:
     shape = tuple(tree["shape"])
     digits = [byte // 3**i % 3 for byte in data for i in range(5)]
     return np.array(digits[: math.prod(shape)], np.int64).reshape(shape)
+
+
+def separable_signs(tree: Tree, data: bytes) -> Array:
+    """Kernels of 0 and 1 from the signs of their rows but the first, then of their columns."""
+    *outer, height, width = tree["shape"]
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").astype(np.int64)
+    signs = 2 * bits[: math.prod(outer) * (height + width - 1)].reshape(-1, height + width - 1) - 1
+    kernels = [np.outer([1, *kernel[: height - 1]], kernel[height - 1 :]) for kernel in signs]
+    codes: Array = (np.array(kernels, np.int64).reshape(*outer, height, width) + 1) // 2
+    return codes
+
+
+def seeded(tree: Tree) -> Array:
+    """Random -1, 0 and +1, number by number in whole numbers without bound."""
+    state, found = int(tree["seed"]), []
+    for _ in range(math.prod(tree["shape"])):
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        z = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        z ^= z >> 31
+        found.append(0 if z >> 32 >= tree["threshold"] else -1 if z % 2 else 1)
+    return np.asarray(np.array(found, np.float32).reshape(tree["shape"]))
 
 
 def huffman(tree: Tree, leaves: Leaves) -> Array:

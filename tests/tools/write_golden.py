@@ -174,6 +174,30 @@ def few_bits() -> dict[str, enc.Encoding | Array]:
     }
 
 
+def binary() -> dict[str, enc.Encoding | Array]:
+    """Separable kernels of several sizes, sums of signs and of other nodes, random filters."""
+    per_channel = enc.Dense(numbers(4, salt=36))
+
+    def separable(height: int, width: int, salt: int) -> enc.SeparableSigns:
+        column, row = (codes(2, 4, 3, size, salt=salt + size) for size in (height, width))
+        return enc.SeparableSigns.pack((column[..., np.newaxis] == row[..., np.newaxis, :]).astype(np.uint8))
+
+    def signs(salt: int, axis: int | None = None) -> enc.Signs:
+        scale = enc.Dense(np.abs(numbers(4 if axis == 0 else 1, salt=salt)).reshape((4,) if axis == 0 else ()))
+        return enc.Signs(enc.Packed.pack(codes(2, *SHAPE, salt=salt), 1), scale, axis)
+
+    return {
+        "separable 3x3": enc.Signs(separable(3, 3, 40), per_channel, axis=0),
+        "separable 5x5": enc.Signs(separable(5, 5, 41), enc.Dense(np.array(0.5, np.float32))),
+        "separable 1x7": enc.Signs(separable(1, 7, 42), per_channel, axis=0),
+        "sum of signs": enc.Sum((signs(43, 0), signs(44, 0), signs(45))),
+        "sum of others": enc.Sum((enc.Dense(numbers(*SHAPE, salt=46)), signs(47)), order="OHWI"),
+        "seeded": enc.Seeded.of((8, 3, 3, 14), 0.5, 0),
+        "seeded ohwi": enc.Seeded.of(SHAPE, 0.9, 2**63 - 1, order="OHWI"),
+        "seeded dense": enc.Seeded.of((3, 5), 1.0, 7),
+    }
+
+
 def constants_network(name: str, constants: Mapping[str, enc.Encoding | Array]) -> bittern.Network:
     """A network that multiplies each real constant by a number; integers are only held."""
     net = bittern.Network(name)
@@ -226,7 +250,7 @@ def layers_network() -> bittern.Network:
 
 def networks() -> dict[str, bittern.Network]:
     """Every golden network by the name of its file."""
-    groups = (dense, packed, scaled, sparse, huffman, few_bits)
+    groups = (dense, packed, scaled, sparse, huffman, few_bits, binary)
     named = {make.__name__: constants_network(make.__name__, make()) for make in groups}
     return {**named, "layers": layers_network()}
 

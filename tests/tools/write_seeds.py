@@ -28,6 +28,9 @@ def leaves_of(tree: Mapping[str, Any]) -> Iterator[str]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from leaves_of(value)
+        elif key == "parts":
+            for part in value:
+                yield from leaves_of(spelled(part))
         elif key in ("leaf", "lengths", "frequencies", "offsets"):
             yield str(value)
 

@@ -23,7 +23,9 @@ recipes
   int4, codebook4, ternary, shift
                      weights of 4 bits (even levels, codebook), three values, sums of two powers of two; activations
                      stay float32 unless --set activations=u8; better with --calibration
-  quantize           any other method: --set method=NAME, and its options (help(bittern.compress) lists them)
+  quantize           any other method: --set method=NAME, and its options (help(bittern.compress) lists them), e.g.
+                     binary, separable, residual; --set batch_norm=recalibrate measures normalisations again
+  local-binary       random filters from a seed and a fitted 1x1 convolution; better with --calibration
   prune              --sparsity of the weights become zero, the least ones, or with --calibration those that the others
                      can make good best; --set pattern=unstructured, 2:4, 1x4, row-balanced or filters;
                      --set quantize=int8 (or another of these recipes) gives what is left few bits

@@ -38,6 +38,11 @@ def compress(
       bits with a codebook, of three values, of sums of two powers of two; the last is 8 bits, a start for others.
       Activations stay float32 unless ``activations="u8"``.
 
+    * ``"local-binary"`` (Juefei-Xu et al., arXiv 1608.06049): convolutions of several places become fixed random
+      filters of -1, 0 and +1, which a seed stands for, a Relu, and a 1x1 convolution fitted to ``calibration``.
+      Options: ``filters`` for each input channel (default 4), ``density`` (0.5), ``seed``, ``ridge``, ``bits`` (32 or
+      16), ``samples``, ``exclude``, ``first_layer`` (False).
+
     * ``"prune"``: zeros in place of the weights that matter least. Options: ``sparsity`` (share removed, 0 to below 1);
       ``pattern``: "unstructured", "2:4" (or other N:M along the input channels), "1x4" (or other blocks, output by
       input channels), "row-balanced" or "row-balanced:BANKS", "filters" (whole output channels, taken out of the
@@ -50,14 +55,18 @@ def compress(
       recipes or methods, for weights (and activations) of few bits, with its options: zeros stay zeros.
 
     The recipes ``int8`` to ``quantize`` take options: ``method`` (affine, balanced, binary, cells, codebook, dorefa,
-    entropy, fixed-point, linear, log, shift, ternary) and what it takes (``bits``, ``per_channel``, ``group``,
-    ``symmetric``, ``scale`` ...); ``activations`` (``"u8"``, fewer bits down to ``"u2"``, or None);
+    entropy, fixed-point, linear, log, loss-aware, residual, separable, shift, ternary) and what it takes (``bits``,
+    ``per_channel``, ``group``, ``symmetric``, ``scale``, ``levels``, ``centre`` ...); ``activations`` (``"u8"``, fewer
+    bits down to ``"u2"``, or None);
     ``calibration_method`` for their ranges (``"minmax"``, ``"percentile"`` with ``calibration_percentile``, ``"mse"``);
     ``reconstruct``: errors of rounding are made good by the other weights of the layer, for the inputs that the layers
     before it, already quantised, give; ``bias_correction``: the mean error of a layer's output goes into its bias (both
     by default where calibration data is given, but ``int8`` does not reconstruct); ``samples``: the most that these
     two look at (default 32); ``exclude``: names of weights or nodes left alone; ``first_layer`` and ``last_layer``:
-    False leaves it alone.
+    False leaves it alone; ``kernels``: "all", "spatial" (convolutions of several places alone) or "pointwise" (all but
+    those); ``batch_norm``: "fold" (default: the statistics that training left), "recalibrate" (means and
+    variances measured again in the compressed network, over all calibration samples) or "shift" (likewise, with scale
+    and reciprocal deviation rounded to powers of two).
 
     ``calibration``: arrays by input name, the first dimension counting samples (for recurrent layers it may be time: an
     array is one sample); an .npz file of such; an array for an only input; a list of dicts; images (files, or uint8

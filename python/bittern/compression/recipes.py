@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bittern.compression.deep_compression import DeepCompression
 from bittern.compression.float16 import Float16
 from bittern.compression.layerwise.weights import users_of
+from bittern.compression.local_binary import local_binary_recipe
 from bittern.compression.method import Compressed, Method
 from bittern.compression.prune.recipe import prune_recipe
 from bittern.compression.quantize.recipe import QUANTISATION_RECIPES
@@ -96,6 +97,7 @@ def _deep_compression(options: Mapping[str, Any]) -> Recipe:
 RECIPES: dict[str, Callable[[Mapping[str, Any]], Runnable]] = {
     "deep-compression": _deep_compression,
     "float16": _float16,
+    "local-binary": local_binary_recipe,
     "prune": prune_recipe,
     **{name: partial(recipe.with_options, name) for name, recipe in QUANTISATION_RECIPES.items()},
 }

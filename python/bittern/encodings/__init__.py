@@ -4,6 +4,7 @@ Every node yields a real tensor (float32) or an integer tensor; ``decode`` is it
 """
 
 from bittern.encodings.base import Encoding, Pattern, RegisterLeaf, Tree, leaf_key
+from bittern.encodings.binary import Seeded, SeparableSigns, Sum
 from bittern.encodings.dense import Affine, Codebook, Dense, Signs, Ternary, as_encoding
 from bittern.encodings.parse import KINDS, from_json
 from bittern.encodings.pow2 import Pow2
@@ -27,8 +28,11 @@ __all__ = [
     "Rans",
     "RegisterLeaf",
     "RelativeIndex",
+    "Seeded",
+    "SeparableSigns",
     "Signs",
     "Sparse",
+    "Sum",
     "Ternary",
     "Tree",
     "Trits",

@@ -46,6 +46,9 @@ class Tree(ABC):
             value = getattr(self, item.name)
             if isinstance(value, Tree):
                 yield item.name, value
+            elif _is_list(value):
+                for index, part in enumerate(value):
+                    yield f"{item.name}[{index}]", part
 
     def leaves(self) -> Iterator[NDArray[Any]]:
         """All arrays of the tree; one that is used twice comes twice."""
@@ -53,6 +56,9 @@ class Tree(ABC):
             value = getattr(self, item.name)
             if isinstance(value, Tree):
                 yield from value.leaves()
+            elif _is_list(value):
+                for part in value:
+                    yield from part.leaves()
             elif isinstance(value, np.ndarray):
                 yield value
 
@@ -78,6 +84,8 @@ class Tree(ABC):
             value = getattr(self, item.name)
             if isinstance(value, Tree):
                 out[item.name] = value.to_json(register_leaf, self._role_of(role, item.name))
+            elif _is_list(value):
+                out[item.name] = [part.to_json(register_leaf, join(role, str(n))) for n, part in enumerate(value)]
             elif isinstance(value, np.ndarray):
                 name = role if item.name == "leaf" else join(role, item.name)
                 out[item.name] = register_leaf(name, value, self._leaf_type(value))
@@ -185,6 +193,11 @@ class Pattern(Tree):
     @abstractmethod
     def positions(self, shape: tuple[int, ...]) -> NDArray[np.int64]:
         """The flat positions, strictly increasing, all inside ``shape``. Raises FormatError."""
+
+
+def _is_list(value: object) -> bool:
+    """Whether the value of a field is several nodes."""
+    return isinstance(value, tuple) and bool(value) and all(isinstance(part, Tree) for part in value)
 
 
 _PARAMETERS = frozenset({"table", "scale", "zero_point", "positive", "negative", "row_ptr"})  # small: not described

@@ -19,6 +19,8 @@ from bittern.encodings.base import (
     check_parameter,
     need,
 )
+from bittern.encodings.streams import Packed
+from bittern.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +194,18 @@ class Signs(Encoding):
     codes: Encoding
     scale: Encoding
     axis: int | None = None
+
+    @classmethod
+    def of(cls, signs: ArrayLike, scale: ArrayLike = 1.0, *, axis: int | None = None) -> Signs:
+        """From an array of -1 and +1 of any type, one bit each; ``scale`` is a number, or ``[C]`` with ``axis``.
+
+        Raises InputError for other elements and for a scale of another shape.
+        """
+        given = np.asarray(signs)
+        if given.dtype.kind not in "iuf" or not bool(np.isin(given, (-1, 1)).all()):
+            raise InputError("signs encoding", "the elements are not all -1 or +1", "round them first")
+        factors = Dense(np.asarray(scale, dtype=np.float32))
+        return cls(Packed.pack((given > 0).astype(np.uint8), 1), factors, axis)
 
     def _check(self) -> None:
         codes = need(self, "codes", real=False)

@@ -7,13 +7,14 @@ from typing import Any, NoReturn
 
 from bittern.container import Leaf, is_size
 from bittern.encodings.base import MAX_DEPTH, Encoding, Pattern, Tree
+from bittern.encodings.binary import MAX_PARTS, Seeded, SeparableSigns, Sum
 from bittern.encodings.dense import Affine, Codebook, Dense, Signs, Ternary
 from bittern.encodings.pow2 import Pow2
 from bittern.encodings.sparse import Bitmap, Blocks, Csr, NOfM, RelativeIndex, Sparse
 from bittern.encodings.streams import Huffman, Packed, Rans, Trits
 from bittern.errors import FormatError, InputError
 
-# What stands under each key: a leaf, a node, a pattern, an integer, a flag or a shape; "?": the key may be absent.
+# What stands under each key: a leaf, a node, nodes, a pattern, an integer, a flag or a shape; "?": it may be absent.
 _KEYS: dict[type[Tree], dict[str, str]] = {
     Dense: {"leaf": "leaf"},
     Affine: {"codes": "node", "scale": "node", "zero_point": "node?", "axis": "integer?", "group": "integer?"},
@@ -21,9 +22,12 @@ _KEYS: dict[type[Tree], dict[str, str]] = {
     Ternary: {"codes": "node", "positive": "node", "negative": "node", "axis": "integer?"},
     Signs: {"codes": "node", "scale": "node", "axis": "integer?"},
     Pow2: {"codes": "node", "scale": "node", "terms": "integer", "bits": "integer", "axis": "integer?"},
+    Sum: {"parts": "nodes"},
+    Seeded: {"seed": "integer", "threshold": "integer", "shape": "shape"},
     Sparse: {"pattern": "pattern", "values": "node", "shape": "shape"},
     Packed: {"leaf": "leaf", "bits": "integer", "signed": "flag?", "shape": "shape"},
     Trits: {"leaf": "leaf", "shape": "shape"},
+    SeparableSigns: {"leaf": "leaf", "shape": "shape"},
     Huffman: {"leaf": "leaf", "lengths": "leaf", "length": "integer", "offsets": "leaf?", "shape": "shape"},
     Rans: {"leaf": "leaf", "frequencies": "leaf", "bits": "integer", "offsets": "leaf?", "shape": "shape"},
     Bitmap: {"mask": "node"},
@@ -91,6 +95,12 @@ def _node(value: Any, leaves: Mapping[str, Leaf], place: str, used: set[str], de
             if isinstance(child, Pattern) != (what == "pattern"):
                 refuse(f"{key} cannot be a {child.kind}")
             arguments[name] = child
+        elif what == "nodes":
+            if not isinstance(item, list) or len(item) > MAX_PARTS:
+                refuse(f"{key} is no list of 1 to {MAX_PARTS} nodes")
+            arguments[name] = tuple(
+                _node(part, leaves, f"{place}.{key}[{index}]", used, depth + 1) for index, part in enumerate(item)
+            )
         elif what == "integer":
             if not is_size(item):
                 refuse(f"{key} is {item!r}, expected a non-negative integer")

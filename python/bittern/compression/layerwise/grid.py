@@ -64,6 +64,17 @@ class Grid(ABC):
             raise InputError("method", "has no zero among its values", "a pruned weight needs one: use another")
         return codes
 
+    @property
+    def block(self) -> int:
+        """How many columns that follow each other have their codes chosen together; they divide the columns."""
+        return 1
+
+    def settle(self, values: Floats, columns: NDArray[np.int64], importance: Floats) -> None:  # noqa: B027 - blocks are rare
+        """Choose the codes of a block, of what its ``values`` ``[channels, block]`` are by now; errors count by
+        ``importance``, of the same shape. ``nearest`` then gives those, whatever the numbers. ``columns`` may be in any
+        order.
+        """
+
     @abstractmethod
     def nearest(self, rows: Floats, columns: Columns = EVERY) -> Codes:
         """The codes of numbers ``[channels, n]`` that stand in these columns."""
@@ -87,6 +98,10 @@ class WeightMethod(ABC):
     name: ClassVar[str]
     exact: ClassVar[bool] = False  # whether its grids hold every number, so that nothing is rounded
     has_zero: ClassVar[bool] = True  # whether its grids hold 0.0, or a value that may become 0.0
+
+    def named(self, name: str) -> WeightMethod:
+        """The method for the weight of this name: itself, unless it knows more about some weights."""
+        return self
 
     @abstractmethod
     def fit(self, rows: Floats, layout: Layout, importance: Floats | None = None) -> Grid:

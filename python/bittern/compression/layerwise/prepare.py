@@ -32,9 +32,11 @@ def rebuilt(network: Network, nodes: list[Node], constants: dict[str, Any]) -> N
     return made
 
 
-def prepare(network: Network) -> Network:
+def prepare(network: Network, *, fold_norms: bool = True) -> Network:
     """A copy in which neither BatchNormalization nor a sum or product with a constant for each channel follows a layer
     directly, and Gemm has neither alpha nor beta. A MatMul of matrices that gets a bias becomes a Gemm.
+
+    Without ``fold_norms``, BatchNormalization stays as it is, and what follows it too.
     """
     shapes = infer_shapes(network)
     constants: dict[str, Any] = dict(network.constants)
@@ -50,7 +52,8 @@ def prepare(network: Network) -> Network:
         if node.op == "Gemm":
             _fold_factors(node, constants, uses, taken)
         layer = next((producers[name] for name in node.inputs if name in producers), None)
-        if layer is not None and node.op in FOLDED and uses[layer.outputs[0]] == 1:
+        wanted = node.op in FOLDED and (fold_norms or node.op != "BatchNormalization")
+        if layer is not None and wanted and uses[layer.outputs[0]] == 1:
             change = _change(node, layer, constants)
             shape = shapes[layer.inputs[0]].shape
             if change is not None and _fold(

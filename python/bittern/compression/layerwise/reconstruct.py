@@ -24,7 +24,8 @@ RIDGES = (0.01, 0.05, 0.2, 1.0, 5.0)  # likewise
 def compensated(rows: Floats, grid: Grid, hessian: Floats, damping: float = DAMPING) -> Codes:
     """Codes of ``rows`` ``[channels, n]`` on ``grid``; ``hessian`` is ``[groups, n, n]``, symmetric, not negative.
 
-    ``damping`` times the mean of the diagonal is added to it. Columns go in order of falling diagonal.
+    ``damping`` times the mean of the diagonal is added to it. Columns go in order of falling diagonal, those of a block
+    of the grid together.
     """
     n = hessian.shape[1]
     if not n or not np.isfinite(hessian).all() or not hessian.any():
@@ -36,9 +37,18 @@ def compensated(rows: Floats, grid: Grid, hessian: Floats, damping: float = DAMP
         codes[:, place] = code
         return grid.values(code, place)
 
-    order = falling_order(hessian)
-    stretches = [(at, min(at + BLOCK, n)) for at in range(0, n, BLOCK)]
-    sweep(rows, factor(hessian, order, damping), rounded, order, stretches)
+    def settle(values: Floats, columns: Indices, pivots: Floats) -> None:
+        importance = np.broadcast_to(1 / np.square(pivots)[:, np.newaxis], values.shape)
+        grid.settle(values.reshape(rows.shape[0], -1), columns, importance.reshape(rows.shape[0], -1))
+
+    if grid.block == 1:
+        order = falling_order(hessian)
+        stretches = [(at, min(at + BLOCK, n)) for at in range(0, n, BLOCK)]
+        sweep(rows, factor(hessian, order, damping), rounded, order, stretches)
+    else:
+        order = falling_order(hessian, np.arange(n) // grid.block)
+        stretches = [(at, at + grid.block) for at in range(0, n, grid.block)]
+        sweep(rows, factor(hessian, order, damping), rounded, order, stretches, settle)
     return codes
 
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bittern.compression.layerwise.batch_norm import Statistics as NormStatistics
+from bittern.compression.layerwise.batch_norm import is_known, run_changed
 from bittern.compression.layerwise.executor import Feeds, Values, run_node
 from bittern.compression.layerwise.grid import Codes, Floats, Grid, Kept, Layout, WeightMethod
 from bittern.compression.layerwise.inputs import input_vectors, recurrent_vectors
@@ -154,6 +156,7 @@ class Plan:
     reconstruct: bool = False
     correct_bias: bool = True
     pruner: Pruner | None = None
+    norms: str = "fold"  # else batch normalisations are measured again on the way: "recalibrate" or "shift"
 
     def cut(self, network: Network, name: str) -> Cut | None:
         """What prunes this weight; None if nothing does."""
@@ -167,6 +170,9 @@ def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walk
     exact, rough = Values(network, samples), Values(network, samples)
     _quantise_values(rough, [info.name for info in network.inputs], plan)
     constants: dict[str, Encoding | NDArray[Any]] = dict(network.constants)
+    # A normalisation that is measured takes away what a bias could correct.
+    again = plan.norms != "fold"
+    measured = {node.inputs[0] for node in network.nodes if again and is_known(node, network)}
     for node in network.nodes:
         run_node(node, network.constants, exact)
         for name in node.inputs:
@@ -175,15 +181,19 @@ def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walk
                 try:
                     weight = network.constants[name].decode()
                     layout = plan.placement.weights[name]
-                    made.weights[name] = round_weight(weight, layout, plan.method, statistics, plan.cut(network, name))
+                    method = plan.method.named(name)
+                    made.weights[name] = round_weight(weight, layout, method, statistics, plan.cut(network, name))
                 except InputError as error:
                     raise InputError(f"weight {name!r}", error.problem, error.remedy) from None
                 constants[name] = made.weights[name].decoded()
                 step(name)
-        run_node(node, constants, rough)
+        if plan.norms != "fold" and is_known(node, network):
+            _measure(node, constants, rough, plan.norms == "shift")
+        else:
+            run_node(node, constants, rough)
         weight_of = next((name for name in node.inputs if name in made.weights), None)
         if weight_of is not None:
-            if plan.correct_bias and node.op in LAYERS and node.op != "MatMul":
+            if plan.correct_bias and node.op in LAYERS and node.op != "MatMul" and node.outputs[0] not in measured:
                 _correct(node, network, exact, rough, made)
             quality = decibels(exact[node.outputs[0]], rough[node.outputs[0]])
             made.weights[weight_of].output_db = None if np.isnan(quality) or quality == -np.inf else quality
@@ -193,6 +203,12 @@ def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walk
     for info in network.outputs:
         made.outputs[info.name] = (exact[info.name], rough[info.name])
     return made
+
+
+def _measure(node: Node, constants: dict[str, Any], rough: Values, shift: bool) -> None:
+    statistics = NormStatistics(shift)
+    statistics.add(rough[node.inputs[0]])
+    run_changed(node, constants, statistics.moments(), shift, rough)
 
 
 def _quantise_values(values: Values, names: list[str], plan: Plan) -> None:

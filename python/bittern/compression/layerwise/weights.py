@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from bittern.compression.layerwise.grid import Layout
 from bittern.compression.layerwise.prepare import LAYERS
+from bittern.encodings import Seeded
 from bittern.errors import InputError
 from bittern.graph import Node
 from bittern.network import Network
@@ -38,14 +40,23 @@ def layout_of(node: Node, index: int, shape: tuple[int, ...]) -> Layout | None:
     return Layout(shape, len(shape) - 1, len(shape) - 2)
 
 
-def find_weights(network: Network, excluded: Collection[str] = (), first: bool = True, last: bool = True) -> Placement:
-    """The weights to quantise, without those of excluded names (of weights or nodes), and the layers they serve."""
+def find_weights(
+    network: Network, excluded: Collection[str] = (), first: bool = True, last: bool = True, kernels: str = "all"
+) -> Placement:
+    """The weights to quantise, without those of excluded names (of weights or nodes), and the layers they serve.
+
+    ``kernels``: "spatial" for those of convolutions of several places alone, "pointwise" for all others.
+    """
     made = Placement()
     users: dict[str, list[Node]] = {}
     for node in network.nodes:
         for index in OPERATORS[node.op].weights:
             name = node.inputs[index] if index < len(node.inputs) else ""
             if name not in network.constants or not network.constants[name].is_real:
+                continue
+            if isinstance(network.constants[name], Seeded):  # nothing to gain; what follows was fitted to it
+                if node.name not in excluded and _runs_in_integers(node, network):
+                    made.layers[node.name] = node
                 continue
             layout = layout_of(node, index, network.constants[name].shape)
             if layout is not None and network.constants[name].size:
@@ -57,11 +68,19 @@ def find_weights(network: Network, excluded: Collection[str] = (), first: bool =
         out.add(names[0])
     if names and not last:
         out.add(names[-1])
+    if kernels != "all":
+        out |= {name for name in names if _is_spatial(name, users[name], network) != (kernels == "spatial")}
     for name in out:
         del made.weights[name]
     for name in made.weights:
         made.layers.update({node.name: node for node in users[name] if _runs_in_integers(node, network)})
     return made
+
+
+def _is_spatial(name: str, users: list[Node], network: Network) -> bool:
+    """Whether convolutions use the weight, at more than one place of the map."""
+    places = math.prod(network.constants[name].shape[2:])
+    return places > 1 and all(node.op in ("Conv", "ConvTranspose") for node in users)
 
 
 def _runs_in_integers(node: Node, network: Network) -> bool:

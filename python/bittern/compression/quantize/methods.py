@@ -8,7 +8,10 @@ from bittern.compression.quantize.binary import BinaryMethod
 from bittern.compression.quantize.entropy import CellsMethod, EntropyMethod
 from bittern.compression.quantize.fixed_point import FixedPointMethod
 from bittern.compression.quantize.kmeans import CodebookMethod
+from bittern.compression.quantize.loss_aware import LossAwareMethod
 from bittern.compression.quantize.powers import LinearMethod, LogMethod
+from bittern.compression.quantize.residual import ResidualMethod
+from bittern.compression.quantize.separable import SeparableMethod
 from bittern.compression.quantize.shift import ShiftMethod
 from bittern.compression.quantize.ternary import TernaryMethod
 from bittern.compression.quantize.unit import BalancedMethod, DorefaMethod
@@ -26,6 +29,9 @@ METHODS: dict[str, type[WeightMethod]] = {
         FixedPointMethod,
         LinearMethod,
         LogMethod,
+        LossAwareMethod,
+        ResidualMethod,
+        SeparableMethod,
         ShiftMethod,
         TernaryMethod,
     )

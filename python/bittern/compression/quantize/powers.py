@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bittern.compression.layerwise.batch_norm import nearest_power
 from bittern.compression.layerwise.grid import EVERY, Codes, Columns, Floats, Layout, LevelGrid, WeightMethod
 from bittern.compression.layerwise.options import one_of, whole_in
 from bittern.compression.quantize.affine import AffineGrid
@@ -17,13 +18,6 @@ from bittern.encodings import Dense, Encoding, Pow2
 def linear_quantised(x: Floats, step: float, least: float, most: float) -> Floats:
     """``clip(rint(x / step) * step, least, most)``."""
     return np.clip(np.rint(x / step) * step, least, most)
-
-
-def nearest_power(x: Floats) -> Floats:
-    """``sign(x) * 2**rint(log2 |x|)``, 0 for 0: the power of two that is nearest on a logarithmic scale."""
-    with np.errstate(divide="ignore"):
-        exponent = np.rint(np.log2(np.abs(x)))
-    return np.where(x == 0, 0.0, np.sign(x) * np.exp2(np.where(x == 0, 0.0, exponent)))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bittern.compression.layerwise.batch_norm import MODES, folded, recalibrated
 from bittern.compression.layerwise.calibration import Feeds, samples_of
 from bittern.compression.layerwise.grid import WeightMethod
 from bittern.compression.layerwise.options import number_in, one_of, whole_in
@@ -31,7 +32,7 @@ from bittern.compression.quantize.qdq import Builder
 from bittern.compression.quantize.ranges import METHODS as RANGES
 from bittern.compression.quantize.ranges import Observer, Quantiser
 from bittern.compression.quantize.shared import shared_grid
-from bittern.encodings import Encoding
+from bittern.encodings import Affine, Encoding, Signs, Ternary
 from bittern.errors import Error, InputError
 from bittern.model import load
 from bittern.network import Network
@@ -39,6 +40,7 @@ from bittern.network import Network
 Progress = Callable[[int, int, str], None]
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+KERNELS = ("all", "spatial", "pointwise")
 ACTIVATIONS = (None, "dynamic", *(f"u{bits}" for bits in range(2, 9)))
 
 
@@ -55,12 +57,16 @@ class Settings:
     exclude: Collection[str] = ()
     first_layer: bool = True
     last_layer: bool = True
+    batch_norm: str = "fold"
+    kernels: str = "all"
 
     def __post_init__(self) -> None:
         one_of("activations", self.activations, ACTIVATIONS)
         one_of("calibration_method", self.calibration_method, RANGES)
         number_in("calibration_percentile", self.percentile, 50, 100)
         whole_in("samples", self.samples, 1, 2**31)
+        one_of("batch_norm", self.batch_norm, MODES)
+        one_of("kernels", self.kernels, KERNELS)
         for key in ("first_layer", "last_layer"):
             one_of(key, getattr(self, key), (True, False))
         for key in ("reconstruct", "bias_correction"):
@@ -113,9 +119,12 @@ class Quantization:
         if settings.activations and any(node.op in QUANTISERS for node in network.nodes):
             raise InputError("network", "its activations are quantised already", "start from the float network")
         given = calibration is not None
-        whole = prepare(network)
+        if settings.batch_norm == "recalibrate" and not given:
+            raise InputError("batch_norm", "needs calibration data", "give some, or leave batch_norm out")
+        whole = prepare(network, fold_norms=settings.batch_norm == "fold")
         prepared = whole if self.pruning is None else self.pruning.reduced(whole)
-        placement = find_weights(prepared, settings.exclude, settings.first_layer, settings.last_layer)
+        first, last = settings.first_layer, settings.last_layer
+        placement = find_weights(prepared, settings.exclude, first, last, settings.kernels)
         check_names(prepared, "exclude", settings.exclude)
         reconstruct = given if settings.reconstruct is None else settings.reconstruct
         correct = given if settings.bias_correction is None else settings.bias_correction
@@ -147,7 +156,8 @@ class Quantization:
         if getattr(method, "shared", False):
             method = shared_grid(method, prepared, placement, few)
         if samples:
-            plan = Plan(method, placement, quantisers, reconstruct, correct, pruner)
+            norms = settings.batch_norm if given else "fold"
+            plan = Plan(method, placement, quantisers, reconstruct, correct, pruner, norms)
             walked = walk(prepared, plan, few, step)
             if prepared is not whole:
                 _compare_with(whole, few, walked)
@@ -156,7 +166,7 @@ class Quantization:
                 {name: _alone(prepared, name, placement, method, pruner, step) for name in placement.weights}
             )
         encodings = {name: rounded.encoding() for name, rounded in walked.weights.items()}
-        kept = _kept(prepared, encodings) if not static else {}
+        kept = _kept(prepared, encodings, static)
         if pruner is not None:
             kept = {name: note for name, note in kept.items() if walked.weights[name].weight_db == np.inf}
         result = Builder(prepared, placement, quantisers).build(
@@ -164,6 +174,8 @@ class Quantization:
             {name: rounded for name, rounded in walked.weights.items() if name not in kept},
             walked.biases,
         )
+        if settings.batch_norm != "fold":
+            result = folded(recalibrated(result, samples if given else [], settings.batch_norm == "shift"))
         if settings.activations == "dynamic":
             result, products = quantise_on_the_fly(result, set(encodings) - set(kept))
             result._remarks.append(f"inputs of {products} products are quantised to 8 bits on the fly")
@@ -174,6 +186,8 @@ class Quantization:
             )
         result._remarks += prepared._remarks
         result._remarks += _remarks(samples, given, walked)
+        if settings.batch_norm != "fold":
+            result._remarks.append(_about_norms(result, prepared, len(samples) if given else 0, settings.batch_norm))
         return result
 
 
@@ -189,7 +203,7 @@ def _alone(
     layout = placement.weights[name]
     cut = None if pruner is None else pruner.cut(name, layout, groups_of(network, name))
     try:
-        rounded = round_weight(network.constants[name].decode(), layout, method, cut=cut)
+        rounded = round_weight(network.constants[name].decode(), layout, method.named(name), cut=cut)
     except Error as error:
         raise type(error)(f"weight {name!r}", error.problem, error.remedy) from None
     step(name)
@@ -242,13 +256,26 @@ def _compare_with(original: Network, samples: list[Feeds], walked: Walked) -> No
         walked.outputs[name] = ([run[name] for run in runs], rough)
 
 
-def _kept(network: Network, encodings: Mapping[str, Encoding]) -> dict[str, str]:
-    """Weights whose present encoding is smaller."""
+def _kept(network: Network, encodings: Mapping[str, Encoding], static: bool) -> dict[str, str]:
+    """Weights whose present encoding is smaller and, where activations are quantised, whole numbers times scales."""
     return {
         name: "kept: the new encoding is not smaller"
         for name, tree in encodings.items()
-        if tree.nbytes >= network.constants[name].nbytes
+        if tree.nbytes >= network.constants[name].nbytes and not (static and not _is_whole(network.constants[name]))
     }
+
+
+def _is_whole(tree: Encoding) -> bool:
+    if isinstance(tree, Ternary):
+        return np.array_equal(tree.positive.decode(), tree.negative.decode())
+    return isinstance(tree, Signs) or (isinstance(tree, Affine) and tree.group is None)
+
+
+def _about_norms(result: Network, prepared: Network, count: int, mode: str) -> str:
+    norms, left = (sum(node.op == "BatchNormalization" for node in one.nodes) for one in (prepared, result))
+    done = [f"measured again on {count} samples"] if count else []
+    done += ["rounded to powers of two"] if mode == "shift" else []
+    return f"{norms} batch normalisations {' and '.join(done)}, {norms - left} of them folded into their layers"
 
 
 def _report(result: Network, source: Network, walked: Walked, kept: Mapping[str, str]) -> None:

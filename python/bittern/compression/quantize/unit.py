@@ -8,14 +8,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from bittern.compression.layerwise.grid import EVERY, Codes, Columns, Floats, Layout, LevelGrid, WeightMethod
+from bittern.compression.layerwise.grid import EVERY, Codes, Columns, Floats, Grid, Layout, LevelGrid, WeightMethod
 from bittern.compression.layerwise.options import number_in, one_of, whole_in
+from bittern.compression.quantize.binary import SignGrid, mean_scale
 
 
 class TanhGrid(LevelGrid):
-    """Levels ``scale * (2 q / n - 1)`` for ``q = rint((clip(tanh(w) / limit, -1, 1) + 1) / 2 * n)``."""
+    """Levels ``scale * (2 q / n - 1)`` for ``q = rint((clip(tanh(w) / limit, -1, 1) + 1) / 2 * n)``.
 
-    def __init__(self, bits: int, limit: float, scale: float) -> None:
+    ``scale`` is a number, or ``[channels, 1]``.
+    """
+
+    def __init__(self, bits: int, limit: float, scale: float | Floats) -> None:
         self._most = 2**bits - 1
         self._limit = limit
         super().__init__(scale * (2 * np.arange(2**bits) / self._most - 1))
@@ -31,22 +35,33 @@ class DorefaMethod(WeightMethod):
     """DoReFa-Net (Zhou et al., arXiv 1606.06160): ``2 Q(tanh(w) / (2 max |tanh|) + 1/2) - 1``, levels in -1 .. 1.
 
     A network not trained for it keeps its size with ``scale`` "match": the levels are multiplied by what brings them
-    nearest to the weights. "unit" is the paper's.
+    nearest to the weights, those of each output channel by a factor of its own with ``per_channel``. "unit" is the
+    paper's. One bit is the sign times ``mean |w|`` of the whole tensor (or channel), whatever ``scale`` is.
     """
 
     name: ClassVar[str] = "dorefa"
     has_zero: ClassVar[bool] = False
     bits: int = 4
     scale: str = "match"
+    per_channel: bool = False
 
     def __post_init__(self) -> None:
         whole_in("bits", self.bits, 1, 8)
         one_of("scale", self.scale, ("match", "unit"))
+        one_of("per_channel", self.per_channel, (True, False))
 
-    def fit(self, rows: Floats, layout: Layout, importance: Floats | None = None) -> TanhGrid:
+    def fit(self, rows: Floats, layout: Layout, importance: Floats | None = None) -> Grid:
+        if self.bits == 1:
+            return SignGrid(mean_scale(np.abs(rows), None, self.per_channel))
         limit = float(np.abs(np.tanh(rows)).max(initial=0.0)) or 1.0
         grid = TanhGrid(self.bits, limit, 1.0)
-        return grid if self.scale == "unit" else TanhGrid(self.bits, limit, _match(rows, grid.round(rows)))
+        if self.scale == "unit":
+            return grid
+        rounded = grid.round(rows)
+        if not self.per_channel:
+            return TanhGrid(self.bits, limit, _match(rows, rounded))
+        factors = [[_match(row, near)] for row, near in zip(rows, rounded, strict=True)]
+        return TanhGrid(self.bits, limit, np.array(factors).reshape(-1, 1))
 
 
 @dataclass(frozen=True)
