@@ -14,7 +14,7 @@ using engine::SparseRow;
 using engine::SparseRows;
 using engine::SpmvKernel;
 
-constexpr std::int64_t most_inputs = std::int64_t{1} << 20;
+constexpr std::int64_t most_inputs = (std::int64_t{1} << 31) - 1;  // of positions
 
 SparseRows rows_of(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, bool transposed) {
   std::vector<float> weights = builder.source().constants->floats(item.inputs[1]);

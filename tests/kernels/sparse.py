@@ -101,7 +101,7 @@ class SparseRow(Case):
 
 
 def sparse_row_cases(loop: str) -> Iterator[Case]:
-    """One row: few values and many, every density, inputs that fill no block, outputs that fill no group."""
+    """One row: few values and many, every density, inputs that fill no window, outputs that fill no group."""
     sizes = ((1, 1), (3, 17), (16, 16), (15, 33), (33, 5), (64, 65), (63, 10), (130, 31), (1000, 70))
     for index, (inputs, outputs) in enumerate(sizes * 2):
         name = f"{loop}/row{index} {inputs}x{outputs}"
@@ -118,3 +118,11 @@ def sparse_row_cases(loop: str) -> Iterator[Case]:
         if index % 4 == 0:
             nodes.append(("Relu", ["t"], "y", {}))
         yield SparseRow(name, {"x": floats(rng, 1, inputs)}, constants, tuple(nodes), exact, 1 + index % 2)
+    # Windows that stand further apart than one step reaches, and rows that wait for each other.
+    for index, kept in enumerate(([0, 1700, 4999], [511, 1022, 1023, 4998], [4999], [])):
+        name = f"{loop}/far{index}"
+        rng = np.random.default_rng(seed_of(name))
+        w = np.zeros((37, 5000 + index), np.float32)
+        w[np.ix_([0, 3, 20], kept)] = floats(rng, 3, len(kept))
+        w[4, 100:160] = 1
+        yield SparseRow(name, {"x": floats(rng, 1, 5000 + index)}, {"w": w}, (("Gemm", ["x", "w"], "y", {"transB": 1}),), exact)
