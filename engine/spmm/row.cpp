@@ -60,7 +60,7 @@ std::int64_t SparseRow::values_at(const Group& group) const noexcept { return co
 
 double SparseRow::cost() const noexcept {
   // Two look-ups and what is around them, or bytes from memory at 8 a cycle.
-  return std::max(static_cast<double>(slots_) * (kernel_->isa == Isa::avx512 ? 3.2 : 6.0), static_cast<double>(packed_bytes_) / 8);
+  return std::max(static_cast<double>(slots_) * (kernel_->isa == Isa::avx512 ? 3.0 : 6.0), static_cast<double>(packed_bytes_) / 8);
 }
 
 void SparseRow::pack(const SparseRows& rows, std::uint8_t zero, std::byte* packed) const {

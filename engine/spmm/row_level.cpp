@@ -5,8 +5,12 @@
 namespace bittern::engine::BITTERN_LEVEL {
 namespace {
 
+// What a while later stands at the same place of the stream: a hint, which may lie behind the end.
+inline void ahead(const void* p) { __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<unsigned long>(p) + 2048)); }
+
 // Four sums in turn: a product does not wait for the one before it. Codes of four slots are loaded at once and shifted: bytes
-// that are widened by loads take the unit that looks up.
+// that are widened by loads take the unit that looks up. Prefetched by hand: between few bytes and much work the processor's own
+// prefetch falls behind (cold 0.54 for 0.74 ms, 4096 x 4096).
 template <bool codes>
 void run(const SpmvArgs& args) {
   constexpr int chains = spmv_slots;
@@ -16,6 +20,11 @@ void run(const SpmvArgs& args) {
   const float* x = args.x;
   for (std::int64_t s = 0; s < args.slots; s += chains) {
     const vi all = load_codes(args.codes + s * width);
+    ahead(args.codes + s * width);
+    if constexpr (!codes) {
+      BITTERN_UNROLL
+      for (int i = 0; i < chains; ++i) ahead(args.values + (s + i) * width);
+    }
     BITTERN_UNROLL
     for (int i = 0; i < chains; ++i) {
       x += args.steps[s + i] * spmv_step;
