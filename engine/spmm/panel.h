@@ -58,15 +58,16 @@ struct SpmmPiece {
   std::uint16_t more = 0;       // the next piece belongs to the same vector
 };
 
-// Fills the rows of a panel that one channel's taps make.
+// Fills the rows of a panel that the taps of channels make, of one or of neighbours that have the same taps.
 struct SpmmExpand {
   const float* channel = nullptr;
+  std::int64_t channels = 1, plane = 0;   // elements between channels
   const SpmmPiece* pieces = nullptr;
   const std::int32_t* first = nullptr;    // piece of each tap of the kernel
   const std::int32_t* taps = nullptr;
   std::int64_t tap_count = 0;
   std::int64_t vectors = 0;
-  float* panel = nullptr;
+  float* panel = nullptr;                 // channel by channel, a row for each tap
   std::int64_t panel_row = 0;             // elements
 };
 

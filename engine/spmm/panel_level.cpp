@@ -69,23 +69,42 @@ void panel(const SpmmArgs& args) {
   }
 }
 
-void expand(const SpmmExpand& args) {
-  // Lanes that nobody reads may lie outside the channel: addresses are numbers here.
-  const auto channel = reinterpret_cast<unsigned long>(args.channel);
-  float* row = args.panel;
-  for (std::int64_t t = 0; t < args.tap_count; ++t, row += args.panel_row) {
+// What a piece says is read once for `count` channels.
+template <int count>
+inline void expand_some(const SpmmExpand& args, unsigned long channel, float* panel) {
+  const unsigned long plane = static_cast<unsigned long>(args.plane) * 4;
+  const std::int64_t panel_channel = args.tap_count * args.panel_row;
+  for (std::int64_t t = 0; t < args.tap_count; ++t, panel += args.panel_row) {
     const SpmmPiece* piece = args.pieces + args.first[args.taps[t]];
     for (std::int64_t v = 0; v < args.vectors; ++v) {
-      vf pixels = zero();
+      vf pixels[count];
+      BITTERN_UNROLL
+      for (int i = 0; i < count; ++i) pixels[i] = zero();
       bool more = true;
       for (; more; ++piece) {
+        // Lanes that nobody reads may lie outside the channel: addresses are numbers here.
         const unsigned long at = channel + static_cast<unsigned long>(std::int64_t{piece->offset} * 4);
-        pixels = load_lanes(pixels, reinterpret_cast<const float*>(at), piece->lanes);
+        BITTERN_UNROLL
+        for (int i = 0; i < count; ++i) {
+          pixels[i] = load_lanes(pixels[i], reinterpret_cast<const float*>(at + static_cast<unsigned long>(i) * plane), piece->lanes);
+        }
         more = piece->more != 0;
       }
-      store(row + v * width, pixels);
+      BITTERN_UNROLL
+      for (int i = 0; i < count; ++i) store(panel + i * panel_channel + v * width, pixels[i]);
     }
   }
+}
+
+void expand(const SpmmExpand& args) {
+  constexpr int together = 4;
+  const auto channel = [&](std::int64_t c) { return reinterpret_cast<unsigned long>(args.channel) + static_cast<unsigned long>(c * args.plane) * 4; };
+  float* panel = args.panel;
+  std::int64_t c = 0;
+  for (; c + together <= args.channels; c += together, panel += together * args.tap_count * args.panel_row) {
+    expand_some<together>(args, channel(c), panel);
+  }
+  for (; c < args.channels; ++c, panel += args.tap_count * args.panel_row) expand_some<1>(args, channel(c), panel);
 }
 
 void pick(const float* x, std::int64_t stride, std::int64_t count, float* y) {

@@ -374,14 +374,21 @@ void SparseConv::fill(const Panel& panel, const Block& block, const float* image
   expand.first = first;
   expand.vectors = ceil_div(panel.count, kernel_->lanes);
   expand.panel_row = row;
-  for (std::int64_t i = 0; i < block.channels; ++i) {
+  expand.plane = plane_;
+  const auto all = static_cast<std::int64_t>(taps_of_.size());
+  for (std::int64_t i = 0; i < block.channels; i += expand.channels) {
     const Channel& channel = channels[i];
     expand.channel = image + channel.channel * plane_;
     expand.taps = taps_.data() + channel.first_tap;
     expand.tap_count = channel.taps;
     expand.panel = target;
+    expand.channels = 1;
+    const auto joins = [&](std::int64_t other) { return channels[other].taps == all && channels[other].channel == channel.channel + other - i; };
+    if (channel.taps == all) {
+      while (i + expand.channels < block.channels && joins(i + expand.channels)) ++expand.channels;
+    }
     kernel_->expand(expand);
-    target += channel.taps * row;
+    target += expand.channels * channel.taps * row;
   }
 }
 
