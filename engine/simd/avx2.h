@@ -31,6 +31,13 @@ static inline vf load_lanes(vf a, const float* p, unsigned lanes) {
   const __m256i mask = lane_mask(lanes);
   return {_mm256_blendv_ps(a.v, _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask))};
 }
+// Every `count` lanes next to each other may take p[0] to p[count - 1]; those whose bits are set do.
+template <int count>
+static inline vf load_part(vf a, const float* p, unsigned lanes) {
+  if constexpr (count == 8) return {_mm256_loadu_ps(p)};
+  const __m128 part = _mm_loadu_ps(p);
+  return {_mm256_blendv_ps(a.v, _mm256_set_m128(part, part), _mm256_castsi256_ps(lane_mask(lanes)))};
+}
 static inline void store_lanes(float* p, vf a, unsigned lanes) { _mm256_maskstore_ps(p, lane_mask(lanes), a.v); }
 static inline void store_first(float* p, vf a, int n) { _mm256_maskstore_ps(p, first_lanes(n), a.v); }
 static inline vf add(vf a, vf b) { return {_mm256_add_ps(a.v, b.v)}; }

@@ -32,6 +32,14 @@ static inline vf load_lanes(vf a, const float* p, unsigned lanes) {
   }
   return a;
 }
+// Every `count` lanes next to each other may take p[0] to p[count - 1]; those whose bits are set do.
+template <int count>
+static inline vf load_part(vf a, const float* p, unsigned lanes) {
+  for (int i = 0; i < width; ++i) {
+    if ((lanes >> i & 1) != 0) a.v[i] = p[i % count];
+  }
+  return a;
+}
 static inline void store_lanes(float* p, vf a, unsigned lanes) {
   for (int i = 0; i < width; ++i) {
     if ((lanes >> i & 1) != 0) p[i] = a.v[i];

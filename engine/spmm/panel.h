@@ -36,7 +36,8 @@ inline constexpr std::uint32_t spmm_code(std::int64_t offset, std::uint8_t code)
 struct SpmmPiece {
   std::int32_t offset = 0;      // of lane 0, in elements from the channel's first; lanes not named may lie anywhere
   std::uint16_t lanes = 0;      // a bit each; none: all of the vector is padding
-  std::uint16_t more = 0;       // the next piece belongs to the same vector
+  std::uint8_t more = 0;        // the next piece belongs to the same vector
+  std::uint8_t whole = 0;       // all lanes of a part (SpmmExpand::columns), whose first one the offset is of
 };
 
 struct SpmmArgs {
@@ -69,6 +70,7 @@ struct SpmmExpand {
   const std::int32_t* copies = nullptr;   // to fill
   std::int64_t copy_count = 0;
   std::int64_t vectors = 0;               // of the panel
+  std::int64_t columns = 0;               // of a vector's parts
   float* panel = nullptr;                 // channel by channel, copy by copy
   std::int64_t panel_vectors = 0;         // of the widest panel: copies stand so far apart, and their halo
   std::int64_t panel_channel = 0;         // elements between channels

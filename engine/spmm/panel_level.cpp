@@ -92,7 +92,7 @@ void panel(const SpmmArgs& args) {
 }
 
 // What a piece says is read once for `count` channels.
-template <int count>
+template <int columns, int count>
 inline void expand_some(const SpmmExpand& args, const float* channel, float* panel) {
   const unsigned long plane = static_cast<unsigned long>(args.plane) * 4;
   for (std::int64_t c = 0; c < args.copy_count; ++c) {
@@ -104,9 +104,13 @@ inline void expand_some(const SpmmExpand& args, const float* channel, float* pan
       for (int i = 0; i < count; ++i) pixels[i] = zero();
       for (bool more = true; more; ++piece) {
         const unsigned long at = address(channel, *piece);
-        BITTERN_UNROLL
-        for (int i = 0; i < count; ++i) {
-          pixels[i] = load_lanes(pixels[i], reinterpret_cast<const float*>(at + static_cast<unsigned long>(i) * plane), piece->lanes);
+        const auto of_channel = [&](int i) { return reinterpret_cast<const float*>(at + static_cast<unsigned long>(i) * plane); };
+        if (piece->whole != 0) {
+          BITTERN_UNROLL
+          for (int i = 0; i < count; ++i) pixels[i] = load_part<columns>(pixels[i], of_channel(i), piece->lanes);
+        } else {
+          BITTERN_UNROLL
+          for (int i = 0; i < count; ++i) pixels[i] = load_lanes(pixels[i], of_channel(i), piece->lanes);
         }
         more = piece->more != 0;
       }
@@ -117,11 +121,22 @@ inline void expand_some(const SpmmExpand& args, const float* channel, float* pan
   }
 }
 
-void expand(const SpmmExpand& args) {
+template <int columns>
+void expand_parts(const SpmmExpand& args) {
   constexpr int together = 4;
   std::int64_t c = 0;
-  for (; c + together <= args.channels; c += together) expand_some<together>(args, args.channel + c * args.plane, args.panel + c * args.panel_channel);
-  for (; c < args.channels; ++c) expand_some<1>(args, args.channel + c * args.plane, args.panel + c * args.panel_channel);
+  for (; c + together <= args.channels; c += together) {
+    expand_some<columns, together>(args, args.channel + c * args.plane, args.panel + c * args.panel_channel);
+  }
+  for (; c < args.channels; ++c) expand_some<columns, 1>(args, args.channel + c * args.plane, args.panel + c * args.panel_channel);
+}
+
+void expand(const SpmmExpand& args) {
+  if (args.columns == 4) return expand_parts<4>(args);
+  if constexpr (width > 8) {
+    if (args.columns == 8) return expand_parts<8>(args);
+  }
+  expand_parts<width>(args);
 }
 
 void pick(const float* x, std::int64_t stride, std::int64_t count, float* y) {

@@ -46,7 +46,11 @@ bool contiguous(const ConvShape& s) noexcept {
   return s.kh == 1 && s.kw == 1 && s.pad_top == 0 && s.pad_left == 0 && ceil_div(s.h, s.stride_h) == s.oh && ceil_div(s.w, s.stride_w) == s.ow;
 }
 
-PanelForm panel_form(const SpmmKernel& kernel, const ConvShape& s, double entries_of_channel) noexcept {
+bool direct(const ConvShape& s, int lanes) noexcept {
+  return contiguous(s) && (s.oh * s.ow) % lanes == 0 && s.oh * s.ow * 4 * most_direct_rows < (std::int64_t{1} << 28);
+}
+
+PanelForm panel_form(const SpmmKernel& kernel, const ConvShape& s, double entries) noexcept {
   const std::int64_t taps = s.kh * s.kw;
   PanelForm row;
   row.all_vectors = ceil_div(s.oh * s.ow, kernel.lanes);
@@ -75,10 +79,27 @@ PanelForm panel_form(const SpmmKernel& kernel, const ConvShape& s, double entrie
   if (halo + copies * best.vectors > taps * best.vectors) return row;
   best.filled = static_cast<double>(best.all_vectors * copies + best.panels * halo);
   best.pieces = best.filled * static_cast<double>(best.parts);
-  const auto cost = [&](const PanelForm& form) {
-    return static_cast<double>(form.all_vectors) * entries_of_channel * (1 + 1.5 / form.vectors) + form.filled * 2.5 + form.pieces * 1.5;
-  };
-  return cost(best) < cost(row) ? best : row;
+  return panel_cost(kernel, s, best, entries) < panel_cost(kernel, s, row, entries) ? best : row;
+}
+
+double panel_cost(const SpmmKernel& kernel, const ConvShape& s, const PanelForm& form, double entries) noexcept {
+  const double panels = static_cast<double>(form.panels), all = static_cast<double>(form.all_vectors);
+  const double channels = static_cast<double>(s.c), rows = static_cast<double>(s.oc), inputs = static_cast<double>(s.h) * static_cast<double>(s.w);
+  const bool in_place = direct(s, kernel.lanes), strided = s.stride_h > 1 || s.stride_w > 1;
+  const double blocks = in_place ? channels / static_cast<double>(most_direct_rows)
+                                 : channels * form.filled / panels * kernel.lanes * 4 / static_cast<double>(panel_bytes);
+  // An entry: a load for each vector, one for the weight, and some for positions. A row of a block: its sums come and go.
+  const double products = entries * (all + panels * 1.35);
+  const double sums = rows * std::max(1.0, blocks / static_cast<double>(s.groups)) * (all * 3.0 + panels * 8.0);
+  // A part of a vector is a load that leaves most of a line of the cache alone; a stored vector comes back later.
+  const double fills = in_place ? 0.0 : static_cast<double>(ceil_div(s.oc, most_rows_together));
+  const double filled = fills * channels * (form.filled * 1.5 + (contiguous(s) ? 0.0 : form.pieces * 3.0));
+  // Outputs that stand apart; worse where they come from memory.
+  constexpr double cached = 8e6;
+  const double bytes = rows * static_cast<double>(s.oh) * static_cast<double>(s.ow) * 4;
+  const double apart = form.upright ? rows * all * static_cast<double>(form.parts) * (bytes > cached ? 16.0 : 3.0) : 0.0;
+  const double split = strided ? channels * inputs * 0.9 * 16 / kernel.lanes : 0.0;
+  return static_cast<double>(s.n) * (products + sums + filled + apart + split);
 }
 
 Panels::Panels(const SpmmKernel& kernel, const ConvShape& shape, const PanelForm& form, const Map& in)
@@ -163,9 +184,9 @@ const SpmmPiece* Panels::cut(const Panel& panel, SpmmPiece* pieces, std::int32_t
   for (std::size_t c = 0; c < copies_.size(); ++c) {
     const Copy& copy = copies_[c];
     first[c] = static_cast<std::int32_t>(piece - pieces);
-    piece = form_.upright ? cut_stack(panel, copy, height_of(copy), width_of(copy), row_, piece) : cut_row(panel, copy, piece);
+    piece = form_.upright ? cut_stack(panel, copy, true, piece) : cut_row(panel, copy, piece);
   }
-  if (form_.upright) cut_stack(panel, {}, shape_.oh, shape_.ow, shape_.ow, piece);
+  if (form_.upright) cut_stack(panel, {}, false, piece);
   return piece;
 }
 
@@ -181,19 +202,21 @@ SpmmPiece* Panels::cut_row(const Panel& panel, const Copy& copy, SpmmPiece* piec
       const std::int64_t from = std::clamp<std::int64_t>(-(x + copy.dx), 0, run), to = std::clamp<std::int64_t>(width - (x + copy.dx), from, run);
       if (line_at >= 0 && line_at < height && to > from) {
         const auto lanes = static_cast<std::uint16_t>(((std::uint32_t{1} << (to - from)) - 1) << (lane + from));
-        *piece++ = {static_cast<std::int32_t>(copy.phase * phase_plane_ + line_at * row_ + x + copy.dx - lane), lanes, 1};
+        const bool whole = to - from == kernel_->lanes;
+        *piece++ = {static_cast<std::int32_t>(copy.phase * phase_plane_ + line_at * row_ + x + copy.dx - lane), lanes, 1, whole};
       }
       lane += run;
       x += run;
       if (x == ow) x = 0, ++y;
     }
-    if (piece == of_vector) *piece++ = {0, 0, 0};
+    if (piece == of_vector) *piece++ = {};
     (piece - 1)->more = 0;
   }
   return piece;
 }
 
-SpmmPiece* Panels::cut_stack(const Panel& panel, const Copy& copy, std::int64_t height, std::int64_t width, std::int64_t row, SpmmPiece* piece) const {
+SpmmPiece* Panels::cut_stack(const Panel& panel, const Copy& copy, bool input, SpmmPiece* piece) const {
+  const std::int64_t height = input ? height_of(copy) : shape_.oh, width = input ? width_of(copy) : shape_.ow, row = input ? row_ : shape_.ow;
   const std::int64_t x = panel.stack * form_.columns + copy.dx;
   const std::int64_t from = std::clamp<std::int64_t>(-x, 0, form_.columns), to = std::clamp<std::int64_t>(width - x, from, form_.columns);
   for (std::int64_t v = 0; v < panel.count + copy.halo; ++v) {
@@ -202,9 +225,11 @@ SpmmPiece* Panels::cut_stack(const Panel& panel, const Copy& copy, std::int64_t 
       const std::int64_t line_at = panel.first + v + part * form_.lines + copy.dy, lane = part * form_.columns;
       if (line_at < 0 || line_at >= height) continue;
       const auto lanes = static_cast<std::uint16_t>(((std::uint32_t{1} << (to - from)) - 1) << (lane + from));
-      *piece++ = {static_cast<std::int32_t>(copy.phase * phase_plane_ + line_at * row + x - lane), lanes, 1};
+      const bool whole = input && to - from == form_.columns;
+      const std::int64_t first = whole ? x : x - lane;
+      *piece++ = {static_cast<std::int32_t>(copy.phase * phase_plane_ + line_at * row + first), lanes, 1, whole};
     }
-    if (piece == of_vector) *piece++ = {0, 0, 0};
+    if (piece == of_vector) *piece++ = {};
     (piece - 1)->more = 0;
   }
   return piece;

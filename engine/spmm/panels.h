@@ -20,6 +20,11 @@
 
 namespace bittern::engine {
 
+// What a block of inputs may take of the first-level cache and a little more: measured, see docs/kernels.md.
+inline constexpr std::int64_t panel_bytes = 48 * 1024;
+inline constexpr std::int64_t most_direct_rows = 128;    // of a block that is read in place
+inline constexpr std::int64_t most_rows_together = 512;  // that a panel is filled for once
+
 struct PanelForm {
   bool upright = false;
   int vectors = 1;                            // of the widest panel
@@ -33,8 +38,14 @@ struct PanelForm {
 // The pixels make the vectors without shifting: every pixel of the (phase's) plane makes one of the output.
 bool contiguous(const ConvShape& shape) noexcept;
 
-// The cheaper form where a channel's rows of the panel meet so many weights each image.
-PanelForm panel_form(const SpmmKernel& kernel, const ConvShape& shape, double entries_of_channel) noexcept;
+// Planes of whole vectors are read in place.
+bool direct(const ConvShape& shape, int lanes) noexcept;
+
+// The cheaper form for so many weights that are not zero.
+PanelForm panel_form(const SpmmKernel& kernel, const ConvShape& shape, double entries) noexcept;
+
+// Estimated time in cycles of the level's vector unit. Fitted to convolutions of 3x3 on maps of 7x7 to 224x224 (Zen 4).
+double panel_cost(const SpmmKernel& kernel, const ConvShape& shape, const PanelForm& form, double entries) noexcept;
 
 class Panels {
  public:
@@ -82,7 +93,7 @@ class Panels {
   std::int64_t height_of(const Copy& copy) const noexcept;
   std::int64_t width_of(const Copy& copy) const noexcept;
   SpmmPiece* cut_row(const Panel& panel, const Copy& copy, SpmmPiece* piece) const;
-  SpmmPiece* cut_stack(const Panel& panel, const Copy& copy, std::int64_t height, std::int64_t width, std::int64_t row, SpmmPiece* piece) const;
+  SpmmPiece* cut_stack(const Panel& panel, const Copy& copy, bool input, SpmmPiece* piece) const;  // or of the output
 
   const SpmmKernel* kernel_;
   ConvShape shape_;

@@ -16,21 +16,7 @@ constexpr std::int64_t line = 64;
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t rounded(std::int64_t bytes) { return ceil_div(bytes, line) * line; }
 
-// What a block of inputs may take of the first-level cache and a little more: measured, see docs/kernels.md.
-constexpr std::int64_t panel_bytes = 48 * 1024;
-constexpr std::int64_t most_direct_rows = 128;
-constexpr std::int64_t chunk_rows = 256, small_chunk_rows = 128, most_rows_together = 512;
-
-// Planes of whole vectors are read in place.
-bool direct(const ConvShape& s, int lanes) {
-  return contiguous(s) && (s.oh * s.ow) % lanes == 0 && s.oh * s.ow * 4 * most_direct_rows < (std::int64_t{1} << 28);
-}
-
-// For how many weights a row of the panel is filled once.
-double entries_of_channel(const ConvShape& s, double entries) {
-  const std::int64_t fills = s.groups == 1 ? ceil_div(s.oc, most_rows_together) : ceil_div(s.oc / s.groups, chunk_rows);
-  return entries / static_cast<double>(s.c * std::max<std::int64_t>(1, fills));
-}
+constexpr std::int64_t chunk_rows = 256, small_chunk_rows = 128;
 
 }  // namespace
 
@@ -76,8 +62,7 @@ bool to_codes(SparseRows& rows, std::vector<float>& table) {
 
 SparseConv::SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual, const SparseRows& rows)
     : kernel_(&kernel), shape_(shape), out_(out), residual_(residual),
-      form_(panel_form(kernel, shape, entries_of_channel(shape, static_cast<double>(rows.entries())))), panels_(kernel, shape, form_, in),
-      contiguous_(contiguous(shape)), direct_(direct(shape, kernel.lanes)) {
+      form_(panel_form(kernel, shape, static_cast<double>(rows.entries()))), panels_(kernel, shape, form_, in), contiguous_(contiguous(shape)), direct_(direct(shape, kernel.lanes)) {
   if (panels_.has_phases()) phase_bytes_ = rounded(shape.n * panels_.image() * 4);
   plan_blocks(rows);
   for (const Panels::Copy& copy : panels_.copies()) halos_.push_back(copy.halo);
@@ -290,6 +275,7 @@ void SparseConv::fill(const Panels::Panel& panel, const Block& block, const floa
   expand.halo = halos_.data();
   expand.vectors = panel.vectors;
   expand.panel_vectors = form_.vectors;
+  expand.columns = form_.upright ? form_.columns : kernel_->lanes;
   expand.plane = plane;
   const auto all = static_cast<std::int64_t>(halos_.size());
   for (std::int64_t i = 0; i < block.channels; i += expand.channels) {
@@ -383,18 +369,7 @@ void SparseConv::run(const float* in, const std::byte* packed, const float* tabl
 }
 
 double SparseConv::cost(const SpmmKernel& kernel, const ConvShape& s, double entries) noexcept {
-  const PanelForm form = panel_form(kernel, s, entries_of_channel(s, entries));
-  const bool in_place = direct(s, kernel.lanes);
-  const double images = static_cast<double>(s.n), panels = static_cast<double>(form.panels), all = static_cast<double>(form.all_vectors);
-  const double channels = static_cast<double>(s.c), rows = static_cast<double>(s.oc);
-  const double blocks = in_place ? channels / static_cast<double>(most_direct_rows)
-                                 : channels * form.filled / panels * kernel.lanes * 4 / static_cast<double>(panel_bytes);
-  // An entry: a load for each vector, one for the weight, and some for positions. A row of a block: its sums come and go.
-  const double products = entries * (all * 1.15 + panels * 1.5);
-  const double sums = rows * std::max(1.0, blocks) * (all * 3.0 + panels * 8.0);
-  const double fills = in_place ? 0.0 : static_cast<double>(ceil_div(s.oc, most_rows_together));
-  const double filled = fills * channels * (form.filled * 2.5 + (contiguous(s) ? 0.0 : form.pieces * 1.5));
-  return images * (products + sums + filled);
+  return panel_cost(kernel, s, panel_form(kernel, s, entries), entries);
 }
 
 }  // namespace bittern::engine
