@@ -46,8 +46,10 @@ bool contiguous(const ConvShape& s) noexcept {
   return s.kh == 1 && s.kw == 1 && s.pad_top == 0 && s.pad_left == 0 && ceil_div(s.h, s.stride_h) == s.oh && ceil_div(s.w, s.stride_w) == s.ow;
 }
 
-bool direct(const ConvShape& s, int lanes) noexcept {
-  return contiguous(s) && (s.oh * s.ow) % lanes == 0 && s.oh * s.ow * 4 * most_direct_rows < (std::int64_t{1} << 28);
+bool direct(const ConvShape& s, int lanes, double entries) noexcept {
+  // Planes far apart fall into the same sets of the cache: a channel that meets many weights is copied (measured, 3 % to 35 %).
+  constexpr double few = 24;
+  return contiguous(s) && entries < few * static_cast<double>(s.c) && (s.oh * s.ow) % lanes == 0 && s.oh * s.ow * 4 * most_direct_rows < (std::int64_t{1} << 28);
 }
 
 PanelForm panel_form(const SpmmKernel& kernel, const ConvShape& s, double entries) noexcept {
@@ -85,7 +87,7 @@ PanelForm panel_form(const SpmmKernel& kernel, const ConvShape& s, double entrie
 double panel_cost(const SpmmKernel& kernel, const ConvShape& s, const PanelForm& form, double entries) noexcept {
   const double panels = static_cast<double>(form.panels), all = static_cast<double>(form.all_vectors);
   const double channels = static_cast<double>(s.c), rows = static_cast<double>(s.oc), inputs = static_cast<double>(s.h) * static_cast<double>(s.w);
-  const bool in_place = direct(s, kernel.lanes), strided = s.stride_h > 1 || s.stride_w > 1;
+  const bool in_place = direct(s, kernel.lanes, entries), strided = s.stride_h > 1 || s.stride_w > 1;
   const double blocks = in_place ? channels / static_cast<double>(most_direct_rows)
                                  : channels * form.filled / panels * kernel.lanes * 4 / static_cast<double>(panel_bytes);
   // An entry: a load for each vector, one for the weight, and some for positions. A row of a block: its sums come and go.
@@ -99,7 +101,11 @@ double panel_cost(const SpmmKernel& kernel, const ConvShape& s, const PanelForm&
   const double bytes = rows * static_cast<double>(s.oh) * static_cast<double>(s.ow) * 4;
   const double apart = form.upright ? rows * all * static_cast<double>(form.parts) * (bytes > cached ? 16.0 : 3.0) : 0.0;
   const double split = strided ? channels * inputs * 0.9 * 16 / kernel.lanes : 0.0;
-  return static_cast<double>(s.n) * (products + sums + filled + apart + split);
+  // What does not stay in the caches comes at some 6 bytes a cycle: maps, and weights that every panel reads again.
+  constexpr double from_memory = 6, large_weights = 2e6;
+  const double maps = bytes + channels * inputs * 4, weights = entries * (kernel.codes ? 4 : 8);
+  const double moved = (maps > cached ? maps : 0.0) + (weights > large_weights ? panels * weights : 0.0);
+  return static_cast<double>(s.n) * (products + sums + filled + apart + split + moved / from_memory);
 }
 
 Panels::Panels(const SpmmKernel& kernel, const ConvShape& shape, const PanelForm& form, const Map& in)

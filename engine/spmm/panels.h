@@ -38,8 +38,8 @@ struct PanelForm {
 // The pixels make the vectors without shifting: every pixel of the (phase's) plane makes one of the output.
 bool contiguous(const ConvShape& shape) noexcept;
 
-// Planes of whole vectors are read in place.
-bool direct(const ConvShape& shape, int lanes) noexcept;
+// Planes of whole vectors are read in place, if few enough weights meet them.
+bool direct(const ConvShape& shape, int lanes, double entries) noexcept;
 
 // The cheaper form for so many weights that are not zero.
 PanelForm panel_form(const SpmmKernel& kernel, const ConvShape& shape, double entries) noexcept;

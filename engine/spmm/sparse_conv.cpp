@@ -62,7 +62,7 @@ bool to_codes(SparseRows& rows, std::vector<float>& table) {
 
 SparseConv::SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual, const SparseRows& rows)
     : kernel_(&kernel), shape_(shape), out_(out), residual_(residual),
-      form_(panel_form(kernel, shape, static_cast<double>(rows.entries()))), panels_(kernel, shape, form_, in), contiguous_(contiguous(shape)), direct_(direct(shape, kernel.lanes)) {
+      form_(panel_form(kernel, shape, static_cast<double>(rows.entries()))), panels_(kernel, shape, form_, in), contiguous_(contiguous(shape)), direct_(direct(shape, kernel.lanes, static_cast<double>(rows.entries()))) {
   if (panels_.has_phases()) phase_bytes_ = rounded(shape.n * panels_.image() * 4);
   plan_blocks(rows);
   for (const Panels::Copy& copy : panels_.copies()) halos_.push_back(copy.halo);
