@@ -49,7 +49,8 @@ bool contiguous(const ConvShape& s) noexcept {
 bool direct(const ConvShape& s, int lanes, double entries) noexcept {
   // Planes far apart fall into the same sets of the cache: a channel that meets many weights is copied (measured, 3 % to 35 %).
   constexpr double few = 24;
-  return contiguous(s) && entries < few * static_cast<double>(s.c) && (s.oh * s.ow) % lanes == 0 && s.oh * s.ow * 4 * most_direct_rows < (std::int64_t{1} << 28);
+  constexpr std::int64_t near = 64;  // pixels
+  return contiguous(s) && (s.oh * s.ow <= near || entries < few * static_cast<double>(s.c)) && (s.oh * s.ow) % lanes == 0 && s.oh * s.ow * 4 * most_direct_rows < (std::int64_t{1} << 28);
 }
 
 PanelForm panel_form(const SpmmKernel& kernel, const ConvShape& s, double entries) noexcept {

@@ -408,13 +408,14 @@ void lower_gemm(Builder& builder, const Item& item) {
     product.hi = std::numeric_limits<float>::infinity();
   }
   const bool biased = bias_row || !item.scale.empty();
+  if (m > 1 && !added_behind && lower_sparse_product(builder, item, s, choice.cost, in, out, weights.make, biased ? bias : Make{}, not_sparse)) return;
   CodesPlan codes;
   if (alpha == 1.0f) {
     codes = plan_codes(builder, item, s, in_map, out_map, Map{}, *choice.kernel, choice.cost, choice.reason == "asked for", transposed ? 0 : 1);
   } else if (builder.source().constants->encoding(item.inputs[1]).kind != graph::EncodingKind::dense) {
     codes.reason = "; weights decoded to dense f32 at load: they are multiplied by alpha";
   }
-  info.reason = (codes.asked ? "asked for" : choice.reason) + real_note(item) + codes.reason;
+  info.reason = (codes.asked ? "asked for" : choice.reason) + real_note(item) + codes.reason + not_sparse;
   if (codes.kernel != nullptr) {
     Storage rows = in, result = out;
     rows.map = in_map;

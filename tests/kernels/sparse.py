@@ -78,6 +78,7 @@ def sparse_cases(loop: str) -> Iterator[Case]:
         rng = np.random.default_rng(seed_of(name))
         yield thinned(shape.case(name, rng, 1 + index % 2), DENSITIES[index % len(DENSITIES)], rng)
     yield from emptied()
+    yield from products(loop)
     yield normalized(np.random.default_rng(seed_of("spmm/normalized")))
     yield from random_cases(
         loop,
@@ -89,7 +90,7 @@ def sparse_cases(loop: str) -> Iterator[Case]:
 
 @dataclass(frozen=True)
 class SparseRow(Case):
-    """One row of real numbers times sparse weights, judged by the rounding bound."""
+    """Rows of real numbers times sparse weights, judged by the rounding bound."""
 
     def expected(self, file: bytes) -> tuple[Array, Array]:
         """By the reference, and what the rounding of as many products may amount to."""
@@ -98,6 +99,26 @@ class SparseRow(Case):
         w = values["w"].T if self.nodes[0][3] else values["w"]
         magnitude = np.abs(values["x"]).astype(np.float64) @ np.abs(w).astype(np.float64)
         return found, tolerances.dot_bound(w.shape[0] + 1, magnitude + np.abs(values.get("b", np.zeros(1))))
+
+
+def products(loop: str) -> Iterator[Case]:
+    """Several rows: few and many, up to more than a panel, few values and many."""
+    sizes = ((2, 1, 1), (3, 17, 40), (16, 33, 300), (32, 200, 65), (130, 64, 31), (5, 700, 9), (64, 300, 600))
+    for index, (rows, inputs, outputs) in enumerate(sizes * 2):
+        name = f"{loop}/product{index} {rows}x{inputs}x{outputs}"
+        rng = np.random.default_rng(seed_of(name))
+        few, turned = index % 3 == 0, index % 2 == 0
+        shape = (outputs, inputs) if turned else (inputs, outputs)
+        w = rng.choice(floats(rng, 40), shape) if few else floats(rng, *shape)
+        w = np.where(rng.random(shape) < DENSITIES[index % len(DENSITIES)], w, np.float32(0))
+        constants, sources = {"w": w}, ["x", "w"]
+        if index % 3:
+            constants["b"] = floats(rng, outputs)
+            sources.append("b")
+        nodes: list[NodeSpec] = [("Gemm", sources, "y" if index % 4 else "t", {"transB": 1} if turned else {})]
+        if index % 4 == 0:
+            nodes.append(("Relu", ["t"], "y", {}))
+        yield SparseRow(name, {"x": floats(rng, rows, inputs)}, constants, tuple(nodes), exact, 1 + index % 2)
 
 
 def sparse_row_cases(loop: str) -> Iterator[Case]:
