@@ -22,12 +22,23 @@ static inline vf load(const float* p) { return {_mm256_loadu_ps(p)}; }
 static inline void store(float* p, vf a) { _mm256_storeu_ps(p, a.v); }
 // The first n lanes; 0 < n <= width. Lanes beyond are zero on load and untouched in memory on store.
 static inline vf load_first(const float* p, int n) { return {_mm256_maskload_ps(p, first_lanes(n))}; }
-// The lanes whose bits are set come from p + lane, the others stay; no other memory is read.
-static inline vf load_lanes(vf a, const float* p, unsigned lanes) {
+// The lanes whose bits are set come from p + lane or go there, the others stay; no other memory is touched.
+static inline __m256i lane_mask(unsigned lanes) {
   const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-  const __m256i mask = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(lanes)), bits), bits);
+  return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(lanes)), bits), bits);
+}
+static inline vf load_lanes(vf a, const float* p, unsigned lanes) {
+  const __m256i mask = lane_mask(lanes);
   return {_mm256_blendv_ps(a.v, _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask))};
 }
+// Every `count` lanes next to each other may take p[0] to p[count - 1]; those whose bits are set do.
+template <int count>
+static inline vf load_part(vf a, const float* p, unsigned lanes) {
+  if constexpr (count == 8) return {_mm256_loadu_ps(p)};
+  const __m128 part = _mm_loadu_ps(p);
+  return {_mm256_blendv_ps(a.v, _mm256_set_m128(part, part), _mm256_castsi256_ps(lane_mask(lanes)))};
+}
+static inline void store_lanes(float* p, vf a, unsigned lanes) { _mm256_maskstore_ps(p, lane_mask(lanes), a.v); }
 static inline void store_first(float* p, vf a, int n) { _mm256_maskstore_ps(p, first_lanes(n), a.v); }
 static inline vf add(vf a, vf b) { return {_mm256_add_ps(a.v, b.v)}; }
 static inline vf sub(vf a, vf b) { return {_mm256_sub_ps(a.v, b.v)}; }

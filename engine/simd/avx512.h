@@ -20,8 +20,17 @@ static inline vf load(const float* p) { return {_mm512_loadu_ps(p)}; }
 static inline void store(float* p, vf a) { _mm512_storeu_ps(p, a.v); }
 // The first n lanes; 0 < n <= width. Lanes beyond are zero on load and untouched in memory on store.
 static inline vf load_first(const float* p, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
-// The lanes whose bits are set come from p + lane, the others stay; no other memory is read.
+// The lanes whose bits are set come from p + lane or go there, the others stay; no other memory is touched.
 static inline vf load_lanes(vf a, const float* p, unsigned lanes) { return {_mm512_mask_loadu_ps(a.v, static_cast<__mmask16>(lanes), p)}; }
+// Every `count` lanes next to each other may take p[0] to p[count - 1]; those whose bits are set do. Unlike load_lanes this
+// does not touch the line of the cache beside, for lanes that it does not load.
+template <int count>
+static inline vf load_part(vf a, const float* p, unsigned lanes) {
+  if constexpr (count == 16) return {_mm512_loadu_ps(p)};
+  if constexpr (count == 8) return {_mm512_mask_broadcast_f32x8(a.v, static_cast<__mmask16>(lanes), _mm256_loadu_ps(p))};
+  return {_mm512_mask_broadcast_f32x4(a.v, static_cast<__mmask16>(lanes), _mm_loadu_ps(p))};
+}
+static inline void store_lanes(float* p, vf a, unsigned lanes) { _mm512_mask_storeu_ps(p, static_cast<__mmask16>(lanes), a.v); }
 static inline void store_first(float* p, vf a, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
 static inline vf add(vf a, vf b) { return {_mm512_add_ps(a.v, b.v)}; }
 static inline vf sub(vf a, vf b) { return {_mm512_sub_ps(a.v, b.v)}; }

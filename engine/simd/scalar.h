@@ -25,12 +25,25 @@ static inline vf load_first(const float* p, int n) {
   for (int i = 0; i < n; ++i) r.v[i] = p[i];
   return r;
 }
-// The lanes whose bits are set come from p + lane, the others stay; no other memory is read.
+// The lanes whose bits are set come from p + lane or go there, the others stay; no other memory is touched.
 static inline vf load_lanes(vf a, const float* p, unsigned lanes) {
   for (int i = 0; i < width; ++i) {
     if ((lanes >> i & 1) != 0) a.v[i] = p[i];
   }
   return a;
+}
+// Every `count` lanes next to each other may take p[0] to p[count - 1]; those whose bits are set do.
+template <int count>
+static inline vf load_part(vf a, const float* p, unsigned lanes) {
+  for (int i = 0; i < width; ++i) {
+    if ((lanes >> i & 1) != 0) a.v[i] = p[i % count];
+  }
+  return a;
+}
+static inline void store_lanes(float* p, vf a, unsigned lanes) {
+  for (int i = 0; i < width; ++i) {
+    if ((lanes >> i & 1) != 0) p[i] = a.v[i];
+  }
 }
 static inline void store_first(float* p, vf a, int n) {
   for (int i = 0; i < n; ++i) p[i] = a.v[i];

@@ -32,6 +32,14 @@ inline constexpr std::uint32_t spmm_code(std::int64_t offset, std::uint8_t code)
   return static_cast<std::uint32_t>(offset / spmm_unit) << 8 | code;
 }
 
+// Pixels of one vector of a panel that stand in one line of a map.
+struct SpmmPiece {
+  std::int32_t offset = 0;      // of lane 0, in elements from the channel's first; lanes not named may lie anywhere
+  std::uint16_t lanes = 0;      // a bit each; none: all of the vector is padding
+  std::uint8_t more = 0;        // the next piece belongs to the same vector
+  std::uint8_t whole = 0;       // all lanes of a part (SpmmExpand::columns), whose first one the offset is of
+};
+
 struct SpmmArgs {
   const float* x = nullptr;               // the panel
   const void* entries = nullptr;          // SpmmEntry, or codes
@@ -48,26 +56,24 @@ struct SpmmArgs {
   const float* residual = nullptr;        // like y, or null
   std::int64_t residual_row = 0;
   int last_lanes = 0;                     // pixels of the last vector
+  const SpmmPiece* pieces = nullptr;      // of y's vectors, counted from y; or null: they follow each other
   float lo = 0, hi = 0;
 };
 
-// Pixels of one vector of a panel that read one line of the input.
-struct SpmmPiece {
-  std::int32_t offset = 0;      // of lane 0, in elements from the channel's first; lanes not named may lie anywhere
-  std::uint16_t lanes = 0;      // a bit each; none: all of the vector is padding
-  std::uint16_t more = 0;       // the next piece belongs to the same vector
-};
-
-// Fills the rows of a panel that one channel's taps make.
+// Fills the rows of a panel, copies of one channel or of neighbours that need the same ones.
 struct SpmmExpand {
   const float* channel = nullptr;
+  std::int64_t channels = 1, plane = 0;   // elements between channels
   const SpmmPiece* pieces = nullptr;
-  const std::int32_t* first = nullptr;    // piece of each tap of the kernel
-  const std::int32_t* taps = nullptr;
-  std::int64_t tap_count = 0;
-  std::int64_t vectors = 0;
-  float* panel = nullptr;
-  std::int64_t panel_row = 0;             // elements
+  const std::int32_t* first = nullptr;    // piece of each copy
+  const std::int32_t* halo = nullptr;     // vectors of each copy beyond the panel's
+  const std::int32_t* copies = nullptr;   // to fill
+  std::int64_t copy_count = 0;
+  std::int64_t vectors = 0;               // of the panel
+  std::int64_t columns = 0;               // of a vector's parts
+  float* panel = nullptr;                 // channel by channel, copy by copy
+  std::int64_t panel_vectors = 0;         // of the widest panel: copies stand so far apart, and their halo
+  std::int64_t panel_channel = 0;         // elements between channels
 };
 
 using SpmmFunction = void (*)(const SpmmArgs&);

@@ -19,6 +19,22 @@ struct lut8 {
   static constexpr bool codes = true;
 };
 
+// Lanes that no piece names may lie outside the map: addresses are numbers here.
+inline unsigned long address(const void* map, const SpmmPiece& piece) {
+  return reinterpret_cast<unsigned long>(map) + static_cast<unsigned long>(std::int64_t{piece.offset} * 4);
+}
+
+// A vector of the output, line by line.
+inline const SpmmPiece* store_pieces(const SpmmPiece* piece, vf sum, const float* residual, vf lo, vf hi, float* y) {
+  for (bool more = true; more; ++piece) {
+    vf value = sum;
+    if (residual != nullptr) value = add(value, load_lanes(zero(), reinterpret_cast<const float*>(address(residual, *piece)), piece->lanes));
+    store_lanes(reinterpret_cast<float*>(address(y, *piece)), min(hi, max(lo, value)), piece->lanes);
+    more = piece->more != 0;
+  }
+  return piece;
+}
+
 template <class Weight, int vectors>
 void panel(const SpmmArgs& args) {
   const auto* entry = static_cast<const typename Weight::entry*>(args.entries);
@@ -56,8 +72,14 @@ void panel(const SpmmArgs& args) {
         for (int v = 0; v < vectors; ++v) acc[v] = fma(scale, acc[v], bias);
       }
       float* y = args.y + r * args.y_row;
-      if (args.residual != nullptr) {
-        const float* residual = args.residual + r * args.residual_row;
+      const float* residual = args.residual != nullptr ? args.residual + r * args.residual_row : nullptr;
+      if (args.pieces != nullptr) {
+        const SpmmPiece* piece = args.pieces;
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) piece = store_pieces(piece, acc[v], residual, lo, hi, y);
+        continue;
+      }
+      if (residual != nullptr) {
         BITTERN_UNROLL
         for (int v = 0; v < vectors - 1; ++v) acc[v] = add(acc[v], load(residual + v * width));
         acc[vectors - 1] = add(acc[vectors - 1], load_first(residual + (vectors - 1) * width, args.last_lanes));
@@ -69,23 +91,52 @@ void panel(const SpmmArgs& args) {
   }
 }
 
-void expand(const SpmmExpand& args) {
-  // Lanes that nobody reads may lie outside the channel: addresses are numbers here.
-  const auto channel = reinterpret_cast<unsigned long>(args.channel);
-  float* row = args.panel;
-  for (std::int64_t t = 0; t < args.tap_count; ++t, row += args.panel_row) {
-    const SpmmPiece* piece = args.pieces + args.first[args.taps[t]];
-    for (std::int64_t v = 0; v < args.vectors; ++v) {
-      vf pixels = zero();
-      bool more = true;
-      for (; more; ++piece) {
-        const unsigned long at = channel + static_cast<unsigned long>(std::int64_t{piece->offset} * 4);
-        pixels = load_lanes(pixels, reinterpret_cast<const float*>(at), piece->lanes);
+// What a piece says is read once for `count` channels.
+template <int columns, int count>
+inline void expand_some(const SpmmExpand& args, const float* channel, float* panel) {
+  const unsigned long plane = static_cast<unsigned long>(args.plane) * 4;
+  for (std::int64_t c = 0; c < args.copy_count; ++c) {
+    const std::int32_t copy = args.copies[c], halo = args.halo[copy];
+    const SpmmPiece* piece = args.pieces + args.first[copy];
+    for (std::int64_t v = 0; v < args.vectors + halo; ++v) {
+      vf pixels[count];
+      BITTERN_UNROLL
+      for (int i = 0; i < count; ++i) pixels[i] = zero();
+      for (bool more = true; more; ++piece) {
+        const unsigned long at = address(channel, *piece);
+        const auto of_channel = [&](int i) { return reinterpret_cast<const float*>(at + static_cast<unsigned long>(i) * plane); };
+        if (piece->whole != 0) {
+          BITTERN_UNROLL
+          for (int i = 0; i < count; ++i) pixels[i] = load_part<columns>(pixels[i], of_channel(i), piece->lanes);
+        } else {
+          BITTERN_UNROLL
+          for (int i = 0; i < count; ++i) pixels[i] = load_lanes(pixels[i], of_channel(i), piece->lanes);
+        }
         more = piece->more != 0;
       }
-      store(row + v * width, pixels);
+      BITTERN_UNROLL
+      for (int i = 0; i < count; ++i) store(panel + i * args.panel_channel + v * width, pixels[i]);
     }
+    panel += (args.panel_vectors + halo) * width;
   }
+}
+
+template <int columns>
+void expand_parts(const SpmmExpand& args) {
+  constexpr int together = 4;
+  std::int64_t c = 0;
+  for (; c + together <= args.channels; c += together) {
+    expand_some<columns, together>(args, args.channel + c * args.plane, args.panel + c * args.panel_channel);
+  }
+  for (; c < args.channels; ++c) expand_some<columns, 1>(args, args.channel + c * args.plane, args.panel + c * args.panel_channel);
+}
+
+void expand(const SpmmExpand& args) {
+  if (args.columns == 4) return expand_parts<4>(args);
+  if constexpr (width > 8) {
+    if (args.columns == 8) return expand_parts<8>(args);
+  }
+  expand_parts<width>(args);
 }
 
 void pick(const float* x, std::int64_t stride, std::int64_t count, float* y) {

@@ -11,82 +11,83 @@ constexpr std::int64_t line = 64;
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t rounded(std::int64_t bytes) { return ceil_div(bytes, line) * line; }
 
-// Calls body(block, slots) for the blocks of inputs that the rows [first, last) meet, in order. `next` is where each row stands.
+// Calls body(step, taken) for the slots of the rows [first, last), in order: `taken` has the entry of each row, or -1.
 template <class Body>
-void each_block(const SparseRows& rows, std::int64_t first, std::int64_t last, std::vector<std::int64_t>& next, const Body& body) {
-  next.assign(rows.first.begin() + first, rows.first.begin() + last);
-  for (;;) {
-    std::int64_t block = -1;
-    for (std::int64_t r = first; r < last; ++r) {
-      const std::int64_t e = next[static_cast<std::size_t>(r - first)];
-      if (e == rows.first[static_cast<std::size_t>(r) + 1]) continue;
-      const std::int64_t found = rows.position[static_cast<std::size_t>(e)] / spmv_block;
-      block = block < 0 ? found : std::min(block, found);
+std::int64_t each_slot(const SparseRows& rows, std::int64_t first, std::int64_t last, std::int64_t padded, const Body& body) {
+  constexpr std::int64_t longest = 255 * spmv_step;
+  std::vector<std::int64_t> next(rows.first.begin() + first, rows.first.begin() + last), taken(next.size());
+  const std::vector<std::int64_t> none(next.size(), -1);
+  std::int64_t slots = 0, before = 0;
+  for (;; ++slots) {
+    std::int64_t lowest = padded;
+    for (std::size_t r = 0; r < next.size(); ++r) {
+      if (next[r] < rows.first[static_cast<std::size_t>(first) + r + 1]) {
+        lowest = std::min<std::int64_t>(lowest, rows.position[static_cast<std::size_t>(next[r])]);
+      }
     }
-    if (block < 0) return;
-    std::int64_t slots = 0;
-    for (std::int64_t r = first; r < last; ++r) {
-      std::int64_t& e = next[static_cast<std::size_t>(r - first)];
-      const std::int64_t begin = e, end = rows.first[static_cast<std::size_t>(r) + 1];
-      while (e < end && rows.position[static_cast<std::size_t>(e)] / spmv_block == block) ++e;
-      slots = std::max(slots, e - begin);
+    if (lowest == padded) break;
+    const std::int64_t at = std::min(lowest / spmv_step * spmv_step, padded - spmv_window);
+    for (; at - before > longest; before += longest, ++slots) body(longest / spmv_step, before + longest, none);
+    for (std::size_t r = 0; r < next.size(); ++r) {
+      const bool inside = next[r] < rows.first[static_cast<std::size_t>(first) + r + 1] &&
+                          rows.position[static_cast<std::size_t>(next[r])] < at + spmv_window;
+      taken[r] = inside ? next[r]++ : -1;
     }
-    body(block, slots);
+    body((at - before) / spmv_step, at, taken);
+    before = at;
   }
+  return ceil_div(slots, spmv_slots) * spmv_slots;
 }
 
 }  // namespace
 
 SparseRow::SparseRow(const SpmvKernel& kernel, std::int64_t inputs, const SparseRows& rows)
-    : kernel_(&kernel), inputs_(inputs), outputs_(static_cast<std::int64_t>(rows.first.size()) - 1) {
-  std::vector<std::int64_t> next;
+    : kernel_(&kernel), inputs_(inputs), padded_(std::max(spmv_window, ceil_div(inputs, spmv_step) * spmv_step)),
+      outputs_(static_cast<std::int64_t>(rows.first.size()) - 1) {
   for (std::int64_t first = 0; first < outputs_; first += kernel.lanes) {
     Group group;
     group.at = packed_bytes_;
     const std::int64_t last = std::min<std::int64_t>(first + kernel.lanes, outputs_);
-    each_block(rows, first, last, next, [&](std::int64_t, std::int64_t slots) { group.slots += slots; });
+    group.slots = each_slot(rows, first, last, padded_, [](std::int64_t, std::int64_t, const std::vector<std::int64_t>&) {});
     packed_bytes_ = values_at(group) + (kernel.codes ? 0 : rounded(group.slots * kernel.lanes * 4));
     slots_ += group.slots;
     groups_.push_back(group);
   }
 }
 
-std::int64_t SparseRow::codes_at(const Group& group) const noexcept { return group.at + rounded(group.slots * 2); }
+std::int64_t SparseRow::codes_at(const Group& group) const noexcept { return group.at + rounded(group.slots); }
 std::int64_t SparseRow::values_at(const Group& group) const noexcept { return codes_at(group) + rounded(group.slots * kernel_->lanes); }
 
 double SparseRow::cost() const noexcept {
   // Two look-ups and what is around them, or bytes from memory at 8 a cycle.
-  return std::max(static_cast<double>(slots_) * (kernel_->isa == Isa::avx512 ? 3.2 : 6.0), static_cast<double>(packed_bytes_) / 8);
+  return std::max(static_cast<double>(slots_) * (kernel_->isa == Isa::avx512 ? 3.0 : 6.0), static_cast<double>(packed_bytes_) / 8);
 }
 
 void SparseRow::pack(const SparseRows& rows, std::uint8_t zero, std::byte* packed) const {
   std::memset(packed, 0, static_cast<std::size_t>(packed_bytes_));
-  std::vector<std::int64_t> next, before;
   const std::int64_t lanes = kernel_->lanes;
   for (std::size_t g = 0; g < groups_.size(); ++g) {
     const Group& group = groups_[g];
-    auto* block_of = reinterpret_cast<std::uint16_t*>(packed + group.at);
+    auto* step_of = reinterpret_cast<std::uint8_t*>(packed + group.at);
     auto* codes = reinterpret_cast<std::uint8_t*>(packed + codes_at(group));
     auto* values = reinterpret_cast<float*>(packed + values_at(group));
     if (kernel_->codes) std::memset(codes, zero << 4, static_cast<std::size_t>(group.slots * lanes));
-    const std::int64_t first = static_cast<std::int64_t>(g) * lanes, last = std::min(first + lanes, outputs_);
-    before.assign(rows.first.begin() + first, rows.first.begin() + last);
+    const std::int64_t first = static_cast<std::int64_t>(g) * lanes;
     std::int64_t slot = 0;
-    each_block(rows, first, last, next, [&](std::int64_t block, std::int64_t slots) {
-      for (std::int64_t s = 0; s < slots; ++s) block_of[slot + s] = static_cast<std::uint16_t>(block);
-      for (std::size_t lane = 0; lane < before.size(); ++lane) {
-        std::int64_t at = slot * lanes + static_cast<std::int64_t>(lane);
-        for (std::int64_t& e = before[lane]; e < next[lane]; ++e, at += lanes) {
-          const auto i = static_cast<std::size_t>(e);
-          codes[at] = static_cast<std::uint8_t>(rows.position[i] % spmv_block);
-          if (kernel_->codes) {
-            codes[at] = static_cast<std::uint8_t>(codes[at] | rows.code[i] << 4);
-          } else {
-            values[at] = rows.value[i];
-          }
+    each_slot(rows, first, std::min(first + lanes, outputs_), padded_, [&](std::int64_t step, std::int64_t at, const std::vector<std::int64_t>& taken) {
+      step_of[slot] = static_cast<std::uint8_t>(step);
+      for (std::size_t lane = 0; lane < taken.size(); ++lane) {
+        if (taken[lane] < 0) continue;
+        const auto entry = static_cast<std::size_t>(taken[lane]), place = static_cast<std::size_t>(slot / spmv_slots * lanes) + lane;
+        std::uint8_t& code = codes[place * spmv_slots + static_cast<std::size_t>(slot % spmv_slots)];
+        code = static_cast<std::uint8_t>(rows.position[entry] - at);
+        if (kernel_->codes) {
+          code = static_cast<std::uint8_t>(code | rows.code[entry] << 4);
+        } else {
+          values[static_cast<std::size_t>(slot * lanes) + lane] = rows.value[entry];
         }
       }
-      slot += slots;
+      ++slot;
     });
   }
 }
@@ -107,7 +108,7 @@ void SparseRow::run(const float* x, const std::byte* packed, const SpmvArgs& res
       const std::int64_t at = g * kernel_->lanes;
       SpmvArgs args = rest;
       args.x = x;
-      args.blocks = reinterpret_cast<const std::uint16_t*>(packed + group.at);
+      args.steps = reinterpret_cast<const std::uint8_t*>(packed + group.at);
       args.codes = reinterpret_cast<const std::uint8_t*>(packed + codes_at(group));
       args.values = reinterpret_cast<const float*>(packed + values_at(group));
       args.slots = group.slots;

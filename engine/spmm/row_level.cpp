@@ -5,29 +5,37 @@
 namespace bittern::engine::BITTERN_LEVEL {
 namespace {
 
-// Four sums in turn: a product does not wait for the one before it.
+// What a while later stands at the same place of the stream: a hint, which may lie behind the end.
+inline void ahead(const void* p) { __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<unsigned long>(p) + 2048)); }
+
+// Four sums in turn: a product does not wait for the one before it. Codes of four slots are loaded at once and shifted: bytes
+// that are widened by loads take the unit that looks up. Prefetched by hand: between few bytes and much work the processor's own
+// prefetch falls behind (cold 0.54 for 0.74 ms, 4096 x 4096).
 template <bool codes>
 void run(const SpmvArgs& args) {
-  constexpr int chains = 4;
+  constexpr int chains = spmv_slots;
   vf acc[chains] = {zero(), zero(), zero(), zero()};
   Table16 table{};
   if constexpr (codes) table = Table16::load(args.table);
-  const auto slot = [&](std::int64_t s, vf& sum) {
-    const Table16 inputs = Table16::load(args.x + args.blocks[s] * spmv_block);
-    const vi code = unsigned_bytes(args.codes + s * width);
-    const vf x = inputs.of(code);
-    if constexpr (codes) {
-      sum = fma(x, table.of(shifted(code, 4)), sum);
-    } else {
-      sum = fma(x, load(args.values + s * width), sum);
+  const float* x = args.x;
+  for (std::int64_t s = 0; s < args.slots; s += chains) {
+    const vi all = load_codes(args.codes + s * width);
+    ahead(args.codes + s * width);
+    if constexpr (!codes) {
+      BITTERN_UNROLL
+      for (int i = 0; i < chains; ++i) ahead(args.values + (s + i) * width);
     }
-  };
-  std::int64_t s = 0;
-  for (; s + chains <= args.slots; s += chains) {
     BITTERN_UNROLL
-    for (int i = 0; i < chains; ++i) slot(s + i, acc[i]);
+    for (int i = 0; i < chains; ++i) {
+      x += args.steps[s + i] * spmv_step;
+      const vf input = Table16::load(x).of(i == 0 ? all : shifted(all, 8 * i));
+      if constexpr (codes) {
+        acc[i] = fma(input, table.of(shifted(all, 8 * i + 4)), acc[i]);
+      } else {
+        acc[i] = fma(input, load(args.values + (s + i) * width), acc[i]);
+      }
+    }
   }
-  for (; s < args.slots; ++s) slot(s, acc[0]);
   vf y = add(add(acc[0], acc[1]), add(acc[2], acc[3]));
   if (args.bias != nullptr) y = add(y, load_first(args.bias, args.valid));
   store_first(args.y, min(set1(args.hi), max(set1(args.lo), y)), args.valid);

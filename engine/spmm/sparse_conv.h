@@ -1,10 +1,9 @@
 // Convolution (and a product with many rows) with sparse weights: panels of pixels times rows of weights.
 //
-// The input is planar. Output pixels, line behind line, are cut into panels; the inputs of a panel, each shifted as a tap
-// of the kernel asks, are laid side by side in a buffer that stays in the first-level cache, so that every convolution
-// becomes the one of 1x1 with aligned vectors (the idea of direct sparse convolution, arXiv 1608.01409, without its
-// unaligned loads). Where the planes already stand so, they are read as they are. With strides, the planes are cut into
-// their phases beforehand, whose neighbours stand together.
+// The input is planar. Output pixels are cut into panels (panels.h); the inputs of a panel, each shifted as a tap of the
+// kernel asks, are laid side by side in a buffer that stays near the first-level cache, so that every convolution becomes
+// the one of 1x1 with aligned vectors (the idea of direct sparse convolution, arXiv 1608.01409, without its unaligned
+// loads). Where the planes already stand so, they are read as they are.
 //
 //   chunk   output channels that one task computes; of whole groups or of a part of one
 //   block   input channels whose rows of the panel fill the buffer; the sums of a chunk wait in between
@@ -18,6 +17,7 @@
 #include "base/thread_pool.h"
 #include "gemm/conv.h"
 #include "spmm/panel.h"
+#include "spmm/panels.h"
 
 namespace bittern::engine {
 
@@ -50,7 +50,7 @@ class SparseConv {
 
   std::int64_t packed_bytes() const noexcept { return packed_bytes_; }
   std::int64_t scratch_bytes() const noexcept { return phase_bytes_ + strips_ * strip_bytes_; }
-  int vectors() const noexcept { return vectors_; }
+  int vectors() const noexcept { return form_.vectors; }
   // `rows` as in the constructor; `packed` takes packed_bytes(), on a line of the cache.
   void pack(const SparseRows& rows, std::byte* packed) const;
   // `table` of 256 floats for kernels of codes; `scale` of the sums and the epilogue's bias have one number for each output
@@ -60,54 +60,34 @@ class SparseConv {
 
  private:
   struct Channel {  // of the input, in a block
-    std::int64_t channel = 0, first_tap = 0, taps = 0;
+    std::int64_t channel = 0, first_copy = 0, copies = 0, vectors = 0;
   };
   struct Block {
     std::int64_t first_channel = 0, channels = 0;      // in channels_
-    std::int64_t rows = 0;                             // of the panel
     std::int64_t entries = 0, groups = 0, group_count = 0, order = 0;  // bytes from the start of the packed weights; SpmmGroups
     std::int64_t entry_count = 0;
   };
   struct Chunk {
     std::int64_t first = 0, count = 0, first_block = 0, blocks = 0;
   };
-  struct Panel {
-    std::int64_t first = 0, count = 0;                 // pixels
-  };
-  // A tap of the kernel: where its input stands, from the pixel's own column and line on.
-  struct Tap {
-    std::int64_t phase = 0, dy = 0, dx = 0;
-  };
-  // A phase of the planes: every stride-th line and column from these on.
-  struct Phase {
-    std::int64_t y = 0, x = 0, height = 0, width = 0;
-  };
 
-  void plan_source();
-  void plan_panels();
   void plan_blocks(const SparseRows& rows);
-  void split(const float* in, float* phases, Team& team) const;
-  void cut(const Panel& panel, SpmmPiece* pieces, std::int32_t* first) const;
-  void fill(const Panel& panel, const Block& block, const float* image, const SpmmPiece* pieces, const std::int32_t* first,
+  void fill(const Panels::Panel& panel, const Block& block, const float* image, const SpmmPiece* pieces, const std::int32_t* first,
             float* target) const;
-  std::int64_t offset_of(std::int64_t slot, std::int64_t channel) const noexcept;
+  std::int64_t offset_of(std::int64_t vector, std::int64_t channel) const noexcept;
 
   const SpmmKernel* kernel_;
   ConvShape shape_;
-  Map in_, out_, residual_;
-  // What panels are filled from: the input, or its phases.
-  std::vector<Tap> taps_of_;       // of the kernel
-  std::vector<Phase> phases_;      // none without strides
-  std::int64_t row_ = 0, phase_plane_ = 0, plane_ = 0, image_ = 0;  // elements between lines, phases, channels, images
+  Map out_, residual_;
+  PanelForm form_;
+  Panels panels_;
   bool contiguous_ = false;        // the taps need no shifting
   bool direct_ = false;            // planes are read in place
-  int vectors_ = 1;
-  std::int64_t most_rows_ = 0;     // of the panel in a block
-  std::vector<Panel> panels_;
+  std::int64_t most_vectors_ = 0;  // of a block
   std::vector<Chunk> chunks_;
   std::vector<Block> blocks_;
   std::vector<Channel> channels_;
-  std::vector<std::int32_t> taps_;
+  std::vector<std::int32_t> copies_, halos_;
   std::int64_t packed_bytes_ = 0, phase_bytes_ = 0, strips_ = 1, strip_bytes_ = 0, pieces_at_ = 0, sums_at_ = 0, pieces_ = 0;
 };
 

@@ -1,7 +1,8 @@
-// Fully connected layers of one row on their non-zero weights.
+// Fully connected layers on their non-zero weights: of one row, and of several.
 #include <algorithm>
 #include <cstdio>
 
+#include "ops/plain.h"
 #include "plan/layer_parts.h"
 #include "plan/sparse_layers.h"
 #include "registry.h"
@@ -13,8 +14,9 @@ namespace {
 using engine::SparseRow;
 using engine::SparseRows;
 using engine::SpmvKernel;
+using Make = std::function<std::vector<float>()>;
 
-constexpr std::int64_t most_inputs = std::int64_t{1} << 20;
+constexpr std::int64_t most_inputs = (std::int64_t{1} << 31) - 1;  // of positions
 
 SparseRows rows_of(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, bool transposed) {
   std::vector<float> weights = builder.source().constants->floats(item.inputs[1]);
@@ -115,6 +117,77 @@ bool lower_sparse_row(Builder& builder, const Item& item, std::int64_t k, std::i
     now.y = run.write(out.place);
     layer.run(run.read(in.place), reinterpret_cast<const std::byte*>(packed + slots_at), now, run.write(scratch), *run.team);
   }, {in.place, out.place, scratch});
+  return true;
+}
+
+bool lower_sparse_product(Builder& builder, const Item& item, const engine::ConvShape& s, double dense, const Storage& in, const Storage& out,
+                          const Make& weights, const Make& bias, std::string& why_not) {
+  using engine::SparseConv;
+  using engine::SpmmKernel;
+  const SpmmKernel* asked = asked_kernel<SpmmKernel>(builder, engine::spmm_kernels);
+  const graph::Encoding& tree = *weight_encoding(builder, item);
+  if (asked == nullptr && (asks_for_tiles(builder) || !may_hold_zeros(tree))) return false;
+  if (!SparseConv::fits(s)) return false;
+  const double density = density_of(builder, item), entries = density * static_cast<double>(s.c) * static_cast<double>(s.oc);
+  const auto list = engine::spmm_kernels(builder.source().isa);
+  const auto kernel_of = [&](bool codes) {
+    return asked != nullptr ? asked : &*std::find_if(list.begin(), list.end(), [&](const SpmmKernel& kernel) { return kernel.codes == codes; });
+  };
+  // Rows are turned into columns and back, about so many cycles a number.
+  constexpr double turned = 1.5;
+  const double cost = SparseConv::cost(*kernel_of(false), s, entries) + turned * static_cast<double>(s.w * (s.c + s.oc));
+  builder.current().density = density;
+  char share[48];
+  std::snprintf(share, sizeof share, "%.1f %% of the weights are not zero", 100 * density);
+  if (asked == nullptr && cost >= dense) {
+    why_not = std::string("; not sparse although ") + share + ": estimated " + percent(cost / std::max(1.0, dense)) + " in time";
+    return false;
+  }
+  const std::string what = builder.source().place + ": " + place_of(item);
+  Charge charge(*builder.source().budget);
+  charge.take(static_cast<std::uint64_t>(entries) * bytes_of_entry, what);
+  SparseRows rows = engine::sparse_rows(weights().data(), s.oc, s.c);
+  std::vector<float> values;
+  const bool codes = (asked != nullptr ? asked->codes : tree.kind != graph::EncodingKind::sparse) && engine::to_codes(rows, values);
+  if (asked != nullptr && asked->codes && !codes) return false;
+  const SpmmKernel& kernel = *kernel_of(codes);
+  const engine::Map in_map = engine::make_map(1, s.c, 1, s.w, 1), out_map = engine::make_map(1, s.oc, 1, s.w, 1);
+  const SparseConv layer(kernel, s, in_map, out_map, engine::Map{}, rows);
+  char faster[64];
+  std::snprintf(faster, sizeof faster, ": estimated %.1f times as fast as the dense kernel", dense / std::max(1.0, cost));
+  LayerInfo& info = builder.current();
+  info.kernel = kernel.name;
+  info.isa = engine::name_of(kernel.isa);
+  info.reason = asked != nullptr ? "asked for" : std::string(share) + faster;
+  info.layout = "rows -> rows";
+  info.macs = s.macs();
+  // The table, the bias, then the weights on a line of the cache.
+  const std::int64_t bias_at = codes ? 256 : 0, packed_at = (bias_at + (bias ? s.oc : 0) + 15) / 16 * 16;
+  const std::int64_t floats = packed_at + (layer.packed_bytes() + 3) / 4;
+  const float* stored = builder.weights(weights_key(item, info.kernel + " " + std::to_string(s.w)), floats, what, [&](float* target) {
+    std::fill(target, target + packed_at, 0.0f);
+    if (codes) std::copy(values.begin(), values.end(), target);
+    if (bias) {
+      const std::vector<float> numbers = bias();
+      std::copy(numbers.begin(), numbers.end(), target + bias_at);
+    }
+    layer.pack(rows, reinterpret_cast<std::byte*>(target + packed_at));
+    builder.source().constants->release(item.inputs[1]);
+  });
+  info.packed_bytes = static_cast<std::uint64_t>(floats) * sizeof(float);
+  const engine::Epilogue epilogue{bias ? stored + bias_at : nullptr, nullptr, item.lo, item.hi};
+  const Place columns = builder.scratch(s.c * s.w), sums = builder.scratch(s.oc * s.w), scratch = builder.scratch((layer.scratch_bytes() + 3) / 4);
+  builder.emit([=](const RunContext& run) {
+    constexpr std::int64_t size = sizeof(float);
+    const auto turn = [](const float* from, std::int64_t height, std::int64_t width, float* to) {
+      const std::int64_t shape[] = {width, height}, column[] = {size, width * size}, row[] = {height * size, size};
+      engine::strided_copy(shape, size, from, column, to, row);
+    };
+    turn(run.read(in.place), s.w, s.c, run.write(columns));
+    layer.run(run.read(columns), reinterpret_cast<const std::byte*>(stored + packed_at), codes ? stored : nullptr, nullptr, epilogue, run.write(sums),
+              run.write<std::byte>(scratch), *run.team);
+    turn(run.read(sums), s.oc, s.w, run.write(out.place));
+  }, {in.place, out.place, columns, sums, scratch});
   return true;
 }
 

@@ -49,6 +49,11 @@ void lower_sparse_conv(Builder& builder, const Item& item, const SparseLayer& la
 bool lower_sparse_row(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, bool transposed, const Storage& in, const Storage& out,
                       const std::function<std::vector<float>()>& bias, std::string& why_not);
 
+// A product of several rows, a convolution of 1x1 whose pixels are rows: `shape`. `weights` makes what is left of them folded, n x k.
+// `dense` is the estimate of the kernel that would run it otherwise. False, with `why_not`, if that is faster.
+bool lower_sparse_product(Builder& builder, const Item& item, const engine::ConvShape& shape, double dense, const Storage& in, const Storage& out,
+                          const std::function<std::vector<float>()>& weights, const std::function<std::vector<float>()>& bias, std::string& why_not);
+
 // A layer on 8-bit codes, whose maps both kernels read and write, is decided when it is lowered. False, with `note` for the plan, if
 // the dense kernel is estimated to be faster.
 class LayerWeights;

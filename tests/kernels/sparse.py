@@ -81,6 +81,7 @@ def sparse_cases(loop: str) -> Iterator[Case]:
         rng = np.random.default_rng(seed_of(name))
         yield thinned(shape.case(name, rng, 1 + index % 2), DENSITIES[index % len(DENSITIES)], rng)
     yield from emptied()
+    yield from products(loop)
     yield normalized(np.random.default_rng(seed_of("spmm/normalized")))
     yield from random_cases(
         loop,
@@ -92,7 +93,7 @@ def sparse_cases(loop: str) -> Iterator[Case]:
 
 @dataclass(frozen=True)
 class SparseRow(Case):
-    """One row of real numbers times sparse weights, judged by the rounding bound."""
+    """Rows of real numbers times sparse weights, judged by the rounding bound."""
 
     def expected(self, file: bytes) -> tuple[Array, Array]:
         """By the reference, and what the rounding of as many products may amount to."""
@@ -103,8 +104,28 @@ class SparseRow(Case):
         return found, tolerances.dot_bound(w.shape[0] + 1, magnitude + np.abs(values.get("b", np.zeros(1))))
 
 
+def products(loop: str) -> Iterator[Case]:
+    """Several rows: few and many, up to more than a panel, few values and many."""
+    sizes = ((2, 1, 1), (3, 17, 40), (16, 33, 300), (32, 200, 65), (130, 64, 31), (5, 700, 9), (64, 300, 600))
+    for index, (rows, inputs, outputs) in enumerate(sizes * 2):
+        name = f"{loop}/product{index} {rows}x{inputs}x{outputs}"
+        rng = np.random.default_rng(seed_of(name))
+        few, turned = index % 3 == 0, index % 2 == 0
+        shape = (outputs, inputs) if turned else (inputs, outputs)
+        w = rng.choice(floats(rng, 40), shape) if few else floats(rng, *shape)
+        w = np.where(rng.random(shape) < DENSITIES[index % len(DENSITIES)], w, np.float32(0))
+        constants, sources = {"w": w}, ["x", "w"]
+        if index % 3:
+            constants["b"] = floats(rng, outputs)
+            sources.append("b")
+        nodes: list[NodeSpec] = [("Gemm", sources, "y" if index % 4 else "t", {"transB": 1} if turned else {})]
+        if index % 4 == 0:
+            nodes.append(("Relu", ["t"], "y", {}))
+        yield SparseRow(name, {"x": floats(rng, rows, inputs)}, constants, tuple(nodes), exact, 1 + index % 2)
+
+
 def sparse_row_cases(loop: str) -> Iterator[Case]:
-    """One row: few values and many, every density, inputs that fill no block, outputs that fill no group."""
+    """One row: few values and many, every density, inputs that fill no window, outputs that fill no group."""
     sizes = ((1, 1), (3, 17), (16, 16), (15, 33), (33, 5), (64, 65), (63, 10), (130, 31), (1000, 70))
     for index, (inputs, outputs) in enumerate(sizes * 2):
         name = f"{loop}/row{index} {inputs}x{outputs}"
@@ -121,6 +142,14 @@ def sparse_row_cases(loop: str) -> Iterator[Case]:
         if index % 4 == 0:
             nodes.append(("Relu", ["t"], "y", {}))
         yield SparseRow(name, {"x": floats(rng, 1, inputs)}, constants, tuple(nodes), exact, 1 + index % 2)
+    # Windows that stand further apart than one step reaches, and rows that wait for each other.
+    for index, kept in enumerate(([0, 1700, 4999], [511, 1022, 1023, 4998], [4999], [])):
+        name = f"{loop}/far{index}"
+        rng = np.random.default_rng(seed_of(name))
+        w = np.zeros((37, 5000 + index), np.float32)
+        w[np.ix_([0, 3, 20], kept)] = floats(rng, 3, len(kept))
+        w[4, 100:160] = 1
+        yield SparseRow(name, {"x": floats(rng, 1, 5000 + index)}, {"w": w}, (("Gemm", ["x", "w"], "y", {"transB": 1}),), exact)
 
 
 def thinned_codes(case: Case, density: float, together: int, rng: np.random.Generator) -> Case:
