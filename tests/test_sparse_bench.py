@@ -69,7 +69,7 @@ def test_how_a_layer_is_cut(text: str, panel: tuple[int, int]) -> None:
 
 def test_the_cut_is_the_kernel_s(repository: Path) -> None:
     """The limit asks for panels that the kernel would use: a change there has to be made here, too."""
-    source = (repository / "engine" / "spmm" / "sparse_conv.cpp").read_text("utf-8")
+    source = (repository / "engine" / "spmm" / "panels.h").read_text("utf-8")
     found = re.search(r"panel_bytes = (\d+) \* 1024;.*?most_direct_rows = (\d+);", source, re.DOTALL)
     assert found, "look for its new form, and at kernel_bench.panel_shape"
     assert (int(found[1]) << 10, int(found[2])) == (kernel_bench._PANEL_BYTES, kernel_bench._ROWS_IN_PLACE)

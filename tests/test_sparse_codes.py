@@ -146,5 +146,5 @@ def test_a_pruned_and_quantised_network() -> None:
     model = bittern.load(made)
     kernels = {layer.name: layer.kernel for layer in model.plan.layers if layer.op == "Conv"}
     assert kernels["c1"].startswith("spmm_u8_"), kernels
-    dense = next(each.name for each in bittern.kernels() if each.loop == "gemm_u8" and each.isa == model.isa)
+    dense = [each.name for each in bittern.kernels() if each.loop == "gemm_u8" and each.usable][-1]
     np.testing.assert_array_equal(model(images[:1]), bittern.load(made, kernels=[dense])(images[:1]))

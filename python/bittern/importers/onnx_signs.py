@@ -23,23 +23,29 @@ Reals = NDArray[np.float32]
 def encode_signs(network: Network) -> None:
     """Give weights that are plus or minus one number, of the tensor or of each output channel, a bit each, in place.
 
-    Comparisons with constants that make two levels for layers with such weights become MultiThreshold nodes with one
-    threshold: ``Greater`` or ``GreaterOrEqual`` (or ``Less`` of a constant) with Cast and scalings or Where behind
-    it, and ``Sign(Sign(x) + c)``. All values stay the same float32 numbers.
+    Comparisons with constants that make two levels for layers with such weights, or whole numbers, become
+    MultiThreshold nodes with one threshold: ``Greater`` or ``GreaterOrEqual`` (or ``Less`` of a constant) with Cast and
+    scalings or Where behind it, and ``Sign(Sign(x) + c)``. All values stay the same float32 numbers.
     """
-    found = {name for node in network.nodes if node.op in LAYERS for name in [_encode_weight(network, node)] if name}
+    found = {node.inputs[1] for node in network.nodes if node.op in LAYERS and _encode_weight(network, node)}
     if found:
         _Comparisons(network, found).run()
 
 
-def _encode_weight(network: Network, node: Node) -> str:
-    """The weight's name if it has a bit for each element now."""
+def _encode_weight(network: Network, node: Node) -> bool:
+    """Give a layer's weight a bit for each element if it can; true if it has, or is made of whole numbers."""
     name = node.inputs[1]
     tree = network.constants.get(name)
-    if isinstance(tree, Dense) and not tree.bf16 and tree.leaf.dtype == np.float32 and not tree.order:
-        axis = 0 if node.op == "Conv" or node.attributes.get("transB", 0) else tree.leaf.ndim - 1
-        network.constants[name] = sign_form(tree.leaf, axis) or tree
-    return name if isinstance(network.constants.get(name), Signs) else ""
+    if not isinstance(tree, Dense) or tree.bf16 or tree.leaf.dtype != np.float32 or tree.order:
+        return isinstance(tree, Signs)
+    axis = 0 if node.op == "Conv" or node.attributes.get("transB", 0) else tree.leaf.ndim - 1
+    network.constants[name] = sign_form(tree.leaf, axis) or tree
+    return isinstance(network.constants[name], Signs) or _are_small_integers(tree.leaf)
+
+
+def _are_small_integers(weight: Reals) -> bool:
+    with np.errstate(all="ignore"):
+        return bool(weight.size and np.abs(weight).max() < 128 and np.array_equal(np.rint(weight), weight))
 
 
 def sign_form(weight: Reals, axis: int) -> Encoding | None:
@@ -150,7 +156,7 @@ class _Comparisons:
             inner, number = self._maker(shifted.inputs[side], "Sign"), self._scalar(shifted.inputs[1 - side])
             if inner is not None and number is not None and 0 < abs(number) < 1:
                 least = np.float32(0) if number > 0 else _above(np.zeros((), np.float32))
-                return self._node(node, inner.inputs[0], np.reshape(least, (1, 1)), -1.0, 1.0, "NCHW")
+                return self._node(node, inner.inputs[0], np.reshape(least, (1, 1)), -1.0, 2.0, "NCHW")
         return None
 
     def _threshold(self, node: Node, compare: Node, low: np.float32, high: np.float32) -> Node | None:
@@ -180,8 +186,6 @@ class _Comparisons:
         name = unique(f"{node.outputs[0]}.threshold", self.taken)
         self.taken.add(name)
         self.network.constants[name] = Dense(np.ascontiguousarray(table, np.float32))
-        if scale == 1.0 and low == -1.0:  # Sign's levels
-            scale = 2.0
         attributes: dict[str, Any] = {"out_scale": scale, "out_bias": low, "data_layout": layout}
         return Node(node.name, "MultiThreshold", [x, name], list(node.outputs), attributes)
 
