@@ -20,8 +20,9 @@ namespace {
 using engine::BitConv;
 using engine::ConvShape;
 
-constexpr std::int64_t most_levels = 16;          // of an input: four planes
-constexpr std::int64_t most_patterns = 1 << 20;   // offsets of borders
+constexpr std::int64_t most_levels = 16;          // of an input: four planes; more never pay
+constexpr std::int64_t most_asked = 256;          // where a kernel on bits is asked for by name
+constexpr double most_border_work = 1 << 27;      // additions that find the offsets of borders
 constexpr double bytes_a_cycle = 6;               // that weights are read at, where each is used once
 
 // Planes of codes up to `largest`.
@@ -188,7 +189,7 @@ class BitUser {
     const std::int64_t bits = graph::int_attribute(node, "bits", 8), codes = std::int64_t{1} << bits;
     const std::int64_t lo = type == DType::i8 ? -codes / 2 + graph::int_attribute(node, "narrow", 0) : 0;
     const std::int64_t hi = type == DType::i8 ? codes / 2 - 1 : codes - 1;
-    if (hi - lo >= most_levels || hi <= lo) return false;
+    if (hi - lo >= (asked_ ? most_asked : most_levels) || hi <= lo) return false;
     const engine::Quantiser quantiser{scale[0], static_cast<std::int32_t>(zero), static_cast<std::int32_t>(lo), static_cast<std::int32_t>(hi)};
     levels.unit = scale[0];
     levels.values = {1, static_cast<std::int32_t>(zero - lo), planes_of(hi - lo)};
@@ -271,7 +272,10 @@ class BitUser {
     }
     auto planes = engine::bit_weight_form(alphabet);
     if (!planes || s.c == 0 || s.oc == 0) return false;
-    if (!BitConv::fits(s, *planes, form.from->values) || (s.kh + 2) * (s.kw + 2) * 4 * s.oc > most_patterns) return false;
+    // Borders differ in the taps that lie inside: as many kinds of rows as two for each tap, and as many of columns.
+    const bool bordered = form.from->values.shift != 0 && (s.pad_top | s.pad_left | s.pad_bottom | s.pad_right) != 0;
+    const double kinds = bordered ? 4.0 * static_cast<double>((s.kh + 2) * (s.kw + 2)) : 1.0;
+    if (!BitConv::fits(s, *planes, form.from->values) || kinds * static_cast<double>(s.kh * s.kw) * static_cast<double>(s.oc) > most_border_work) return false;
     form.weights = std::move(*planes);
     form.scale = weights->scale;
     if (!pays(item, form, s)) return false;

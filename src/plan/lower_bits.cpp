@@ -154,9 +154,10 @@ void lower_layer(Builder& builder, const Item& item, const Types& types) {
   info.reason = reason;
   info.macs = s.macs();
   if (!BitConv::groups_fit(s)) info.reason += "; groups do not fill words of 32 channels: it runs over all channels";
+  const std::string what = builder.source().place + ": " + place_of(item);
+  builder.charge().take(static_cast<std::uint64_t>(s.oh + s.ow) * sizeof(std::int32_t) * 2, what);  // which offsets rows and columns have
   const BitConv conv(kernel, s, in.map, form.weights, form.from->values, !has_zero(*form.from));
   const Layout at(conv, form.to != nullptr ? form.to->count : 0);
-  const std::string what = builder.source().place + ": " + place_of(item);
   const auto* packed = reinterpret_cast<const std::uint32_t*>(builder.weights(weights_key(item, info.kernel), conv.packed_words(), what, [&](float* target) {
     const std::vector<std::int16_t> values = weights_of(builder, item, s);
     conv.pack({values.data(), s.c / s.groups * s.kh * s.kw, s.kh * s.kw}, reinterpret_cast<std::uint32_t*>(target));

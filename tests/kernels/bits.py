@@ -18,7 +18,7 @@ from tests.reference.arrays import Array
 RANDOM_CASES = 60
 LEVELS = (
     "bipolar", "bipolar half", "threshold", "thresholds 3", "thresholds 15", "thresholds each 2", "minus thresholds",
-    "u2", "u4 zero", "i2 narrow", "i4", "sign form",
+    "u2", "u4 zero", "i2 narrow", "i4", "u8", "sign form",
 )  # fmt: skip
 """How real numbers become few levels. ``each``: thresholds of their own for every channel."""
 WEIGHTS = ("signs", "signs each", "ternary", "odd", "u1", "u3", "i4")

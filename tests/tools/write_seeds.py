@@ -13,6 +13,7 @@ import numpy as np
 
 from tests import hostile, operator_samples
 from tests.encoding_samples import all_samples
+from tests.kernels.bits import bit_cases
 from tests.kernels.one_row import code_row_cases, real_row_cases
 from tests.quantized_random import random_case
 from tests.rawfile import assemble, product_graph
@@ -48,7 +49,7 @@ def encodings() -> Iterator[tuple[str, bytes]]:
 
 
 def quantised() -> Iterator[tuple[str, bytes]]:
-    """Random graphs of quantised layers, some with the rounding of TensorFlow Lite; products with one row."""
+    """Random graphs of quantised layers, some with TensorFlow Lite's rounding; products with one row; planes of bits."""
     for seed in range(40):
         net = random_case(seed)[1]
         if seed % 2:
@@ -56,7 +57,7 @@ def quantised() -> Iterator[tuple[str, bytes]]:
                 if node.op == "QuantizeLinear":
                     node.attributes["requantize"] = "tflite"
         yield f"quantised.{seed}", net.to_bytes()
-    for loop, cases in (("gemv_u8", code_row_cases), ("gemv_f32", real_row_cases)):
+    for loop, cases in (("gemv_u8", code_row_cases), ("gemv_f32", real_row_cases), ("bgemm", bit_cases)):
         for index, case in enumerate(cases(loop)):
             if index % 7 == 3:
                 yield f"{loop}.{index}", case.network().to_bytes()
