@@ -49,7 +49,7 @@ def encodings() -> Iterator[tuple[str, bytes]]:
 
 
 def quantised() -> Iterator[tuple[str, bytes]]:
-    """Random graphs of quantised layers, some with TensorFlow Lite's rounding; products with one row; planes of bits."""
+    """Random graphs of quantised layers, some as TensorFlow Lite rounds; products with one row; planes of bits."""
     for seed in range(40):
         net = random_case(seed)[1]
         if seed % 2:
