@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from bittern import demo
 from bittern.cli import main
+from bittern.encodings import Pow2
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +89,22 @@ def test_the_split_is_the_training_split() -> None:
     images, labels = demo.digits()
     assert images.shape == (360, 1, 8, 8) and images.dtype == np.float32 and images.max() == 1.0
     assert np.bincount(labels).min() >= 34
+
+
+def test_sums_of_powers_of_two_without_training() -> None:
+    """ShiftCNN (1706.02393) of the shipped network: two terms of four bits cost half a point, one term three."""
+    pytest.importorskip("sklearn")
+    onnx_file = resources.files("bittern") / "data" / "digits.onnx"
+    images, labels = demo.digits()
+    with resources.as_file(onnx_file) as path:
+        net = bittern.convert(path)
+
+    def accuracy(network: bittern.Network) -> float:
+        return float(np.mean(bittern.load(network).run({"image": images})["scores"].argmax(axis=1) == labels))
+
+    exact = accuracy(net)
+    for terms, margin in ((2, 0.005), (1, 0.03)):
+        made = bittern.compress(net, recipe="shift", terms=terms, bits=4, bias_correction=False, reconstruct=False)
+        kinds = {type(made.constants[node.inputs[1]]) for node in made.nodes if node.op in ("Conv", "Gemm")}
+        assert kinds == {Pow2}
+        assert accuracy(made) >= exact - margin, terms

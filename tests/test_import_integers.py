@@ -11,6 +11,8 @@ from typing import Any
 import bittern
 import numpy as np
 import pytest
+from bittern.compression.quantize.half_gaussian import quantised as half_wave
+from bittern.compression.quantize.half_gaussian import uniform_step
 from bittern.encodings import Affine, Dense
 from bittern.importers import convert
 from bittern.importers.onnx_integers import with_quantisers
@@ -316,3 +318,32 @@ def test_many_thresholds_cost_little() -> None:
         return count
 
     assert steps(80) < 5 * steps(20)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 15])
+def test_half_wave_gaussian_layer(count: int, isa: str, rng: np.random.Generator) -> None:
+    """HWGQ (1702.00953): levels of a half Gaussian times signs. A number at a limit belongs to the level below."""
+    step = F32(uniform_step(count))
+    limits = np.array([0.0, *((np.arange(1, count) + 0.5) * step)], F32)
+    net = bittern.Network("half wave")
+    net.add_input("x", ("N", 40))
+    above = np.maximum(np.nextafter(limits, F32(9)), np.finfo(F32).tiny)  # the least that the engine tells from 0
+    net.add_constant("t", above[None])  # MultiThreshold counts equal numbers as well
+    signs = rng.choice(np.array([-1, 1], F32), (40, 9))
+    net.add_constant("w", signs)
+    net.add_node("MultiThreshold", ["x", "t"], ["a"], out_scale=float(step))
+    net.add_node("MatMul", ["a", "w"], ["y"])
+    net.set_outputs(["y"])
+    x = rng.standard_normal((6, 40)).astype(F32)
+    special = np.concatenate([limits, above, [-1, 99]])
+    x.reshape(-1)[: special.size] = special
+    levels = step * np.arange(1, count + 1)
+    counts = np.rint(half_wave(x.astype(np.float64), levels.astype(np.float64)) / step).astype(np.int64)
+    # Limits between the levels in float64 and the thresholds in float32 are the same numbers but for a rounding.
+    counts[np.isin(x, limits)] = np.searchsorted(limits, x[np.isin(x, limits)], side="left")
+    assert counts.max() == count and counts.min() == 0
+    again = convert(net.to_onnx())
+    assert isinstance(again.constants["w"], Affine)
+    model = bittern.load(again, isa=isa, threads=1)
+    assert_equal(model.run({"x": x})["y"], (counts @ signs.astype(np.int64)).astype(F32) * step)
+    assert integer_kernels(model, {"x": x.shape}) == ["gemm"]

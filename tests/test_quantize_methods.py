@@ -253,6 +253,24 @@ def test_entropy_constrained_golden_case() -> None:
     assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(history))
 
 
+def test_entropy_constrained_clusters_of_any_numbers(rng: np.random.Generator) -> None:
+    """The cost never rises, and weights that tell how errors count make the counted error less."""
+    for draw in range(20):
+        x = rng.laplace(size=int(rng.integers(20, 2000)))
+        h = rng.random(x.size) ** 4 + 1e-3
+        k, multiplier = int(rng.integers(1, 40)), float(rng.choice([0.0, 1e-3, 0.05, 1.0]))
+        centres, shares, history = constrained_levels(x, k, multiplier, h)
+        assert all(later <= earlier * (1 + 1e-12) for earlier, later in itertools.pairwise(history)), draw
+        assert centres.size == shares.size <= k and shares.sum() == pytest.approx(1) and (np.diff(centres) > 0).all()
+    x = rng.laplace(size=(8, 500))
+    h = np.square(x) + 1e-3  # of large numbers, which are few, errors count most
+    costs = []
+    for given in (None, h):
+        grid = method_of["entropy"](bits=3, multiplier=0.0).fit(x, Layout(x.shape, 0, 1), given)
+        costs.append(float(np.sum(h * np.square(x - grid.round(x)))))
+    assert costs[1] < 0.9 * costs[0]
+
+
 def test_entropy_costs_fewer_bits(rng: np.random.Generator) -> None:
     rows = rng.laplace(size=(64, 400))
     layout = Layout((64, 400), 0, 1)
@@ -287,9 +305,9 @@ def test_half_gaussian_levels() -> None:
         2: [0.4528, 1.5104],
         3: [0.3177, 1.0001, 1.8936],
         7: [0.1457, 0.4413, 0.7504, 1.0856, 1.4675, 1.9386, 2.6251],
+        15: [0.0702, 0.2109, 0.3531, 0.4977, 0.6459, 0.7989, 0.9585, 1.1266, 1.3061, 1.5009, 1.7168, 1.9632],
     }
-    fifteen = ".0702 .2109 .3531 .4977 .6459 .7989 .9585 1.1266 1.3061 1.5009 1.7168 1.9632 2.2574 2.6366 3.2136"
-    table[15] = [float(level) for level in fifteen.split()]
+    table[15] += [2.2574, 2.6366, 3.2136]
     for count, expected in table.items():
         assert half_gaussian.lloyd_levels(count) == pytest.approx(expected, abs=1e-4)
     levels = half_gaussian.lloyd_levels(3)

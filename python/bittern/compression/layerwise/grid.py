@@ -87,6 +87,12 @@ class Grid(ABC):
     def encoding(self, codes: Codes, layout: Layout) -> Encoding:
         """The tree that decodes to ``values(codes)``, in the weight's own shape."""
 
+    def neighbours(self, rows: Floats) -> tuple[Codes, Codes] | None:
+        """The codes of the values next below and next above all elements, the same where there is but one; None where
+        codes do not stand for rising values.
+        """
+        return None
+
     def round(self, rows: Floats) -> Floats:
         """The values nearest to all elements."""
         return self.values(self.nearest(rows))
@@ -122,6 +128,13 @@ class Kept(Grid):
     def nearest(self, rows: Floats, columns: Columns = EVERY) -> Codes:
         return np.where(self._mask[:, columns], self._grid.nearest(rows, columns), self._zeros[:, columns])
 
+    def neighbours(self, rows: Floats) -> tuple[Codes, Codes] | None:
+        found = self._grid.neighbours(rows)
+        if found is None:
+            return None
+        below, above = (np.where(self._mask, codes, self._zeros) for codes in found)
+        return below, above
+
     def values(self, codes: Codes, columns: Columns = EVERY) -> Floats:
         return self._grid.values(codes, columns)
 
@@ -147,6 +160,18 @@ class LevelGrid(Grid):
             return codes
         found = [np.searchsorted(limits, row, side="left") for limits, row in zip(self.limits, rows, strict=True)]
         return np.asarray(found, dtype=np.int64)
+
+    def neighbours(self, rows: Floats) -> tuple[Codes, Codes] | None:
+        wide = self.table.astype(np.float64)
+        if wide.ndim == 1:
+            passed = np.searchsorted(wide, rows, side="right").astype(np.int64)
+        else:
+            passed = np.zeros(rows.shape, dtype=np.int64)
+            for level in range(wide.shape[1]):
+                passed += rows >= wide[:, level, np.newaxis]
+        below = np.maximum(passed - 1, 0)
+        between = (self.values(below) < rows) & (passed < wide.shape[-1])
+        return below, below + between
 
     def values(self, codes: Codes, columns: Columns = EVERY) -> Floats:
         wide = self.table.astype(np.float64)

@@ -62,7 +62,7 @@ def falling_order(hessian: Floats, *together: Indices) -> Indices:
     return np.lexsort(keys)
 
 
-def _damped(hessian: Floats, damping: float) -> Floats:
+def damped(hessian: Floats, damping: float = DAMPING) -> Floats:
     """The matrices over the mean of their diagonals, with ``damping`` added to each."""
     scale = np.diagonal(hessian, axis1=1, axis2=2).mean(axis=1)
     scale = np.where(scale > 0, scale, 1.0)[:, np.newaxis, np.newaxis]
@@ -71,13 +71,13 @@ def _damped(hessian: Floats, damping: float) -> Floats:
 
 def inverse_diagonal(hessian: Floats, damping: float = DAMPING) -> Floats:
     """The diagonals ``[groups, n]`` of the inverses of the damped matrices."""
-    return np.diagonal(np.linalg.inv(_damped(hessian, damping)), axis1=1, axis2=2)
+    return np.diagonal(np.linalg.inv(damped(hessian, damping)), axis1=1, axis2=2)
 
 
 def factor(hessian: Floats, order: Indices, damping: float = DAMPING) -> Floats:
     """The upper Cholesky factors ``[groups, n, n]`` of the inverses of the damped matrices, columns in this order."""
-    damped = _damped(hessian[:, order][:, :, order], damping)
-    return np.asarray(np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1))
+    ordered = damped(hessian[:, order][:, :, order], damping)
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(ordered)).transpose(0, 2, 1))
 
 
 def sweep(

@@ -27,6 +27,8 @@ RECURRENT = ("LSTM", "GRU", "RNN")
 Step = Callable[[str], None]
 Cut = Callable[[Floats, Floats, "Floats | None"], tuple[Floats, NDArray[np.bool_]]]
 """From rows, their target and the Hessian of their inputs to pruned rows, and which elements are left."""
+Rounding = Callable[[Floats, Grid, Floats], Codes]
+"""From rows, their grid and the Hessian of their inputs to codes, as ``compensated`` and ``learned`` do."""
 
 
 class ValueRounder(Protocol):
@@ -122,8 +124,9 @@ def round_weight(
     method: WeightMethod,
     statistics: Statistics | None = None,
     cut: Cut | None = None,
+    rounding: Rounding = compensated,
 ) -> Rounded:
-    """One weight on a grid of the method; with statistics of its inputs, errors are made good across columns.
+    """One weight on a grid of the method; with statistics of its inputs, ``rounding`` keeps the output's error small.
 
     ``cut`` prunes it first; what it drops stays zero.
     """
@@ -142,7 +145,7 @@ def round_weight(
         target, kept = cut(rows, target, hessian)
     grid = method.fit(target, layout, importance)
     choices = grid if kept is None or kept.all() else Kept(grid, kept)
-    codes = choices.nearest(target) if hessian is None or method.exact else compensated(target, choices, hessian)
+    codes = choices.nearest(target) if hessian is None or method.exact else rounding(target, choices, hessian)
     return Rounded(grid, codes, layout, decibels([rows], [grid.values(codes)]), kept=kept)
 
 
@@ -154,6 +157,7 @@ class Plan:
     placement: Placement
     quantisers: Mapping[str, ValueRounder]
     reconstruct: bool = False
+    rounding: Rounding = compensated
     correct_bias: bool = True
     pruner: Pruner | None = None
     norms: str = "fold"  # else batch normalisations are measured again on the way: "recalibrate" or "shift"
@@ -181,8 +185,8 @@ def walk(network: Network, plan: Plan, samples: list[Feeds], step: Step) -> Walk
                 try:
                     weight = network.constants[name].decode()
                     layout = plan.placement.weights[name]
-                    method = plan.method.named(name)
-                    made.weights[name] = round_weight(weight, layout, method, statistics, plan.cut(network, name))
+                    method, cut = plan.method.named(name), plan.cut(network, name)
+                    made.weights[name] = round_weight(weight, layout, method, statistics, cut, plan.rounding)
                 except InputError as error:
                     raise InputError(f"weight {name!r}", error.problem, error.remedy) from None
                 constants[name] = made.weights[name].decoded()

@@ -53,6 +53,12 @@ class AffineGrid(Grid):
             steps = steps + self._at(self.zero.astype(np.float64), columns)
         return np.clip(steps, self.low, self.high).astype(np.int64)
 
+    def neighbours(self, rows: Floats) -> tuple[Codes, Codes] | None:
+        nearest = self.nearest(rows)
+        below = np.maximum(np.where(self.values(nearest) > rows, nearest - 1, nearest), self.low)
+        between = (self.values(below) < rows) & (below < self.high)
+        return below, below + between
+
     def values(self, codes: Codes, columns: Columns = EVERY) -> Floats:
         steps = codes.astype(np.float64)
         if self.zero is not None:

@@ -11,8 +11,10 @@ import numpy as np
 from bittern.compression.layerwise.batch_norm import MODES, folded, recalibrated
 from bittern.compression.layerwise.calibration import Feeds, samples_of
 from bittern.compression.layerwise.grid import WeightMethod
+from bittern.compression.layerwise.learned import learned
 from bittern.compression.layerwise.options import number_in, one_of, whole_in
 from bittern.compression.layerwise.prepare import prepare
+from bittern.compression.layerwise.reconstruct import compensated
 from bittern.compression.layerwise.walk import (
     Plan,
     Pruner,
@@ -41,6 +43,7 @@ Progress = Callable[[int, int, str], None]
 
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 KERNELS = ("all", "spatial", "pointwise")
+LEARNED = "learned"
 ACTIVATIONS = (None, "dynamic", *(f"u{bits}" for bits in range(2, 9)))
 
 
@@ -51,7 +54,7 @@ class Settings:
     activations: str | None = None
     calibration_method: str = "minmax"
     percentile: float = 99.99
-    reconstruct: bool | None = None  # None: where calibration data is given
+    reconstruct: bool | str | None = None  # None: where calibration data is given; "learned": by learned rounding
     bias_correction: bool | None = None  # None: where calibration data is given
     samples: int = 32
     exclude: Collection[str] = ()
@@ -69,8 +72,8 @@ class Settings:
         one_of("kernels", self.kernels, KERNELS)
         for key in ("first_layer", "last_layer"):
             one_of(key, getattr(self, key), (True, False))
-        for key in ("reconstruct", "bias_correction"):
-            one_of(key, getattr(self, key), (True, False, None))
+        one_of("reconstruct", self.reconstruct, (True, False, None, LEARNED))
+        one_of("bias_correction", self.bias_correction, (True, False, None))
         if isinstance(self.exclude, str) or not all(isinstance(name, str) for name in self.exclude):
             raise InputError("exclude", f"is {self.exclude!r}", "give a list of names of weights or nodes")
 
@@ -126,7 +129,8 @@ class Quantization:
         first, last = settings.first_layer, settings.last_layer
         placement = find_weights(prepared, settings.exclude, first, last, settings.kernels)
         check_names(prepared, "exclude", settings.exclude)
-        reconstruct = given if settings.reconstruct is None else settings.reconstruct
+        rounding = learned if settings.reconstruct == LEARNED else compensated
+        reconstruct = given if settings.reconstruct is None else bool(settings.reconstruct)
         correct = given if settings.bias_correction is None else settings.bias_correction
         done: list[str] = []
 
@@ -157,7 +161,7 @@ class Quantization:
             method = shared_grid(method, prepared, placement, few)
         if samples:
             norms = settings.batch_norm if given else "fold"
-            plan = Plan(method, placement, quantisers, reconstruct, correct, pruner, norms)
+            plan = Plan(method, placement, quantisers, reconstruct, rounding, correct, pruner, norms)
             walked = walk(prepared, plan, few, step)
             if prepared is not whole:
                 _compare_with(whole, few, walked)
