@@ -19,8 +19,6 @@ constexpr std::int64_t rounded(std::int64_t bytes) { return ceil_div(bytes, line
 constexpr std::int64_t panel_bytes = 48 * 1024;
 constexpr std::int64_t chunk_rows = 256, small_chunk_rows = 128, most_rows_together = 512;
 
-constexpr float no_bias[spmm_block] = {};
-
 // Estimated time of panels of so many vectors, in cycles of the level's vector unit: fitted to measurements.
 double cost_of(const IntSpmmKernel& kernel, const ConvShape& s, double quads, int vectors) noexcept {
   const double panels = static_cast<double>(s.n * ceil_div(s.oh * s.ow, vectors * kernel.lanes));
@@ -331,8 +329,10 @@ void SparseIntConv::store(const Chunk& chunk, std::int64_t image, std::int64_t v
     args.store = epilogue.store;
     if (args.store.scale != nullptr) args.store.scale += channel;
     if (args.store.bias != nullptr) args.store.bias += channel;
-    args.bias = args.store.bias != nullptr ? args.store.bias : no_bias;
     if (args.store.residual != nullptr) args.store.residual += image * residual_.image + block_of(residual_, channel);
+    const bool more = channel + spmm_block < chunk.first + chunk.count;
+    args.next_y = more ? block_of(out_, channel + spmm_block) - block_of(out_, channel) : 0;
+    args.next_residual = more ? block_of(residual_, channel + spmm_block) - block_of(residual_, channel) : 0;
     args.y = static_cast<std::byte*>(out) + (image * out_.image + block_of(out_, channel)) * element;
     args.valid = args.whole ? spmm_block : std::min(spmm_block, shape_.oc - channel);
     kernel_->store[static_cast<int>(type)](args);
