@@ -245,7 +245,7 @@ void dequantise(const CodeKernels& kernels, const Quantiser& from, const Map& in
 void quantise_planar(const CodeKernels& kernels, const Quantiser& to, const Map& in, const float* source, const Map& out, std::uint8_t* target,
                      Team& team) {
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
-    std::uint8_t lanes[16][strip];
+    std::uint8_t lanes[16][strip] = {};
     const std::int64_t count = out.lanes(b);
     for (std::int64_t first = 0; first < out.w; first += strip) {
       const std::int64_t pixels = std::min(strip, out.w - first);
@@ -253,6 +253,10 @@ void quantise_planar(const CodeKernels& kernels, const Quantiser& to, const Map&
         kernels.quantise({source + row_at(in, n, b * out.block + lane, y) + first, lanes[lane], pixels, to.scale, to.lowest(), to.highest(), to.zero});
       }
       std::uint8_t* row = target + row_at(out, n, b, y) + first * out.block;
+      if (out.block == 4) {  // the first layer of a network: whole pixels, spare lanes included
+        for (std::int64_t p = 0; p < pixels; ++p, row += 4) row[0] = lanes[0][p], row[1] = lanes[1][p], row[2] = lanes[2][p], row[3] = lanes[3][p];
+        continue;
+      }
       for (std::int64_t p = 0; p < pixels; ++p)
         for (std::int64_t lane = 0; lane < count; ++lane) row[p * out.block + lane] = lanes[lane][p];
     }

@@ -36,6 +36,8 @@ static inline void transpose_lanes(vi (&a)[4]) {
   for (int i = 0; i < 4; ++i) b[i].v = native_int{a[0].v[i], a[1].v[i], a[2].v[i], a[3].v[i]};
   for (int i = 0; i < 4; ++i) a[i] = b[i];
 }
+// |a| < 2^22.
+static inline vf round_half_even(vf a) { return to_float(round_int(a)); }
 // Byte `index` of each 32 bits, a whole number less another below 256.
 template <int index>
 static inline vf byte_less(vi a, float other) {
@@ -63,7 +65,9 @@ using four_weights = quads;
 static inline vi set1_int(int a) { return {_mm256_set1_epi32(a)}; }
 static inline __m128i load_lane(const unsigned char* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 // One pixel for each lane, wherever they stand.
-static inline vi load_lanes16(const unsigned char* base, const std::int64_t* at) { return {_mm256_set_m128i(load_lane(base + at[1]), load_lane(base + at[0]))}; }
+static inline vi load_lanes16(const unsigned char* base, const std::int64_t* at) {
+  return {_mm256_set_m128i(load_lane(base + at[1]), load_lane(base + at[0]))};
+}
 static inline void store_lanes16(unsigned char* base, const std::int64_t* at, int count, vi a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(base + at[0]), _mm256_castsi256_si128(a.v));
   if (count > 1) _mm_storeu_si128(reinterpret_cast<__m128i*>(base + at[1]), _mm256_extracti128_si256(a.v, 1));
@@ -74,6 +78,7 @@ static inline void transpose_lanes(vi (&a)[4]) {
   a[0] = {_mm256_unpacklo_epi64(p, q)}, a[1] = {_mm256_unpackhi_epi64(p, q)};
   a[2] = {_mm256_unpacklo_epi64(r, s)}, a[3] = {_mm256_unpackhi_epi64(r, s)};
 }
+static inline vf round_half_even(vf a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 // By the number 2^23, which has the byte as its last bits: nothing is rounded.
 template <int index>
 static inline vf byte_less(vi a, float other) {
@@ -122,6 +127,7 @@ static inline void transpose_lanes(vi (&a)[4]) {
   a[0] = {_mm512_maskz_unpacklo_epi64(each, p, q)}, a[1] = {_mm512_maskz_unpackhi_epi64(each, p, q)};
   a[2] = {_mm512_maskz_unpacklo_epi64(each, r, s)}, a[3] = {_mm512_maskz_unpackhi_epi64(each, r, s)};
 }
+static inline vf round_half_even(vf a) { return {_mm512_maskz_roundscale_ps(0xffff, a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 // By the number 2^23, which has the byte as its last bits: nothing is rounded.
 template <int index>
 static inline vf byte_less(vi a, float other) {

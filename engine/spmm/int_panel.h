@@ -64,8 +64,8 @@ struct IntSpmmOut {
   const IntSpmmPixels* pixels = nullptr;
   void* y = nullptr;                       // the block's first pixel of the image
   IntStore store;                          // arrays start at the block's first channel; the residual as y
-  const float* bias = nullptr;             // as the store's, but never null
   int least = 0;                           // code
+  std::int64_t next_y = 0, next_residual = 0;  // elements to the 16 channels that come next, which are fetched meanwhile
   bool whole = false;                      // all 16 channels are stored, side by side
   std::int64_t valid = 0;                  // else so many
 };

@@ -65,9 +65,9 @@ void fill(const IntSpmmFill& args) {
   }
 }
 
-// The codes of 16 channels: every step as store_sums() does it. Behind the roundings, what is below the least code need not be
-// compared in 32 bits.
-template <bool inner, bool residual>
+// The codes of 16 channels: every step as store_sums() does it, but for a sum with zero. Behind the roundings, what is below the least
+// code need not be compared in 32 bits.
+template <bool biased, bool inner, bool residual>
 void store_codes(const IntSpmmOut& args) {
   const IntStore how = args.store;
   auto* const y = static_cast<std::uint8_t*>(args.y);
@@ -77,7 +77,10 @@ void store_codes(const IntSpmmOut& args) {
     vi r[4], codes[4];
     if constexpr (residual) {
       BITTERN_UNROLL
-      for (int j = 0; j < 4; ++j) r[j] = pixels[j].residual_together ? load_whole(how.residual + pixels[j].residual[0]) : load_lanes16(how.residual, pixels[j].residual);
+      for (int j = 0; j < 4; ++j) {
+        const std::int64_t* at = pixels[j].residual;
+        r[j] = pixels[j].residual_together ? load_whole(how.residual + at[0]) : load_lanes16(how.residual, at);
+      }
       transpose_lanes(r);
     }
     BITTERN_UNROLL
@@ -87,10 +90,10 @@ void store_codes(const IntSpmmOut& args) {
         constexpr int i = decltype(index)::value;
         const int row = 4 * g + i;
         vf value = mul(to_float(load_int(args.sums + row * args.sums_row + v * width)), set1(how.scale[row]));
-        value = add(value, set1(args.bias[row]));
+        if constexpr (biased) value = add(value, set1(how.bias[row]));
         if constexpr (inner) {
           value = min(max(value, set1(how.inner_lo)), set1(how.inner_hi));
-          value = mul(to_float(round_int(value)), set1(how.inner_scale));
+          value = mul(round_half_even(value), set1(how.inner_scale));
         }
         if constexpr (residual) value = add(value, mul(byte_less<i>(r[g], how.residual_zero), set1(how.residual_scale)));
         rows[i] = round_int(min(set1(how.hi), value));  // in this order a NaN stays one, whose integer is the least
@@ -103,6 +106,8 @@ void store_codes(const IntSpmmOut& args) {
     for (int j = 0; j < 4; ++j) {
       const IntSpmmPixels& p = pixels[j];
       if (p.count == 0) break;
+      __builtin_prefetch(y + p.out[0] + args.next_y, 1);
+      if constexpr (residual) __builtin_prefetch(how.residual + p.residual[0] + args.next_residual);
       if (p.out_together) {
         store_whole(y + p.out[0], codes[j]);
       } else {
@@ -125,9 +130,10 @@ void store_each(const IntSpmmOut& args) {
     for (int c = 0; c < 16; ++c) sums[c] = args.sums[c * args.sums_row + p];
     for (int c = 0; c < 16 && c < args.valid; c += width) {
       const std::int64_t left = args.valid - c;
+      const int lanes = left < width ? static_cast<int>(left) : width;
       const vf scale = out == IntOut::sums ? zero() : load(how.scale + c);
       const vf bias = out == IntOut::sums || how.bias == nullptr ? zero() : load(how.bias + c);
-      store_sums<out>(how, load_int(sums + c), scale, bias, args.y, at.out[lane] + c, at.residual[lane] + c, left < width ? static_cast<int>(left) : width);
+      store_sums<out>(how, load_int(sums + c), scale, bias, args.y, at.out[lane] + c, at.residual[lane] + c, lanes);
     }
   }
 }
@@ -135,8 +141,10 @@ void store_each(const IntSpmmOut& args) {
 void store_bytes_of(const IntSpmmOut& args) {
   if (!args.whole) return store_each<IntOut::bytes>(args);
   const IntStore& how = args.store;
-  if (how.residual == nullptr) return how.inner ? store_codes<true, false>(args) : store_codes<false, false>(args);
-  how.inner ? store_codes<true, true>(args) : store_codes<false, true>(args);
+  constexpr void (*ways[])(const IntSpmmOut&) = {
+      &store_codes<false, false, false>, &store_codes<true, false, false>, &store_codes<false, true, false>, &store_codes<true, true, false>,
+      &store_codes<false, false, true>,  &store_codes<true, false, true>,  &store_codes<false, true, true>,  &store_codes<true, true, true>};
+  ways[(how.bias != nullptr) + 2 * how.inner + 4 * (how.residual != nullptr)](args);
 }
 
 constexpr void (*stores[])(const IntSpmmOut&) = {&store_bytes_of, &store_each<IntOut::floats>, &store_each<IntOut::sums>};

@@ -19,8 +19,6 @@ constexpr std::int64_t rounded(std::int64_t bytes) { return ceil_div(bytes, line
 constexpr std::int64_t panel_bytes = 48 * 1024;
 constexpr std::int64_t chunk_rows = 256, small_chunk_rows = 128, most_rows_together = 512;
 
-constexpr float no_bias[spmm_block] = {};
-
 // Estimated time of panels of so many vectors, in cycles of the level's vector unit: fitted to measurements.
 double cost_of(const IntSpmmKernel& kernel, const ConvShape& s, double quads, int vectors) noexcept {
   const double panels = static_cast<double>(s.n * ceil_div(s.oh * s.ow, vectors * kernel.lanes));
@@ -131,18 +129,24 @@ void SparseIntConv::plan_blocks(const SparseQuads& quads) {
       for (std::int64_t b = 0; b < chunks_[0].blocks; ++b) blocks_.push_back(blocks_[static_cast<std::size_t>(b)]);
     } else {
       const std::int64_t end_row = s.groups == 1 ? s.oc : chunk.first + chunk.count;
-      used.assign(static_cast<std::size_t>(ceil_div(s.c, spmm_block) * taps), 0);
+      // Blocks of channels that the chunk's groups read.
+      const std::int64_t inputs = s.c / s.groups, outputs = s.oc / s.groups, last_row = std::min(end_row, s.oc) - 1;
+      const std::int64_t first_use = chunk.first / outputs * inputs / spmm_block * taps;
+      const std::int64_t end_use = ceil_div((last_row / outputs + 1) * inputs, spmm_block) * taps;
+      used.assign(static_cast<std::size_t>(end_use - first_use), 0);
       for (std::int64_t o = chunk.first; o < end_row; ++o) {
         for (auto [e, end] = ends(o); e < end; ++e) {
-          used[static_cast<std::size_t>(position(e) / 4)] |= static_cast<std::uint8_t>(1 << position(e) % 4);
+          used[static_cast<std::size_t>(position(e) / 4 - first_use)] |= static_cast<std::uint8_t>(1 << position(e) % 4);
         }
       }
       // A block stands even for no weights at all: sums start and end somewhere.
       Block block;
       block.first_source = static_cast<std::int64_t>(sources_.size());
-      for (std::size_t u = 0; u < used.size(); ++u) {
-        if (used[u] == 0) continue;
-        const int rows = std::popcount(used[u]);
+      block.first_position = static_cast<std::int32_t>(4 * first_use);
+      for (std::int64_t u = first_use; u < end_use; ++u) {
+        const std::uint8_t quads_used = used[static_cast<std::size_t>(u - first_use)];
+        if (quads_used == 0) continue;
+        const int rows = std::popcount(quads_used);
         if (block.rows + rows > limit) {
           block.end_position = static_cast<std::int32_t>(4 * u);
           blocks_.push_back(block);
@@ -150,16 +154,16 @@ void SparseIntConv::plan_blocks(const SparseQuads& quads) {
           block.first_source = static_cast<std::int64_t>(sources_.size());
           block.first_position = static_cast<std::int32_t>(4 * u);
         }
-        const std::int64_t group = static_cast<std::int64_t>(u) / taps, tap = static_cast<std::int64_t>(u) % taps;
-        const std::int64_t plane = in_.block == spmm_block ? group * in_.plane : group * spmm_block;
+        const std::int64_t channels = u / taps, tap = u % taps;
+        const std::int64_t plane = in_.block == spmm_block ? channels * in_.plane : channels * spmm_block;
         const std::int64_t y = tap / s.kw * s.dilation_h - s.pad_top, x = tap % s.kw * s.dilation_w - s.pad_left;
-        sources_.push_back({plane + y * in_.row + x * in_.block, used[u]});
+        sources_.push_back({plane + y * in_.row + x * in_.block, quads_used});
         positions_.push_back(static_cast<std::int32_t>(4 * u));
         ++block.sources;
         block.rows += rows;
         most_rows_ = std::max(most_rows_, block.rows);
       }
-      block.end_position = static_cast<std::int32_t>(4 * used.size());
+      block.end_position = static_cast<std::int32_t>(4 * end_use);
       blocks_.push_back(block);
     }
     chunk.blocks = static_cast<std::int64_t>(blocks_.size()) - chunk.first_block;
@@ -331,8 +335,10 @@ void SparseIntConv::store(const Chunk& chunk, std::int64_t image, std::int64_t v
     args.store = epilogue.store;
     if (args.store.scale != nullptr) args.store.scale += channel;
     if (args.store.bias != nullptr) args.store.bias += channel;
-    args.bias = args.store.bias != nullptr ? args.store.bias : no_bias;
     if (args.store.residual != nullptr) args.store.residual += image * residual_.image + block_of(residual_, channel);
+    const bool more = channel + spmm_block < chunk.first + chunk.count;
+    args.next_y = more ? block_of(out_, channel + spmm_block) - block_of(out_, channel) : 0;
+    args.next_residual = more ? block_of(residual_, channel + spmm_block) - block_of(residual_, channel) : 0;
     args.y = static_cast<std::byte*>(out) + (image * out_.image + block_of(out_, channel)) * element;
     args.valid = args.whole ? spmm_block : std::min(spmm_block, shape_.oc - channel);
     kernel_->store[static_cast<int>(type)](args);

@@ -52,7 +52,8 @@ class SparseIntConv {
   // `quads` as in the constructor; `packed` takes packed_bytes(), on a line of the cache.
   void pack(const SparseQuads& quads, std::byte* packed) const;
   // As IntConv::run; `scratch` has scratch_bytes(), on a line of the cache.
-  void run(const std::uint8_t* in, const std::byte* packed, const IntEpilogue& epilogue, IntOut type, void* out, std::byte* scratch, Team& team) const;
+  void run(const std::uint8_t* in, const std::byte* packed, const IntEpilogue& epilogue, IntOut type, void* out, std::byte* scratch,
+           Team& team) const;
 
  private:
   struct Block {

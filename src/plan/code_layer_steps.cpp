@@ -78,7 +78,8 @@ Packed pack_layer(Builder& builder, const Item& item, const std::string& how, st
     const engine::IntWeights weights = numbers_of.view();
     pack(weights, bytes);
     auto* offset = reinterpret_cast<std::int32_t*>(bytes + first);
-    engine::sum_offsets(weights, channels, static_cast<std::int64_t>(numbers_of.values().size()) / channels, form.bias != nullptr ? form.bias->data() : nullptr,
+    const std::int64_t each = static_cast<std::int64_t>(numbers_of.values().size()) / channels;
+    engine::sum_offsets(weights, channels, each, form.bias != nullptr ? form.bias->data() : nullptr,
                         form.inputs[0].zero, offset);
     const ChannelNumbers numbers = channel_numbers(builder, item, channels);
     std::copy(numbers.scale.begin(), numbers.scale.end(), reinterpret_cast<float*>(bytes + first + row));

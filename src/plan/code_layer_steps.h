@@ -83,8 +83,8 @@ Place scratch_of(Builder& builder, const Layer& layer, const Place& otherwise) {
 }
 
 template <class Weight, class Layer>
-void run_layer(const Layer& layer, const RunContext& run, const Place& in, const Place& weights, const engine::IntEpilogue& epilogue, engine::IntOut type,
-               const Place& out, const Place& scratch) {
+void run_layer(const Layer& layer, const RunContext& run, const Place& in, const Place& weights, const engine::IntEpilogue& epilogue,
+               engine::IntOut type, const Place& out, const Place& scratch) {
   const auto* x = run.read<std::uint8_t>(in);
   const auto* w = run.read<Weight>(weights);
   auto* y = run.write<std::byte>(out);

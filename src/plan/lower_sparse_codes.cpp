@@ -62,7 +62,8 @@ SparseCodes choose_sparse_codes(Builder& builder, const Item& item, const ConvSh
   choice.chosen = asked != nullptr || choice.sparse_cost < choice.dense_cost;
   const std::string shares = choice_text(density, 4 * quads / all);
   if (!choice.chosen) {
-    choice.reason = "; dense although " + shares + ": the sparse kernel is estimated " + percent(choice.sparse_cost / std::max(1.0, dense_cost)) + " in time";
+    const std::string more = percent(choice.sparse_cost / std::max(1.0, dense_cost));
+    choice.reason = "; dense although " + shares + ": the sparse kernel is estimated " + more + " in time";
     return choice;
   }
   char times[32];
