@@ -146,4 +146,6 @@ def sparse_row_cases(loop: str) -> Iterator[Case]:
         w = np.zeros((37, 5000 + index), np.float32)
         w[np.ix_([0, 3, 20], kept)] = floats(rng, 3, len(kept))
         w[4, 100:160] = 1
-        yield SparseRow(name, {"x": floats(rng, 1, 5000 + index)}, {"w": w}, (("Gemm", ["x", "w"], "y", {"transB": 1}),), exact)
+        yield SparseRow(
+            name, {"x": floats(rng, 1, 5000 + index)}, {"w": w}, (("Gemm", ["x", "w"], "y", {"transB": 1}),), exact
+        )
