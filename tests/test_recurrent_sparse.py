@@ -64,8 +64,8 @@ def choice(rng: np.random.Generator, density: float, few: bool, x: Array) -> bit
     """What a plan says of an LSTM of 256 units with 128 inputs."""
     layer = layer_of(rng, "LSTM", "8 bits", "8 bits", 256, 128, x.shape[1], x.shape[0])
     ways = layer.w.shape[0]
-    trees = {"w": thin(rng, (ways, 1024, 128), density, few), "r": thin(rng, (ways, 1024, 256), density, few)}
-    return plan_row(replace(layer, **trees, more=[]).network(), x)
+    w, r = thin(rng, (ways, 1024, 128), density, few), thin(rng, (ways, 1024, 256), density, few)
+    return plan_row(replace(layer, w=w, r=r, more=[]).network(), x)
 
 
 def test_choice(rng: np.random.Generator) -> None:
