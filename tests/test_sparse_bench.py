@@ -55,10 +55,12 @@ def test_the_limit_of_panels_refuses(isa: str) -> None:
 @pytest.mark.parametrize(
     ("text", "panel"),
     [
-        ("sparse:64x56x56,outputs=64,kernel=3,pad=1,density=0.1", (7, 11)),  # 196 vectors in 28 panels; 109 rows fit
+        ("sparse:64x56x56,outputs=64,kernel=3,pad=1,density=0.1", (7, 25)),  # 28 channels of 27 vectors fit
         ("sparse:2048x7x7,outputs=512,density=0.1", (4, 19)),  # 49 pixels: one panel, 192 rows of it
-        ("sparse:1024x16x16,outputs=256,density=0.1", (6, 13)),  # 16 vectors in 3 panels; read in place: 128 rows
-        ("sparse:1024x32x32,outputs=256,stride=2,density=0.1", (6, 13)),  # a phase of the planes, likewise
+        ("sparse:1024x16x16,outputs=128,density=0.1", (6, 13)),  # 16 vectors in 3 panels; read in place: 128 rows
+        ("sparse:128x56x56,outputs=128,kernel=3,stride=2,pad=1,density=0.1", (7, 15)),  # 17 channels of 45 vectors
+        ("sparse:256x32x32,outputs=256,density=0.2", (7, 22)),  # copied: each channel meets many weights
+        ("sparse:1024x32x32,outputs=128,stride=2,density=0.1", (6, 13)),  # a phase of the planes, likewise
         ("sparse:64x56x56,outputs=64,density=0.01", (7, 1)),
         ("sparse:16x2x2,outputs=64,density=1", (1, 16)),
     ],

@@ -1,33 +1,56 @@
 // Products with a matrix that is dense, through the gemm tiles, or codes of few bits, row by row through kernels that decode
-// them in registers.
+// them in registers, or sparse, row by row on the weights that are not zero.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "gemm/lut_gemv.h"
 #include "gemm/product.h"
+#include "spmm/row.h"
 
 namespace bittern::engine {
+
+// Rows of several matrices, one behind the other; with a table, codes into it.
+struct SparseWeights {
+  const SpmvKernel* kernel = nullptr;
+  SparseRows rows;
+  std::vector<float> table;
+};
+
+// Of each matrix: where its rows begin and how far matrices are apart.
+struct SparsePart {
+  std::int64_t first = 0, step = 0, matrices = 0;
+};
 
 // y = x B + bias or residual, as Product has it; B is n x k. Codes if there is a kernel for them.
 class RowProduct {
  public:
   RowProduct(Isa isa, std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t residual_step, const LutGemvKernel* coded);
 
-  const char* kernel_name() const noexcept { return coded_ ? coded_->kernel().name : dense_->kernel().name; }
-  Isa kernel_isa() const noexcept { return coded_ ? coded_->kernel().isa : dense_->kernel().isa; }
-  std::int64_t packed_floats() const noexcept { return coded_ ? coded_->packed_floats() : dense_->packed_floats(); }
-  std::int64_t padded_outputs() const noexcept { return coded_ ? coded_->padded_channels() : dense_->padded_outputs(); }
+  // Of sparse matrices, which have packed_floats() each; k as SparseRow reads it in place (in_place()).
+  RowProduct(std::int64_t m, std::int64_t k, std::int64_t n, std::int64_t residual_step, const SparseWeights& weights, const SparsePart& part);
+  static bool in_place(std::int64_t k) noexcept { return k >= spmv_window && k % spmv_step == 0; }
+
+  const char* kernel_name() const noexcept { return spmv_ != nullptr ? spmv_->name : coded_ ? coded_->kernel().name : dense_->kernel().name; }
+  Isa kernel_isa() const noexcept { return spmv_ != nullptr ? spmv_->isa : coded_ ? coded_->kernel().isa : dense_->kernel().isa; }
+  std::int64_t packed_floats() const noexcept { return spmv_ != nullptr ? sparse_floats_ : coded_ ? coded_->packed_floats() : dense_->packed_floats(); }
+  std::int64_t padded_outputs() const noexcept { return spmv_ != nullptr ? n_ : coded_ ? coded_->padded_channels() : dense_->padded_outputs(); }
   void pack(const float* b, float* packed) const { dense_->pack_rows(b, packed); }
   void pack(const CodedNumbers& numbers, const std::uint8_t* codes, float* packed) const { coded_->pack(numbers, codes, k_, 1, packed); }
-  // Not both of bias and residual with codes.
-  void run(const float* x, const float* packed, const float* bias, const float* residual, float* y, Team& team) const;
+  void pack(const SparseWeights& weights, std::int64_t matrix, float* packed) const;
+  // Not both of bias and residual but with dense weights. `matrix`: of sparse ones, whose packed form is given.
+  void run(const float* x, const float* packed, const float* bias, const float* residual, float* y, Team& team, std::int64_t matrix) const;
 
  private:
-  std::int64_t m_, k_, residual_step_;
+  std::int64_t m_, k_, n_, residual_step_;
   std::optional<Product> dense_;
   std::optional<LutGemv> coded_;
+  const SpmvKernel* spmv_ = nullptr;
+  SparsePart part_;
+  std::vector<SparseRow> sparse_;  // of each matrix
+  std::int64_t sparse_floats_ = 0;
 };
 
 }  // namespace bittern::engine

@@ -29,6 +29,13 @@ CodedNumbers numbers_of(const RecurrentCodes& all, std::int64_t direction, std::
   return {all.tables ? part(all.numbers.table, 4) : all.numbers.table, part(all.numbers.scale, 1)};
 }
 
+// With the rows of some gates of W or R.
+RowProduct product(const RecurrentShape& s, Isa isa, std::int64_t m, std::int64_t k, std::int64_t first_gate, std::int64_t gates, std::int64_t added_step,
+                   const LutGemvKernel* coded, const SparseWeights* sparse) {
+  if (sparse == nullptr) return {isa, m, k, gates * s.hidden, added_step, coded};
+  return {m, k, gates * s.hidden, added_step, *sparse, {first_gate * s.hidden, s.gates() * s.hidden, s.directions}};
+}
+
 void copy(float* to, const float* from, std::int64_t count) { std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float)); }
 
 }  // namespace
@@ -36,12 +43,12 @@ void copy(float* to, const float* from, std::int64_t count) { std::memcpy(to, fr
 RecurrentLayer::RecurrentLayer(const RecurrentShape& shape, Isa isa, const RecurrentKernels& kernels)
     : shape_(shape),
       split_(resets_first(shape)),
-      inputs_(isa, at_least_one(shape.steps * shape.batch), shape.input, shape.gates() * shape.hidden, 0, kernels.w),
-      step_(isa, at_least_one(shape.batch), shape.hidden, (split_ ? 2 : shape.gates()) * shape.hidden,
-            shape.cell == Cell::gru && !split_ ? 0 : residual_step(shape), kernels.r),
+      inputs_(product(shape, isa, at_least_one(shape.steps * shape.batch), shape.input, 0, shape.gates(), 0, kernels.w, kernels.sparse_w)),
+      step_(product(shape, isa, at_least_one(shape.batch), shape.hidden, 0, split_ ? 2 : shape.gates(),
+                    shape.cell == Cell::gru && !split_ ? 0 : residual_step(shape), kernels.r, kernels.sparse_r)),
       eltwise_(op_kernel("eltwise", isa).eltwise) {
   const std::int64_t hidden = shape.hidden, width = shape.gates() * hidden;
-  if (split_) second_.emplace(isa, at_least_one(shape.batch), hidden, hidden, residual_step(shape), kernels.r);
+  if (split_) second_ = product(shape, isa, at_least_one(shape.batch), hidden, 2, 1, residual_step(shape), kernels.r, kernels.sparse_r);
   const auto take = [&](std::int64_t floats) {
     const std::int64_t at = scratch_;
     scratch_ += (floats + 15) / 16 * 16;
@@ -86,6 +93,18 @@ void RecurrentLayer::pack_r(const RecurrentCodes& r, float* packed) const {
     float* to = packed + d * packed_step();
     step_.pack(numbers_of(r, d, 0), from, to);
     if (second_) second_->pack(numbers_of(r, d, 2 * hidden), from + 2 * hidden * hidden, to + step_.packed_floats());
+  }
+}
+
+void RecurrentLayer::pack_w(const SparseWeights& w, float* packed) const {
+  for (std::int64_t d = 0; d < shape_.directions; ++d) inputs_.pack(w, d, packed + d * inputs_.packed_floats());
+}
+
+void RecurrentLayer::pack_r(const SparseWeights& r, float* packed) const {
+  for (std::int64_t d = 0; d < shape_.directions; ++d) {
+    float* to = packed + d * packed_step();
+    step_.pack(r, d, to);
+    if (second_) second_->pack(r, d, to + step_.packed_floats());
   }
 }
 
@@ -144,13 +163,13 @@ void RecurrentLayer::run_direction(std::int64_t d, const RecurrentArrays& arrays
       }
     }
   }
-  if (steps > 0) inputs_.run(arrays.x, arrays.w + d * inputs_.packed_floats(), scratch + at_.input_bias, nullptr, wx, team);
+  if (steps > 0) inputs_.run(arrays.x, arrays.w + d * inputs_.packed_floats(), scratch + at_.input_bias, nullptr, wx, team, d);
 
   const std::int64_t sample_step = shape_.batch_first ? steps * width : width, time_step = shape_.batch_first ? width : batch * width;
   for (std::int64_t s = 0; s < steps; ++s) {
     const std::int64_t t = backwards ? steps - 1 - s : s;
     const float* now = wx + t * time_step;
-    step_.run(h, r, joined_gru ? scratch + at_.step_bias : nullptr, joined_gru ? nullptr : now, gates, team);
+    step_.run(h, r, joined_gru ? scratch + at_.step_bias : nullptr, joined_gru ? nullptr : now, gates, team, d);
     if (split_) {
       for (std::int64_t b = 0; b < batch; ++b) {
         float* row = gates + b * 2 * hidden;
@@ -158,7 +177,7 @@ void RecurrentLayer::run_direction(std::int64_t d, const RecurrentArrays& arrays
         activate(d, 0, row, 2 * hidden);
         for (std::int64_t i = 0; i < hidden; ++i) reset[b * hidden + i] = row[hidden + i] * h[b * hidden + i];
       }
-      second_->run(reset, r + step_.packed_floats(), nullptr, now + 2 * hidden, candidate, team);
+      second_->run(reset, r + step_.packed_floats(), nullptr, now + 2 * hidden, candidate, team, d);
     }
     if (joined_gru) {
       for (std::int64_t b = 0; b < batch; ++b) {

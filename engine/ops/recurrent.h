@@ -1,5 +1,5 @@
 // Recurrent layers: the products of all time steps' inputs at once, then step by step gates = Wx[t] + R h + b and a gate function.
-// W and R are dense or codes of few bits, which kernels of one row decode in registers, sample by sample.
+// W and R are dense, or codes of few bits, which kernels of one row decode in registers, or sparse, both sample by sample.
 #pragma once
 
 #include <cstdint>
@@ -52,10 +52,12 @@ struct RecurrentArrays {
   float* scratch = nullptr;  // scratch_floats()
 };
 
-// Kernels of one row for weights that are codes; null for dense ones.
+// Kernels of one row for weights that are codes, or sparse weights, which may go after construction; null for dense ones.
 struct RecurrentKernels {
   const LutGemvKernel* w = nullptr;
   const LutGemvKernel* r = nullptr;
+  const SparseWeights* sparse_w = nullptr;
+  const SparseWeights* sparse_r = nullptr;
 };
 
 // W or R as codes, of all directions: scales and `tables` of 4 are one, one for each direction (axis 0) or one for each gate's
@@ -83,6 +85,8 @@ class RecurrentLayer {
   void pack_r(const float* r, float* packed) const;
   void pack_w(const RecurrentCodes& w, float* packed) const;
   void pack_r(const RecurrentCodes& r, float* packed) const;
+  void pack_w(const SparseWeights& w, float* packed) const;
+  void pack_r(const SparseWeights& r, float* packed) const;
   std::int64_t scratch_floats() const noexcept { return shape_.directions * scratch_; }
   double macs() const noexcept;
 

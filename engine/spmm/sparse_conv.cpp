@@ -39,6 +39,17 @@ SparseRows sparse_rows(const float* weights, std::int64_t rows, std::int64_t col
   return sparse;
 }
 
+SparseRows part_of(const SparseRows& rows, std::int64_t first, std::int64_t count) {
+  SparseRows part;
+  const auto at = [&](std::int64_t row) { return rows.first[static_cast<std::size_t>(row)]; };
+  const std::int64_t begin = at(first), end = at(first + count);
+  for (std::int64_t r = first; r <= first + count; ++r) part.first.push_back(at(r) - begin);
+  part.position.assign(rows.position.begin() + begin, rows.position.begin() + end);
+  if (!rows.value.empty()) part.value.assign(rows.value.begin() + begin, rows.value.begin() + end);
+  if (!rows.code.empty()) part.code.assign(rows.code.begin() + begin, rows.code.begin() + end);
+  return part;
+}
+
 bool to_codes(SparseRows& rows, std::vector<float>& table) {
   std::unordered_map<std::uint32_t, std::uint8_t> codes;
   table.clear();

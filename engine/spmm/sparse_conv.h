@@ -34,6 +34,9 @@ struct SparseRows {
 std::int64_t count_nonzero(std::span<const float> weights) noexcept;
 SparseRows sparse_rows(const float* weights, std::int64_t rows, std::int64_t columns);
 
+// Rows from `first` on.
+SparseRows part_of(const SparseRows& rows, std::int64_t first, std::int64_t count);
+
 // The table of at most 256 values that the rows' values come from, and their codes into it; false if there are more.
 bool to_codes(SparseRows& rows, std::vector<float>& table);
 

@@ -37,7 +37,8 @@ Progress = Callable[[int, int, str], None]
 Panel = tuple[int, int]
 """Vectors of a panel, and weights of a row for as long as it stays: what the limit of sparse kernels depends on."""
 
-_PANEL_BYTES, _ROWS_IN_PLACE = 48 << 10, 128  # of engine/spmm/sparse_conv.cpp
+_PANEL_BYTES, _ROWS_IN_PLACE = 48 << 10, 128  # of engine/spmm/panels.h
+_FEW, _NEAR = 24, 64  # of direct() in engine/spmm/panels.cpp
 _ARITHMETIC = ("FMA", "dot", "panel", "bits")
 
 
@@ -390,9 +391,10 @@ class KernelBench:
 
 
 def panel_shape(kernel: Kernel, shape: LayerShape) -> Panel | None:
-    """How a sparse kernel cuts a layer (engine/spmm/sparse_conv.cpp): panels of almost equal width, blocks of inputs.
+    """How a sparse kernel cuts a layer (engine/spmm/panels.h): panels of almost equal width, blocks of inputs.
 
-    None for other kernels. Weights of a row: the mean in a whole block.
+    None for other kernels. Weights of a row: the mean in a whole block. Windows are taken to have upright panels, where
+    blocks hold more weights; the kernel may have reasons for the others, whose limit is lower.
     """
     if kernel.loop != "spmm":
         return None
@@ -403,9 +405,31 @@ def panel_shape(kernel: Kernel, shape: LayerShape) -> Panel | None:
     vectors = -(-vectors_needed // -(-vectors_needed // widest))
     plane = (-(-shape.height // shape.stride), -(-shape.width // shape.stride))
     in_place = shape.kernel == 1 and shape.output_size == plane and not any(shape.pads[:2]) and pixels % lanes == 0
+    in_place = in_place and (pixels <= _NEAR or shape.entries < _FEW * shape.channels)
     rows = _ROWS_IN_PLACE if in_place else max(1, _PANEL_BYTES // (vectors * lanes * 4))
+    if shape.kernel > 1:
+        vectors, rows = _upright(shape, lanes, widest) or (vectors, rows)
     rows = min(rows, shape.channels // shape.groups * shape.kernel**2)
     return vectors, max(1, round(rows * shape.density))
+
+
+def _upright(shape: LayerShape, lanes: int, widest: int) -> tuple[int, int] | None:
+    """Vectors of an upright panel, and rows of weights that meet a block; None where copies save nothing."""
+    height, width = shape.output_size
+    forms = []
+    columns = lanes
+    while columns >= min(4, lanes):
+        forms.append((-(-height // (lanes // columns)), -(-width // columns)))
+        columns //= 2
+    lines = min(forms, key=math.prod)[0]
+    vectors = -(-lines // -(-lines // widest))
+    shifts: dict[int, list[int]] = {}
+    for row in range(shape.kernel):
+        shifts.setdefault((row - shape.pads[0]) % shape.stride, []).append((row - shape.pads[0]) // shape.stride)
+    channel = shape.kernel * sum(vectors + found[-1] - found[0] for found in shifts.values())
+    if channel > shape.kernel**2 * vectors:
+        return None
+    return vectors, max(1, _PANEL_BYTES // (lanes * 4) // channel) * shape.kernel**2
 
 
 def wrong_picks(found: Iterable[SetResult]) -> list[tuple[str, Result]]:

@@ -8,6 +8,8 @@
 #include "base/aligned_buffer.h"
 #include "plan/builder.h"
 #include "plan/layer_parts.h"
+#include "plan/sparse_layers.h"
+#include "registry.h"
 
 namespace bittern::plan {
 
@@ -136,7 +138,26 @@ void lower_plain(Builder& builder, const Item& item) {
       constants.release(name);
     });
   };
-  const PlainKernel kernel = prepare({node, inputs, outputs, builder.source().isa, pack, form_of, pack_codes, &builder.charge()});
+  const auto* asked = asked_kernel<engine::SpmvKernel>(builder, engine::spmv_kernels);
+  Charge rows_charge(*builder.source().budget);  // while the layer is made
+  const SparseOf sparse_of = [&](std::size_t i) -> std::optional<engine::SparseRows> {
+    if (!constant_real(i) || asks_for_tiles(builder)) return std::nullopt;
+    const std::string& name = node.inputs[i];
+    if (asked == nullptr && !may_hold_zeros(*builder.source().graph->constants.at(name))) return std::nullopt;
+    const std::vector<float> values = constants.floats(name);
+    rows_charge.take(static_cast<std::uint64_t>(engine::count_nonzero(values)) * bytes_of_entry, what);
+    const std::int64_t columns = inputs[i]->shape.back();
+    return engine::sparse_rows(values.data(), columns == 0 ? 0 : static_cast<std::int64_t>(values.size()) / columns, columns);
+  };
+  const PackSparse pack_sparse = [&](std::size_t i, const std::string& form, std::int64_t floats, const std::function<void(float*)>& fill) {
+    const std::string& name = node.inputs[i];
+    return builder.weights(take(i, form, floats), floats, what, [&](float* target) {
+      fill(target);
+      constants.release(name);
+    });
+  };
+  const PlainKernel kernel =
+      prepare({node, inputs, outputs, builder.source().isa, pack, form_of, pack_codes, sparse_of, pack_sparse, asked, &builder.charge()});
   std::vector<Place> in, out, uses;
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (packed[i]) inputs[i] = nullptr;

@@ -14,6 +14,7 @@
 #include "format/row_form.h"
 #include "gemm/tile.h"
 #include "graph/ops.h"
+#include "spmm/row.h"
 #include "plan/weights.h"
 
 namespace bittern::plan {
@@ -52,6 +53,11 @@ using FormOf = std::function<std::optional<format::RowForm>(std::size_t input)>;
 using PackCodes = std::function<const float*(std::size_t input, const std::string& form, std::int64_t floats,
                                              const std::function<void(const std::uint8_t*, float*)>& fill)>;
 
+// The rows of a constant input of f32 whose encoding may hold zeros; nothing for others, or if another kernel was asked for.
+using SparseOf = std::function<std::optional<engine::SparseRows>(std::size_t input)>;
+// As Pack, of such an input: fill(target).
+using PackSparse = std::function<const float*(std::size_t input, const std::string& form, std::int64_t floats, const std::function<void(float*)>& fill)>;
+
 // What is known when an operator is prepared; the types of outputs are those that graph::infer gave.
 struct PlainNode {
   const graph::Node& node;
@@ -61,6 +67,9 @@ struct PlainNode {
   Pack pack = {};  // may be empty: then no input is constant
   FormOf form_of = {};  // may be empty, likewise
   PackCodes pack_codes = {};
+  SparseOf sparse_of = {};
+  PackSparse pack_sparse = {};
+  const engine::SpmvKernel* asked = nullptr;  // by name
   Charge* charge = nullptr;  // for tables that the kernel will hold; null where they are small
 };
 

@@ -1,11 +1,14 @@
 // Plain operators: recurrent layers.
 #include "plan/plain_sequence.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <memory>
 
 #include "graph/recurrent.h"
 #include "ops/recurrent.h"
 #include "plan/layer_parts.h"
+#include "registry.h"
 
 namespace bittern::plan {
 namespace {
@@ -14,44 +17,93 @@ namespace {
 // takes less time where caches hold the weights.
 constexpr std::int64_t most_rows = 4;
 
-// W or R as codes that a kernel of one row decodes in registers; no kernel where they run dense.
+// W or R as codes that a kernel of one row decodes in registers, or as weights that are not zero; no kernel where they run dense.
 struct Coded {
   std::optional<format::RowForm> form;
   const engine::LutGemvKernel* kernel = nullptr;
+  std::optional<engine::SparseWeights> sparse;
+  double density = 1;
   std::string why_not;
 
+  bool dense() const { return kernel == nullptr && !sparse; }
   engine::RecurrentCodes with(const std::uint8_t* codes) const { return {coded_numbers(*form), form->tables, form->axis, codes}; }
 };
 
-Coded coded_weights(const PlainNode& node, std::size_t input, std::int64_t batch) {
+// Cycles of a row of the product otherwise, in the unit of SparseRow::cost(): bytes from caches or memory, look-ups or products.
+double other_cost(const Coded& weights, const PlainNode& node, double count, std::int64_t rows) {
+  const double lanes = node.isa == engine::Isa::scalar ? 4 : 16;
+  if (weights.kernel != nullptr) return std::max(count * (weights.form->table.size() > 4 ? 4 : 2) / 64, count * 0.1);
+  constexpr double cached = 8e6, from_memory = 8, from_caches = 24;
+  return std::max(count / lanes, count * 4 / (count * 4 > cached ? from_memory : from_caches) / static_cast<double>(rows));
+}
+
+// The weights that are not zero, if that is estimated to be faster for so many rows.
+void try_sparse(const PlainNode& node, std::size_t input, std::int64_t rows, Coded& weights) {
+  const auto& shape = node.inputs[input]->shape;
+  const std::int64_t columns = shape.back();
+  if (!node.sparse_of || !engine::RowProduct::in_place(columns)) return;
+  auto found = node.sparse_of(input);
+  if (!found) return;
+  engine::SparseWeights sparse{node.asked, std::move(*found), {}};
+  const auto count = static_cast<double>(sparse.rows.first.size() - 1) * static_cast<double>(columns);
+  const double density = count == 0 ? 0.0 : static_cast<double>(sparse.rows.entries()) / count;
+  // A code of the table is its zero.
+  const bool codes = (node.asked == nullptr || node.asked->codes) && engine::to_codes(sparse.rows, sparse.table) && sparse.table.size() <= 15;
+  if (!codes) sparse.table.clear();
+  if (node.asked == nullptr) {
+    const auto list = engine::spmv_kernels(node.isa);
+    sparse.kernel = &*std::find_if(list.begin(), list.end(), [&](const engine::SpmvKernel& kernel) { return kernel.codes == codes; });
+    if (engine::SparseRow(*sparse.kernel, columns, sparse.rows).cost() >= other_cost(weights, node, count, rows)) return;
+  } else if (node.asked->codes && !codes) {
+    return;
+  }
+  weights.kernel = nullptr;
+  weights.density = density;
+  weights.sparse = std::move(sparse);
+  weights.why_not.clear();
+}
+
+Coded coded_weights(const PlainNode& node, std::size_t input, std::int64_t batch, std::int64_t rows) {
   Coded weights;
   if (node.form_of) weights.form = node.form_of(input);
-  if (!weights.form) return weights;
-  if (weights.form->axis == 2) {
+  if (weights.form && weights.form->axis == 2) {
     weights.why_not = "no kernel has scales along the inputs";
-  } else if (batch > most_rows) {
+  } else if (weights.form && batch > most_rows) {
     weights.why_not = "a batch of " + std::to_string(batch) + " shares them on a tile; up to " + std::to_string(most_rows) + " samples run as codes";
-  } else {
+  } else if (weights.form) {
     // A part of the gates may be multiplied alone: as many rows as there are hidden units.
     weights.kernel = &row_kernel(node.isa, *weights.form, node.inputs[2]->shape.back());
   }
+  try_sparse(node, input, rows, weights);
   return weights;
 }
 
+std::string stays(const Coded& weights) {
+  if (weights.dense()) return "";
+  if (!weights.sparse) return stays_codes(*weights.kernel);
+  char text[48];
+  std::snprintf(text, sizeof text, "%.1f %% of the weights are not zero", 100 * weights.density);
+  return text;
+}
+
 std::string how_they_run(const engine::RecurrentLayer& layer, const Coded& w, const Coded& r) {
-  if (w.kernel == nullptr && r.kernel == nullptr) return "";
-  if (w.kernel == r.kernel) return "row by row: " + stays_codes(*w.kernel);
+  if (w.dense() && r.dense()) return "";
+  if (!w.sparse && !r.sparse && w.kernel == r.kernel) return "row by row: " + stays(w);
   const auto part = [](const char* name, const Coded& weights, const engine::RowProduct& product) {
-    return std::string(name) + " by " + product.kernel_name() + (weights.kernel != nullptr ? ": " + stays_codes(*weights.kernel) : "");
+    return std::string(name) + " by " + product.kernel_name() + (weights.dense() ? "" : ": " + stays(weights));
   };
   return "row by row: " + part("W", w, layer.w_product()) + "; " + part("R", r, layer.r_product());
 }
 
 PlainKernel prepare_recurrent(const PlainNode& node) {
   const engine::RecurrentShape shape = graph::recurrent_of(node.node, node.inputs);
-  const Coded coded_w = coded_weights(node, 1, shape.batch), coded_r = coded_weights(node, 2, shape.batch);
-  const auto layer = std::make_shared<const engine::RecurrentLayer>(shape, node.isa, engine::RecurrentKernels{coded_w.kernel, coded_r.kernel});
+  const Coded coded_w = coded_weights(node, 1, shape.batch, std::max<std::int64_t>(1, shape.steps * shape.batch));
+  const Coded coded_r = coded_weights(node, 2, shape.batch, std::max<std::int64_t>(1, shape.batch));
+  const auto sparse = [](const Coded& weights) { return weights.sparse ? &*weights.sparse : nullptr; };
+  const engine::RecurrentKernels kernels{coded_w.kernel, coded_r.kernel, sparse(coded_w), sparse(coded_r)};
+  const auto layer = std::make_shared<const engine::RecurrentLayer>(shape, node.isa, kernels);
   const auto pack = [&](std::size_t input, const Coded& coded, const std::string& form, std::int64_t floats, const auto& fill) -> const float* {
+    if (coded.sparse) return node.pack_sparse(input, "recurrent " + form, floats, [&](float* to) { fill(*coded.sparse, to); });
     if (coded.kernel != nullptr) {
       return node.pack_codes(input, "recurrent " + form, floats, [&](const std::uint8_t* codes, float* to) { fill(coded.with(codes), to); });
     }
@@ -67,7 +119,7 @@ PlainKernel prepare_recurrent(const PlainNode& node) {
   PlainKernel kernel;
   kernel.scratch_bytes = static_cast<std::uint64_t>(scratch) * sizeof(float);
   kernel.macs = layer->macs();
-  const engine::RowProduct& shown = coded_r.kernel == nullptr && coded_w.kernel != nullptr ? layer->w_product() : layer->r_product();
+  const engine::RowProduct& shown = coded_r.dense() && !coded_w.dense() ? layer->w_product() : layer->r_product();
   kernel.kernel = shown.kernel_name();
   kernel.isa = shown.kernel_isa();
   kernel.reason = how_they_run(*layer, coded_w, coded_r);
