@@ -8,12 +8,13 @@ import bittern
 import numpy as np
 import onnx
 import pytest
-from bittern.encodings import Dense, Packed, Signs
+from bittern.encodings import Affine, Dense, Packed, Signs
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.builders import floats, output, reference
 from tests.kernels.bits import weights
+from tests.kernels.convolution import acceptance_shapes
 from tests.reference import run
 
 ort = pytest.importorskip("onnxruntime")
@@ -303,3 +304,36 @@ def test_a_module_of_torch(rng: np.random.Generator) -> None:
     model = bittern.load(network)
     assert np.abs(output(model, x) - expected).max() < 1e-5
     assert sum(kernel.startswith("bgemm_") for kernel in kernels_of(model)) == 2, kernels_of(model)
+
+
+@pytest.mark.parametrize("weight_bits", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
+def test_codes_of_dorefa(weight_bits: int, bits: int, rng: np.random.Generator) -> None:
+    """Odd weights 2 q - n against unsigned codes, on any loop: the sums of whole numbers (arXiv 1606.06160)."""
+    asked = ["bgemm_b1_s1_s32_1x32__scalar"] if weight_bits * bits <= 16 else []
+    for index, shape in enumerate(acceptance_shapes()):
+        if shape.channels == 256 or index % 3 != (weight_bits + bits) % 3:
+            continue
+        net = bittern.Network("dorefa")
+        net.add_input("x", (shape.batch, shape.channels, shape.height, shape.width))
+        most = 2**bits - 1
+        net.add_constant("s", np.array(0.25, F32))
+        if bits == 1:
+            net.add_constant("t", np.array([[0.125]], F32))
+            net.add_node("MultiThreshold", ["x", "t"], ["a"], out_scale=0.25)
+        else:
+            net.add_constant("z", np.array(0, np.uint8))
+            net.add_node("QuantizeLinear", ["x", "s", "z"], ["q"], bits=bits)
+            net.add_node("DequantizeLinear", ["q", "s", "z"], ["a"], bits=bits)
+        size = (shape.filters, shape.channels // shape.groups, *shape.kernel)
+        codes = (2 * rng.integers(0, 2**weight_bits, size) - (2**weight_bits - 1)).astype(np.int16)
+        net.add_constant("w", Affine(Dense(codes), Dense(np.array(0.5, F32))))
+        attributes: dict[str, Any] = shape.attributes()
+        net.add_node("Conv", ["a", "w"], ["y"], **attributes)
+        net.set_outputs(["y"])
+        q = rng.integers(0, most + 1, (shape.batch, shape.channels, shape.height, shape.width))
+        x = q.astype(F32) / F32(4)
+        expected = run(reference(net), {"x": x})["y"]
+        for kernels in ([], asked):
+            model = bittern.load(net, kernels=kernels, isa="scalar" if kernels else None)
+            assert np.array_equal(output(model, x), expected), (shape.label(), kernels, kernels_of(model))

@@ -53,6 +53,12 @@ class BitUser {
       if (!items_[i].residual.empty()) readers_[items_[i].residual].push_back(i);
     }
     for (std::size_t i = 0; i < items_.size(); ++i) find_levels(i);
+    for (Item& item : items_) {
+      if (item.op != "Conv" || item.plain) continue;
+      const auto made = producer_.find(item.inputs[0]);
+      const bool codes = values_.count(item.inputs[0]) != 0 || (made != producer_.end() && items_[made->second].op == "DequantizeLinear");
+      item.whole_sums = codes && constants_.has(item.inputs[1]) && constants_.integer_form(item.inputs[1]).has_value();
+    }
     if (values_.empty()) return std::move(items_);
     forms_.resize(items_.size());
     bool any = false;

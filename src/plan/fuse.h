@@ -56,6 +56,7 @@ struct Item {
   bool clamped = false;
   std::optional<CodesForm> codes;
   std::shared_ptr<const BitsForm> bits;  // of an item on planes of bits
+  bool whole_sums = false;           // of codes and whole numbers, times scales: exact unless a kernel rounds in between
   const char* stays_real = nullptr;  // of an operator between codes: why it does not compute on them
   bool on_codes = false;             // a plain operator that moves codes as they are
   std::optional<engine::Quantiser> conversion;  // of a QuantizeLinear or DequantizeLinear that is left

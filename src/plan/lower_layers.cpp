@@ -236,8 +236,7 @@ void lower_conv(Builder& builder, const Item& item) {
   const double direct = codes.kernel != nullptr ? codes.cost : choice.cost;
   const bool better =
       winograd.kernel != nullptr && builder.source().winograd && !direct_asked && !codes.asked && winograd.cost < worthwhile * direct;
-  // Binary networks have scales that are no integers: theirs are known by the encoding.
-  bool exact = builder.source().graph->constants.at(item.inputs[1])->kind == graph::EncodingKind::signs;
+  bool exact = item.whole_sums;
   if (better && !winograd.asked && !exact) {
     const float* values = weights.stored;
     if (values == nullptr) {
