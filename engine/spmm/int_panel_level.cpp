@@ -65,8 +65,8 @@ void fill(const IntSpmmFill& args) {
   }
 }
 
-// The codes of 16 channels: every step as store_sums() does it, but for a sum with zero. Behind the roundings, what is below the least
-// code need not be compared in 32 bits.
+// The codes of 16 channels: every step as store_sums() does it, but for a sum with zero. Where the processor's
+// rounding gives the least integer for what is out of reach, lower bounds are left to the bytes.
 template <bool biased, bool inner, bool residual>
 void store_codes(const IntSpmmOut& args) {
   const IntStore how = args.store;
@@ -96,7 +96,11 @@ void store_codes(const IntSpmmOut& args) {
           value = mul(round_half_even(value), set1(how.inner_scale));
         }
         if constexpr (residual) value = add(value, mul(byte_less<i>(r[g], how.residual_zero), set1(how.residual_scale)));
+#if BITTERN_VEC == 0
+        rows[i] = round_int(min(max(value, set1(how.lo)), set1(how.hi)));
+#else
         rows[i] = round_int(min(set1(how.hi), value));  // in this order a NaN stays one, whose integer is the least
+#endif
       };
       row_of(constant<0>{}), row_of(constant<1>{}), row_of(constant<2>{}), row_of(constant<3>{});
       codes[g] = interleave_rows(rows, how.zero, least);

@@ -29,9 +29,11 @@ double cost_of(const IntSpmmKernel& kernel, const ConvShape& s, double quads, in
   const double sums = outputs * blocks * (vectors * 2.5 + 8.0);
   const double stored = outputs * vectors * 7.0;
   const double filled = rows * static_cast<double>(ceil_div(s.oc, most_rows_together)) * vectors * 3.0;
-  // Without dot products of bytes, quads are taken apart on the way.
-  const bool dots = kernel.isa == Isa::avx512vnni || kernel.isa == Isa::avx2vnni;
-  return panels * (products * (dots ? 1.0 : 2.5) + sums + stored + filled);
+  if (kernel.isa == Isa::avx512vnni || kernel.isa == Isa::avx2vnni) return panels * (products + sums + stored + filled);
+  // Without dot products of bytes quads are taken apart, which takes longer; so do the products of dense tiles, which IntConv::cost
+  // counts as one instruction each.
+  constexpr double apart = 2.5, counted = 0.35;
+  return panels * (products * apart + sums + stored + filled) * counted;
 }
 
 // The width of panels, of almost equal width: as wide as registers allow, or narrower where fewer blocks pay for it.
