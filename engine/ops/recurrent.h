@@ -9,7 +9,7 @@
 
 #include "base/isa.h"
 #include "base/thread_pool.h"
-#include "gemm/row_product.h"
+#include "ops/row_product.h"
 #include "ops/rows.h"
 
 namespace bittern::engine {

@@ -1,4 +1,4 @@
-#include "gemm/row_product.h"
+#include "ops/row_product.h"
 
 #include <algorithm>
 #include <limits>
