@@ -54,10 +54,10 @@ def compress(
     ``symmetric``, ``scale`` ...); ``activations`` (``"u8"``, fewer bits down to ``"u2"``, or None);
     ``calibration_method`` for their ranges (``"minmax"``, ``"percentile"`` with ``calibration_percentile``, ``"mse"``);
     ``reconstruct``: errors of rounding are made good by the other weights of the layer, for the inputs that the layers
-    before it, already quantised, give; ``bias_correction``: the mean error of a layer's output goes into its bias (both
-    by default where calibration data is given, but ``int8`` does not reconstruct); ``samples``: the most that these
-    two look at (default 32); ``exclude``: names of weights or nodes left alone; ``first_layer`` and ``last_layer``:
-    False leaves it alone.
+    before it, already quantised, give ("learned": which go up and which down is found by gradient descent, arXiv
+    2004.10568); ``bias_correction``: the mean error of a layer's output goes into its bias (both by default where
+    calibration data is given, but ``int8`` does not reconstruct); ``samples``: the most that these two look at (default
+    32); ``exclude``: names of weights or nodes left alone; ``first_layer`` and ``last_layer``: False leaves it alone.
 
     ``calibration``: arrays by input name, the first dimension counting samples (for recurrent layers it may be time: an
     array is one sample); an .npz file of such; an array for an only input; a list of dicts; images (files, or uint8
