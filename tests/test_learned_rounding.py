@@ -79,7 +79,7 @@ def test_less_error_than_the_nearest(groups: int, rng: np.random.Generator) -> N
         found, again = (grid.values(learned(target, grid, hessian)) for _ in range(2))
         assert np.array_equal(found, again)
         share = 1.0 if isinstance(grid, Kept) else 0.75  # where much is pruned little is free
-        assert cost(found, target, hessian) < share * cost(grid.round(target), target, hessian)
+        assert cost(found, target, damped(hessian)) < share * cost(grid.round(target), target, damped(hessian))
     ternary = TernaryMethod().fit(rows, Layout((8, 40), 0, 1))
     assert np.array_equal(learned(rows, ternary, hessian), compensated(rows, ternary, hessian))
     assert np.array_equal(learned(rows, grids(rng, rows)[0], 0 * hessian), grids(rng, rows)[0].nearest(rows))

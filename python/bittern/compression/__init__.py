@@ -60,10 +60,11 @@ def compress(
     bits down to ``"u2"``, or None);
     ``calibration_method`` for their ranges (``"minmax"``, ``"percentile"`` with ``calibration_percentile``, ``"mse"``);
     ``reconstruct``: errors of rounding are made good by the other weights of the layer, for the inputs that the layers
-    before it, already quantised, give; ``bias_correction``: the mean error of a layer's output goes into its bias (both
-    by default where calibration data is given, but ``int8`` does not reconstruct); ``samples``: the most that these
-    two look at (default 32); ``exclude``: names of weights or nodes left alone; ``first_layer`` and ``last_layer``:
-    False leaves it alone; ``kernels``: "all", "spatial" (convolutions of several places alone) or "pointwise" (all but
+    before it, already quantised, give ("learned": which go up and which down is found by gradient descent, arXiv
+    2004.10568); ``bias_correction``: the mean error of a layer's output goes into its bias (both by default where
+    calibration data is given, but ``int8`` does not reconstruct); ``samples``: the most that these two look at (default
+    32); ``exclude``: names of weights or nodes left alone; ``first_layer`` and ``last_layer``: False leaves it alone;
+    ``kernels``: "all", "spatial" (convolutions of several places alone) or "pointwise" (all but
     those); ``batch_norm``: "fold" (default: the statistics that training left), "recalibrate" (means and
     variances measured again in the compressed network, over all calibration samples) or "shift" (likewise, with scale
     and reciprocal deviation rounded to powers of two).

@@ -19,7 +19,7 @@ Singles = NDArray[np.float32]
 
 STEPS = 800
 RATE = 0.05  # of Adam
-PRICE = 0.1  # of a number in between, next to a mean squared error of 1 where all are rounded down
+PRICE = 3.0  # of a number in between, next to a mean squared error of 1 where all are rounded down
 WARM = 0.2  # share of the steps without a price
 STRETCH = 0.1  # of the sigmoid beyond 0 and 1, so that both are reached
 SHARPNESS = (20.0, 2.0)  # the price's exponent, from first to last
@@ -53,7 +53,12 @@ def learned(rows: Floats, grid: Grid, hessian: Floats) -> Codes:
     # Where all are rounded down, the sum over all elements counts as much as there are elements.
     scale = 2 * rows.size / worst
     place = _descended(np.clip(share, 0.01, 0.99), lambda place: scale * slope(place))
-    return np.where(place >= 0.5, around[1], around[0])
+    found, nearest = np.where(place >= 0.5, around[1], around[0]), grid.nearest(rows)
+    costs = []
+    for codes in (found, nearest):  # each row by itself: descent may end where it should not
+        error = (grid.values(codes) - rows).reshape(parts)
+        costs.append(np.sum((error @ matrices) * error, axis=2).reshape(-1, 1))
+    return np.where(costs[0] <= costs[1], found, nearest)
 
 
 def _descended(start: Singles, slope: Callable[[Singles], Singles]) -> Singles:
