@@ -116,13 +116,15 @@ def chain(weights: Weights, codes: bool, size: int, copies: int) -> bittern.Netw
     return net
 
 
-def measure(size: int, threads: int, rounds: int, progress: Progress) -> list[dict[str, Any]]:
-    """All forms in turning order; milliseconds of one layer."""
+def measure(size: int, threads: int, rounds: int, only: str, progress: Progress) -> list[dict[str, Any]]:
+    """The forms whose names hold ``only``, and dense float32, in turning order; milliseconds of one layer."""
     cache = bittern.limits().caches[-1].bytes
     x = np.random.default_rng(1).standard_normal((1, size)).astype(np.float32)
     rows: list[dict[str, Any]] = []
     models = []
     for name, (weights, codes, bits) in FORMS.items():
+        if rows and only not in name:
+            continue
         progress(len(rows), len(FORMS), name)
         copies = max(2, round(COLD * cache / (size * size * bits / 8) + 0.5))
         model = bittern.load(chain(weights, codes, size, copies), threads=threads)
@@ -166,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=4096, metavar="N", help="inputs and outputs (default: 4096)")
     parser.add_argument("--threads", default="1,2", metavar="1,2")
     parser.add_argument("--rounds", type=int, default=30, metavar="R")
+    parser.add_argument("--only", default="", metavar="TEXT", help="forms whose names hold this, and dense float32")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(arguments)
     if options.size < 1 or options.rounds < 2:
@@ -173,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     document = {}
     for threads in map(int, options.threads.split(",")):
         with Progress() as progress:
-            rows = measure(options.size, threads, options.rounds, progress)
+            rows = measure(options.size, threads, options.rounds, options.only, progress)
         print(
             f"{options.size} x {options.size}, batch 1, {threads} threads, {options.rounds} rounds\n{report(rows)}\n",
             flush=True,
