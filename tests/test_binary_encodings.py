@@ -158,7 +158,7 @@ def test_on_codes_they_run_as_integers(size: tuple[int, ...]) -> None:
             if len(size) == 2:
                 assert "gemv_u8_s2_" in row.kernel, row
             else:
-                assert "stay 2-bit codes" in row.reason, row
+                assert "stay 2-bit codes" in row.reason or row.kernel.startswith("spmm_u8_"), row
 
 
 def test_many_parts_of_much_are_refused() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from bittern.compression.quantize.half_gaussian import quantised as half_wave
 from bittern.compression.quantize.half_gaussian import uniform_step
-from bittern.encodings import Affine, Dense
+from bittern.encodings import Affine, Dense, Signs
 from bittern.importers import convert
 from bittern.importers.onnx_integers import with_quantisers
 
@@ -343,7 +343,10 @@ def test_half_wave_gaussian_layer(count: int, isa: str, rng: np.random.Generator
     counts[np.isin(x, limits)] = np.searchsorted(limits, x[np.isin(x, limits)], side="left")
     assert counts.max() == count and counts.min() == 0
     again = convert(net.to_onnx())
-    assert isinstance(again.constants["w"], Affine)
-    model = bittern.load(again, isa=isa, threads=1)
-    assert_equal(model.run({"x": x})["y"], (counts @ signs.astype(np.int64)).astype(F32) * step)
+    assert isinstance(again.constants["w"], Signs)
+    expected = (counts @ signs.astype(np.int64)).astype(F32) * step
+    codes = [kernel.name for kernel in bittern.kernels() if kernel.loop == "gemm_u8" and kernel.isa == isa]
+    for kernels in ([], codes):
+        model = bittern.load(again, isa=isa, threads=1, kernels=kernels)
+        assert_equal(model.run({"x": x})["y"], expected)
     assert integer_kernels(model, {"x": x.shape}) == ["gemm"]

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
+#include <utility>
 
 namespace bittern::engine {
 namespace {
@@ -12,17 +13,16 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b 
 // Multiplications of bits that are worth a task.
 constexpr std::int64_t task_work = 12'000'000;
 
-// The taps of one direction that lie inside the image, as a kind of output rows or columns.
+// The taps of one direction that lie inside the image, from the first to the last, as a kind of output rows or columns.
 void find_kinds(std::int64_t outputs, std::int64_t size, std::int64_t taps, std::int64_t stride, std::int64_t dilation, std::int64_t pad,
                 std::vector<std::int32_t>& kind, std::vector<std::int64_t>& sample) {
-  std::map<std::vector<bool>, std::int32_t> known;
+  std::map<std::pair<std::int64_t, std::int64_t>, std::int32_t> known;
   for (std::int64_t o = 0; o < outputs; ++o) {
-    std::vector<bool> inside;
-    for (std::int64_t t = 0; t < taps; ++t) {
-      const std::int64_t at = o * stride - pad + t * dilation;
-      inside.push_back(at >= 0 && at < size);
-    }
-    const auto [found, fresh] = known.emplace(std::move(inside), static_cast<std::int32_t>(sample.size()));
+    const std::int64_t at = o * stride - pad, before = size - at;  // taps lie at at, at + dilation, ...
+    const std::int64_t first = at >= 0 ? 0 : std::min(taps, ceil_div(-at, dilation));
+    const std::int64_t end = before <= 0 ? 0 : std::min(taps, ceil_div(before, dilation));
+    const auto taps_inside = first < end ? std::pair(first, end) : std::pair<std::int64_t, std::int64_t>(0, 0);
+    const auto [found, fresh] = known.emplace(taps_inside, static_cast<std::int32_t>(sample.size()));
     if (fresh) sample.push_back(o);
     kind.push_back(found->second);
   }

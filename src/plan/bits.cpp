@@ -3,16 +3,14 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstdio>
 #include <map>
 #include <optional>
 #include <utility>
 
-#include "gemm/conv.h"
+#include "base/fp_mode.h"
 #include "graph/quantize.h"
 #include "graph/windows.h"
 #include "plan/thresholds.h"
-#include "registry.h"
 
 namespace bittern::plan {
 namespace {
@@ -23,7 +21,6 @@ using engine::ConvShape;
 constexpr std::int64_t most_levels = 16;          // of an input: four planes; more never pay
 constexpr std::int64_t most_asked = 256;          // where a kernel on bits is asked for by name
 constexpr double most_border_work = 1 << 27;      // additions that find the offsets of borders
-constexpr double bytes_a_cycle = 6;               // that weights are read at, where each is used once
 
 // Planes of codes up to `largest`.
 std::int64_t planes_of(std::int64_t largest) { return static_cast<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(largest))); }
@@ -157,7 +154,8 @@ class BitUser {
   // Counts of thresholds: real = scale * q + bias, in whole numbers of a unit.
   bool thresholds_of(const Item& item, const Shape& y, BitLevels& levels) const {
     const Shape& t = shape(item.inputs[1]);
-    if (!constants_.has(item.inputs[1]) || t.size() != 2 || t[1] < 1 || t[1] >= most_levels || graph::threshold_axis(*item.node, y.size()) != 1) return false;
+    if (!constants_.has(item.inputs[1]) || t.size() != 2 || t[1] < 1 || t[1] >= most_levels) return false;
+    if (t[0] != 1 && graph::threshold_axis(*item.node, y.size()) != 1) return false;
     const float scale = graph::float_attribute(*item.node, "out_scale", 1.0f), bias = graph::float_attribute(*item.node, "out_bias", 0.0f);
     const float ratio = -2 * bias / scale;
     if (!(scale != 0) || !std::isfinite(scale) || !(std::abs(ratio) <= 1024) || ratio != std::nearbyint(ratio) || ratio * scale != -2 * bias) return false;
@@ -200,6 +198,7 @@ class BitUser {
     levels.unit = scale[0];
     levels.values = {1, static_cast<std::int32_t>(zero - lo), planes_of(hi - lo)};
     levels.count = hi - lo;
+    const engine::FlushToZero mode;  // as kernels compute
     for (std::int64_t j = 1; j <= hi - lo; ++j) {
       levels.thresholds.push_back(least_float([&](float x) { return quantiser.step_of(x) + static_cast<float>(zero) >= static_cast<float>(lo + j); }));
     }
@@ -213,7 +212,8 @@ class BitUser {
     const BitLevels& levels = *found->second.levels;
     const Shape& x = shape(item.inputs[0]);
     const bool pool = item.op == "MaxPool" && !item.plain && item.fused.empty() && levels.unit > 0 && x.size() == 4;
-    const bool view = (item.op == "Flatten" || item.op == "Reshape") && !item.plain && x.size() >= 3 && y.size() == 2 && y[0] == x[0];
+    const bool view = (item.op == "Flatten" || item.op == "Reshape") && !item.plain && x.size() == 4 && y.size() == 2 && y[0] == x[0] &&
+                      y[1] == x[1] * x[2] * x[3];
     const bool pad = item.op == "Pad" && x.size() == 4 && pad_of(item, x, y, levels).has_value();
     if (!pool && !view && !pad) return;
     values_[item.output] = {found->second.levels, item.inputs[0], view};
@@ -272,58 +272,27 @@ class BitUser {
     form.flattened = shape(form.input).size() != shape(item.inputs[0]).size();
     if (form.flattened && shape(form.input).size() != 4) return false;
     const ConvShape s = bit_shape(item, form, types_);
+    if (s.c == 0 || s.oc == 0) return false;
+    const bool finite = std::all_of(weights->scale.begin(), weights->scale.end(), [](float scale) { return std::isfinite(scale); });
+    if (!finite || graph::element_count(shape(item.inputs[1]), item.name) != s.oc * (s.c / s.groups) * s.kh * s.kw) return false;
+    if (s.groups > 1 && s.c == s.groups && !asked_) return false;  // one channel a group has kernels of its own
     std::vector<std::int16_t> alphabet = weights->alphabet;
     if (!BitConv::groups_fit(s) && !std::binary_search(alphabet.begin(), alphabet.end(), std::int16_t{0})) {
       alphabet.insert(std::upper_bound(alphabet.begin(), alphabet.end(), std::int16_t{0}), 0);
     }
     auto planes = engine::bit_weight_form(alphabet);
-    if (!planes || s.c == 0 || s.oc == 0) return false;
+    if (!planes) return false;
     // Borders differ in the taps that lie inside: as many kinds of rows as two for each tap, and as many of columns.
     const bool bordered = form.from->values.shift != 0 && (s.pad_top | s.pad_left | s.pad_bottom | s.pad_right) != 0;
     const double kinds = bordered ? 4.0 * static_cast<double>((s.kh + 2) * (s.kw + 2)) : 1.0;
     if (!BitConv::fits(s, *planes, form.from->values) || kinds * static_cast<double>(s.kh * s.kw) * static_cast<double>(s.oc) > most_border_work) return false;
     form.weights = std::move(*planes);
     form.scale = weights->scale;
-    if (!pays(item, form, s)) return false;
+    const auto made = producer_.find(item.inputs[0]);
+    const bool codes = made != producer_.end() && items_[made->second].op == "DequantizeLinear" && form.from->values.factor == 1;
+    if (!bits_pay(form, s, codes, isa_) && !asked_) return false;
     forms_[i] = std::make_shared<BitsForm>(std::move(form));
     return true;
-  }
-
-  // Estimated cycles against the tile that would run otherwise: of codes, where the input has some, else of real numbers.
-  bool pays(const Item& item, BitsForm& form, const ConvShape& s) const {
-    const auto weight_planes = static_cast<std::int64_t>(form.weights.coefficients.size());
-    double bits = 0;
-    for (const engine::BitGemmKernel& kernel : engine::bit_gemm_kernels(isa_)) {
-      if (kernel.conjunction != form.weights.conjunction) continue;
-      const double cost = BitConv::cost(kernel, s, form.from->values.planes, weight_planes);
-      if (bits == 0 || cost < bits) bits = cost;
-    }
-    const bool row = s.n * s.oh * s.ow == 1;
-    const double weights = static_cast<double>(s.oc) * static_cast<double>(s.c / s.groups * s.kh * s.kw);
-    const double bit_bytes = weights * static_cast<double>(weight_planes) / 8;
-    if (row) bits = std::max(bits, bit_bytes / bytes_a_cycle);
-    const bool codes = producer_.count(item.inputs[0]) != 0 && items_[producer_.at(item.inputs[0])].op == "DequantizeLinear" && form.from->values.factor == 1;
-    double other = 0;
-    if (codes) {
-      for (const engine::IntGemmKernel& kernel : engine::int_gemm_kernels(isa_)) {
-        const double cost = engine::IntConv::cost(kernel, s, s.c <= 4 ? 4 : 16);
-        if (other == 0 || cost < other) other = cost;
-      }
-      // Products of one row read packed codes of at least two bits.
-      const double packed_bits = std::max<double>(2, static_cast<double>(weight_planes));
-      if (row) other = std::min(other, std::max(weights * packed_bits / 8 / bytes_a_cycle, weights / 64));
-    } else {
-      for (const engine::GemmKernel& kernel : engine::gemm_kernels(isa_)) {
-        const double cost = engine::GemmConv::cost(kernel, s, 16, s.kh * s.kw == 1);
-        if (other == 0 || cost < other) other = cost;
-      }
-    }
-    const std::string product = std::to_string(form.from->values.planes) + " x " + std::to_string(weight_planes);
-    char text[96];
-    std::snprintf(text, sizeof text, "planes of bits, %s: %.1f times the estimated speed of %s", product.c_str(), other / std::max(1.0, bits),
-                  codes ? "8-bit codes" : "real numbers");
-    form.reason = text;
-    return asked_ || bits < other;
   }
 
   void find_needs() {
@@ -387,11 +356,14 @@ class BitUser {
   void normalised(const Item& norm, std::size_t at, const std::string& output) {
     std::vector<float> scale, shift;
     batch_norm_affine(norm, constants_, scale, shift);
+    const auto finite = [](float x) { return std::isfinite(x); };
+    if (!std::all_of(scale.begin(), scale.end(), finite) || !std::all_of(shift.begin(), shift.end(), finite)) return;
+    const engine::FlushToZero mode;
     const BitLevels& old = *values_.at(output).levels;
     BitLevels levels = old;
     levels.thresholds.clear();
     for (std::size_t c = 0; c < scale.size(); ++c) {
-      levels.sign.push_back(scale[c] < 0 ? -1.0f : 1.0f);
+      levels.sign.push_back(scale[c] < 0 ? -1.0f : scale[c] > 0 ? 1.0f : 0.0f);  // 0 times infinity is no number here, too
       for (std::int64_t j = 0; j < old.count; ++j) {
         const float least = old.threshold(static_cast<std::int64_t>(c), j);
         levels.thresholds.push_back(least_float([&](float x) { return x * levels.sign[c] * scale[c] + shift[c] >= least; }));
@@ -471,31 +443,6 @@ class BitUser {
 };
 
 }  // namespace
-
-ConvShape bit_shape(const Item& item, const BitsForm& form, const Types& types) {
-  const Shape x = graph::map_shape(types.at(form.input).shape);
-  ConvShape s;
-  if (item.op == "Conv") {
-    const Shape w = graph::map_shape(types.at(item.inputs[1]).shape), y = graph::map_shape(types.at(item.output).shape);
-    const graph::Window win = graph::window(*item.node, types.at(form.input).shape, w[2], w[3]);
-    s.n = x[0], s.c = x[1], s.h = x[2], s.w = x[3];
-    s.oc = y[1], s.oh = y[2], s.ow = y[3];
-    s.kh = win.kh, s.kw = win.kw;
-    s.stride_h = win.stride_h, s.stride_w = win.stride_w, s.dilation_h = win.dilation_h, s.dilation_w = win.dilation_w;
-    s.pad_top = win.pad_top, s.pad_left = win.pad_left, s.pad_bottom = win.pad_bottom, s.pad_right = win.pad_right;
-    s.groups = graph::int_attribute(*item.node, "group", 1);
-    return s;
-  }
-  const Shape& y = types.at(item.output).shape;
-  s.oc = y[1];
-  if (form.flattened) {
-    s.n = x[0], s.c = x[1], s.h = x[2], s.w = x[3];
-    s.kh = s.h, s.kw = s.w;
-  } else {
-    s.c = types.at(form.input).shape[1], s.w = s.ow = y[0];
-  }
-  return s;
-}
 
 std::vector<Item> use_bits(std::vector<Item> items, const Types& types, const std::set<std::string>& kept, const Constants& constants, engine::Isa isa,
                            const std::vector<std::string>& preferred) {

@@ -23,7 +23,7 @@ struct BitLevels {
   float unit = 1;
   std::vector<float> thresholds;
   std::int64_t count = 0;              // thresholds of a channel
-  std::vector<float> sign;             // of each channel, -1 or 1; empty: 1
+  std::vector<float> sign;             // of each channel, -1, 0 or 1; empty: 1
   std::string name;                    // of the quantiser
 
   bool per_channel() const noexcept { return static_cast<std::int64_t>(thresholds.size()) != count; }
@@ -51,6 +51,10 @@ struct BitsForm {
 // The convolution that a layer on bits is: a product of a matrix is one of a row of pixels, one of flattened maps has a kernel as large
 // as they are.
 engine::ConvShape bit_shape(const Item& item, const BitsForm& form, const Types& types);
+
+// Whether counting ones is estimated to be faster than the tile that would run otherwise: of codes, where the input has some, else of
+// real numbers. Sets form.reason.
+bool bits_pay(BitsForm& form, const engine::ConvShape& shape, bool codes, engine::Isa isa);
 
 // Sets `bits` of items that run on bits, and adds those that make bits of real numbers.
 std::vector<Item> use_bits(std::vector<Item> items, const Types& types, const std::set<std::string>& kept, const Constants& constants, engine::Isa isa,

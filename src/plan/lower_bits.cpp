@@ -3,6 +3,7 @@
 #include <cstring>
 #include <limits>
 
+#include "base/fp_mode.h"
 #include "bgemm/bit_maps.h"
 #include "plan/bits.h"
 #include "plan/builder.h"
@@ -116,7 +117,8 @@ void fill_constants(Builder& builder, const Item& item, const ConvShape& s, cons
     }
     return;
   }
-  std::int64_t most = 1;  // no sum is greater
+  const engine::FlushToZero mode;  // as kernels compute
+  std::int64_t most = 1;           // no sum is greater
   const auto [least, greatest] = std::minmax_element(values.begin(), values.end());
   const std::int64_t level = std::max<std::int64_t>(std::abs(form.from->values.shift),
                                                     std::abs(form.from->values.factor * form.from->count - form.from->values.shift));
@@ -128,7 +130,7 @@ void fill_constants(Builder& builder, const Item& item, const ConvShape& s, cons
       const float wanted = form.to->threshold(c, j);
       thresholds[static_cast<std::size_t>(j * all + conv.padded(c))] = static_cast<std::int32_t>(least_integer(most, [&](std::int64_t sum) {
         const float y = static_cast<float>(sum * direction[static_cast<std::size_t>(c)]) * own_scale + own_bias;
-        return std::min(std::max(item.lo, y), item.hi) >= wanted;
+        return std::min(std::max(y, item.lo), item.hi) >= wanted;  // in this order a NaN stays one
       }));
     }
   }
@@ -158,11 +160,13 @@ void lower_layer(Builder& builder, const Item& item, const Types& types) {
   builder.charge().take(static_cast<std::uint64_t>(s.oh + s.ow) * sizeof(std::int32_t) * 2, what);  // which offsets rows and columns have
   const BitConv conv(kernel, s, in.map, form.weights, form.from->values, !has_zero(*form.from));
   const Layout at(conv, form.to != nullptr ? form.to->count : 0);
-  const auto* packed = reinterpret_cast<const std::uint32_t*>(builder.weights(weights_key(item, info.kernel), conv.packed_words(), what, [&](float* target) {
+  // Maps of other sizes may be flattened to the same number of inputs.
+  const std::string sizes = " " + std::to_string(s.c) + "x" + std::to_string(s.kh) + "x" + std::to_string(s.kw);
+  const auto* packed = reinterpret_cast<const std::uint32_t*>(builder.weights(weights_key(item, info.kernel + sizes), conv.packed_words(), what, [&](float* target) {
     const std::vector<std::int16_t> values = weights_of(builder, item, s);
     conv.pack({values.data(), s.c / s.groups * s.kh * s.kw, s.kh * s.kw}, reinterpret_cast<std::uint32_t*>(target));
   }));
-  std::string key = weights_key(item, info.kernel + " constants " + std::to_string(s.h) + "x" + std::to_string(s.w)) + (form.to != nullptr ? " bits" : " real");
+  std::string key = weights_key(item, info.kernel + " constants" + sizes + " " + std::to_string(s.h) + "x" + std::to_string(s.w)) + (form.to != nullptr ? " bits" : " real");
   for (const std::string& name : item.fused) key += key_part(name);
   const auto* constants = reinterpret_cast<const std::byte*>(builder.weights(key, at.words, what, [&](float* target) {
     std::memset(target, 0, static_cast<std::size_t>(at.words) * 4);
@@ -229,7 +233,9 @@ void lower_pack(Builder& builder, const Item& item) {
   info.reason = "layers on bits read it";
   info.layout = (rows ? std::string("rows") : layout_name(from.map)) + " -> " + bits_name(out.map);
   const std::int64_t padded = out.map.words * engine::word_bits, count = form.to->count;
-  const float* numbers = builder.weights("bits" + key_part(item.name) + key_part(item.output), padded * (count + 1), builder.source().place + ": " + place_of(item), [&](float* target) {
+  // Thresholds are others where the input of a normalisation before the quantiser is read.
+  const std::string key = "bits " + std::to_string(padded) + key_part(item.name) + key_part(item.output) + key_part(form.input);
+  const float* numbers = builder.weights(key, padded * (count + 1), builder.source().place + ": " + place_of(item), [&](float* target) {
     for (std::int64_t c = 0; c < padded; ++c) {
       target[c] = c < out.map.c ? form.to->sign_of(c) : 1.0f;
       for (std::int64_t j = 0; j < count; ++j) target[(j + 1) * padded + c] = c < out.map.c ? form.to->threshold(c, j) : 0.0f;

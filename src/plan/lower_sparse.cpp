@@ -68,6 +68,7 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
   std::map<std::string, std::size_t> makers;             // values that candidates make
   std::map<std::string, std::vector<const Item*>> users;
   for (const Item& item : items) {
+    if (item.bits != nullptr) continue;
     for (const std::string& input : item.inputs) users[input].push_back(&item);
     if (!item.residual.empty()) users[item.residual].push_back(&item);
     if (item.op != "Conv" || item.plain || item.codes || !builder.source().constants->has(item.inputs[1])) continue;

@@ -130,7 +130,7 @@ void CodeUser::find_rows() {
 
 void CodeUser::convert(std::size_t i) {
   Item& item = items_[i];
-  if (item.inputs.empty() || item.op == "DequantizeLinear") return;
+  if (item.inputs.empty() || item.op == "DequantizeLinear" || item.bits != nullptr) return;
   if (item.op == "QuantizeLinear") return requantise(i);
   if (item.op == "Conv" || item.op == "Gemm" || item.op == "MatMul") return layer(i);
   if (item.op == "ConvInteger" || item.op == "MatMulInteger") return integer_layer(i);

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bittern.encodings import Dense, Encoding, Packed, Signs
 from bittern.graph import Node
 from bittern.network import Network, unique
+from bittern.shapes import infer_shapes
 
 LAYERS = ("Conv", "Gemm", "MatMul")
 PASSED = ("MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Pad")  # what hands two levels on to them
@@ -81,6 +82,7 @@ class _Comparisons:
                 self.readers.setdefault(name, []).append(node)
 
     def run(self) -> None:
+        self.shapes = infer_shapes(self.network)
         replaced: dict[str, Node] = {}
         for node in self.network.nodes:
             if len(node.outputs) == 1 and self._feeds_layers(node.outputs[0]):
@@ -154,10 +156,14 @@ class _Comparisons:
             return None
         for side in (0, 1):
             inner, number = self._maker(shifted.inputs[side], "Sign"), self._scalar(shifted.inputs[1 - side])
-            if inner is not None and number is not None and 0 < abs(number) < 1:
+            if inner is not None and number is not None and 0 < abs(number) < 1 and self._keeps_shape(inner, node):
                 least = np.float32(0) if number > 0 else _above(np.zeros((), np.float32))
                 return self._node(node, inner.inputs[0], np.reshape(least, (1, 1)), -1.0, 2.0, "NCHW")
         return None
+
+    def _keeps_shape(self, first: Node, last: Node) -> bool:
+        before, after = self.shapes.get(first.inputs[0]), self.shapes.get(last.outputs[0])
+        return before is not None and after is not None and before.shape is not None and before.shape == after.shape
 
     def _threshold(self, node: Node, compare: Node, low: np.float32, high: np.float32) -> Node | None:
         reverse = compare.op in ("Less", "LessOrEqual")  # a constant that is less than x
@@ -167,19 +173,22 @@ class _Comparisons:
             return None
         least = _above(array) if compare.op in ("Greater", "Less") else array
         scale = high - low
-        if not (np.isfinite(scale) and scale != 0 and low + scale == high):
+        if not (np.isfinite(scale) and scale != 0 and low + scale == high) or np.isposinf(least).any():
+            return None
+        # The bound must not make the result larger than x, nor of higher rank.
+        before, after = self.shapes.get(x), self.shapes.get(node.outputs[0])
+        if before is None or after is None or before.shape is None or before.shape != after.shape:
+            return None
+        rank, shape = len(before.shape), (1,) * (len(before.shape) - array.ndim) + array.shape
+        wide = [d for d, size in enumerate(shape) if size != 1]
+        if rank < 2 or len(shape) != rank or len(wide) > 1 or any(shape[d] != before.shape[d] for d in wide):
             return None
         # One for each element of the second dimension, of the last, or one for all.
-        shape = array.shape
-        wide = [d for d, size in enumerate(shape) if size != 1]
-        if not wide:
-            layout, table = "NCHW", least.reshape(1, 1)
-        elif len(wide) == 1 and wide[0] == len(shape) - 1 and len(shape) <= 2:
-            layout, table = "NHWC", least.reshape(-1, 1)
-        elif len(wide) == 1 and wide[0] == len(shape) - 3 and len(shape) <= 4:
-            layout, table = "NCHW", least.reshape(-1, 1)
-        else:
+        axis = wide[0] if wide else 1
+        layout = {2: "NCHW", 3: "NCW", 4: "NCHW"}.get(rank, "") if axis == 1 else "NHWC" if axis == rank - 1 else ""
+        if not layout:
             return None
+        table = least.reshape(-1, 1)
         return self._node(node, x, table, float(low), float(scale), layout)
 
     def _node(self, node: Node, x: str, table: Reals, low: float, scale: float, layout: str) -> Node:

@@ -1,0 +1,74 @@
+// What a layer on bits is as a convolution, and whether it is worth it.
+#include <algorithm>
+#include <cstdio>
+
+#include "gemm/conv.h"
+#include "graph/windows.h"
+#include "plan/bits.h"
+#include "registry.h"
+
+namespace bittern::plan {
+
+using engine::ConvShape;
+
+ConvShape bit_shape(const Item& item, const BitsForm& form, const Types& types) {
+  const Shape x = graph::map_shape(types.at(form.input).shape);
+  ConvShape s;
+  if (item.op == "Conv") {
+    const Shape w = graph::map_shape(types.at(item.inputs[1]).shape), y = graph::map_shape(types.at(item.output).shape);
+    const graph::Window win = graph::window(*item.node, types.at(form.input).shape, w[2], w[3]);
+    s.n = x[0], s.c = x[1], s.h = x[2], s.w = x[3];
+    s.oc = y[1], s.oh = y[2], s.ow = y[3];
+    s.kh = win.kh, s.kw = win.kw;
+    s.stride_h = win.stride_h, s.stride_w = win.stride_w, s.dilation_h = win.dilation_h, s.dilation_w = win.dilation_w;
+    s.pad_top = win.pad_top, s.pad_left = win.pad_left, s.pad_bottom = win.pad_bottom, s.pad_right = win.pad_right;
+    s.groups = graph::int_attribute(*item.node, "group", 1);
+    return s;
+  }
+  const Shape& y = types.at(item.output).shape;
+  s.oc = y[1];
+  if (form.flattened) {
+    s.n = x[0], s.c = x[1], s.h = x[2], s.w = x[3];
+    s.kh = s.h, s.kw = s.w;
+  } else {
+    s.c = types.at(form.input).shape[1], s.w = s.ow = y[0];
+  }
+  return s;
+}
+
+bool bits_pay(BitsForm& form, const ConvShape& s, bool codes, engine::Isa isa) {
+  constexpr double bytes_a_cycle = 6;  // that weights are read at, where each is used once
+  const auto weight_planes = static_cast<std::int64_t>(form.weights.coefficients.size());
+  double bits = 0;
+  for (const engine::BitGemmKernel& kernel : engine::bit_gemm_kernels(isa)) {
+    if (kernel.conjunction != form.weights.conjunction) continue;
+    const double cost = engine::BitConv::cost(kernel, s, form.from->values.planes, weight_planes);
+    if (bits == 0 || cost < bits) bits = cost;
+  }
+  const bool row = s.n * s.oh * s.ow == 1;
+  const double weights = static_cast<double>(s.oc) * static_cast<double>(s.c / s.groups * s.kh * s.kw);
+  if (row) bits = std::max(bits, weights * static_cast<double>(weight_planes) / 8 / bytes_a_cycle);
+  double other = 0;
+  if (codes) {
+    for (const engine::IntGemmKernel& kernel : engine::int_gemm_kernels(isa)) {
+      const double cost = engine::IntConv::cost(kernel, s, s.c <= 4 ? 4 : 16);
+      if (other == 0 || cost < other) other = cost;
+    }
+    // Products of one row read packed codes of at least two bits.
+    const double packed_bits = std::max<double>(2, static_cast<double>(weight_planes));
+    if (row) other = std::min(other, std::max(weights * packed_bits / 8 / bytes_a_cycle, weights / 64));
+  } else {
+    for (const engine::GemmKernel& kernel : engine::gemm_kernels(isa)) {
+      const double cost = engine::GemmConv::cost(kernel, s, 16, s.kh * s.kw == 1);
+      if (other == 0 || cost < other) other = cost;
+    }
+  }
+  const std::string product = std::to_string(form.from->values.planes) + " x " + std::to_string(weight_planes);
+  char text[96];
+  std::snprintf(text, sizeof text, "planes of bits, %s: %.1f times the estimated speed of %s", product.c_str(), other / std::max(1.0, bits),
+                codes ? "8-bit codes" : "real numbers");
+  form.reason = text;
+  return bits < other;
+}
+
+}  // namespace bittern::plan
