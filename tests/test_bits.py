@@ -337,3 +337,32 @@ def test_codes_of_dorefa(weight_bits: int, bits: int, rng: np.random.Generator) 
         for kernels in ([], asked):
             model = bittern.load(net, kernels=kernels, isa="scalar" if kernels else None)
             assert np.array_equal(output(model, x), expected), (shape.label(), kernels, kernels_of(model))
+
+
+def test_pooling_before_normalisation_stays_in_bits(rng: np.random.Generator) -> None:
+    """The order of BNN and XNOR-Net: where a negative factor turns numbers round, a window's bits are joined by and."""
+    net = bittern.Network("bnn")
+    net.add_input("x", (2, 64, 12, 12))
+    net.add_constant("one", np.array(1, F32))
+    net.add_node("BipolarQuant", ["x", "one"], ["b"])
+    net.add_constant("w", weights("signs", rng, (70, 64, 3, 3), 0))
+    net.add_node("Conv", ["b", "w"], ["c"], pads=[1, 1, 1, 1])
+    net.add_node("MaxPool", ["c"], ["p"], kernel_shape=[2, 2], strides=[2, 2])
+    gamma = floats(rng, 70)
+    gamma[:9] = 0
+    parts = (gamma, floats(rng, 70), F32(9) * floats(rng, 70), np.full(70, 4, F32))
+    for name, part in zip("ghmv", parts, strict=True):
+        net.add_constant(name, part)
+    net.add_node("BatchNormalization", ["p", *"ghmv"], ["n"])
+    net.add_node("BipolarQuant", ["n", "one"], ["b2"])
+    net.add_constant("w2", weights("signs", rng, (64, 70, 1, 1), 0))
+    net.add_node("Conv", ["b2", "w2"], ["y"])
+    net.set_outputs(["y"])
+    x = floats(rng, 2, 64, 12, 12)
+    expected = run(reference(net), {"x": x})["y"]
+    for level in bittern.cpu().isa_levels_usable:
+        model = bittern.load(net, isa=level, threads=2)
+        assert np.array_equal(output(model, x), expected), level
+        assert np.array_equal(model.run({"x": x}, taps=["p"])["y"], expected), level
+    found = [kernel.split("_")[0] for kernel in kernels_of(bittern.load(net))]
+    assert found == ["pack", "bgemm", "maxpool", "bgemm"], found

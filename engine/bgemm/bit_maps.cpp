@@ -63,7 +63,8 @@ void pack_bits(const BitPackKernel& kernel, const BitSteps& steps, const Map& in
   });
 }
 
-void max_pool_bits(const PoolShape& s, const BitMap& in, const std::uint32_t* x, const BitMap& out, std::uint32_t* y, Team& team) {
+void max_pool_bits(const PoolShape& s, const BitMap& in, const std::uint32_t* x, const std::uint32_t* flips, const BitMap& out, std::uint32_t* y,
+                   Team& team) {
   team.run(static_cast<std::size_t>(out.n * out.h), [&](std::size_t task) {
     const auto index = static_cast<std::int64_t>(task);
     const std::int64_t n = index / out.h, line = index % out.h;
@@ -80,24 +81,27 @@ void max_pool_bits(const PoolShape& s, const BitMap& in, const std::uint32_t* x,
           if (at < 0 || at >= in.w) continue;
           const std::uint32_t* const from = x + n * in.image + row * in.row + at * in.pixel;
           if (in.planes == 1) {
-            for (std::int64_t word = 0; word < in.words; ++word) to[word] |= from[word];
+            for (std::int64_t word = 0; word < in.words; ++word) to[word] |= from[word] ^ (flips != nullptr ? flips[word] : 0u);
             continue;
           }
           for (std::int64_t word = 0; word < in.words; ++word) {
             // From the highest plane down: where all were equal so far, the one that has the bit is greater.
+            const std::uint32_t flip = flips != nullptr ? flips[word] : 0u;
             std::uint32_t greater = 0, equal = ~0u;
             for (std::int64_t p = in.planes; p-- > 0;) {
-              const std::uint32_t a = from[p * in.words + word], b = to[p * out.words + word];
+              const std::uint32_t a = from[p * in.words + word] ^ flip, b = to[p * out.words + word];
               greater |= equal & a & ~b;
               equal &= ~(a ^ b);
             }
             for (std::int64_t p = 0; p < in.planes; ++p) {
               std::uint32_t& b = to[p * out.words + word];
-              b = (from[p * in.words + word] & greater) | (b & ~greater);
+              b = ((from[p * in.words + word] ^ flip) & greater) | (b & ~greater);
             }
           }
         }
       }
+      for (std::int64_t p = 0; flips != nullptr && p < in.planes; ++p)
+        for (std::int64_t word = 0; word < in.words; ++word) to[p * out.words + word] ^= flips[word];
     }
   });
 }

@@ -23,8 +23,10 @@ struct BitSteps {
 // In blocks of 16 channels, or in one block of all of them.
 void pack_bits(const BitPackKernel& kernel, const BitSteps& steps, const Map& in, const float* x, const BitMap& out, std::uint32_t* bits, Team& team);
 
-// The greatest code of each window; what lies outside the map does not count. Windows lie inside it at least in part.
-void max_pool_bits(const PoolShape& shape, const BitMap& in, const std::uint32_t* x, const BitMap& out, std::uint32_t* y, Team& team);
+// The greatest code of each window, or the least in channels whose bit in `flips` (or null) is set; what lies outside the map does not
+// count. Windows lie inside it at least in part.
+void max_pool_bits(const PoolShape& shape, const BitMap& in, const std::uint32_t* x, const std::uint32_t* flips, const BitMap& out, std::uint32_t* y,
+                   Team& team);
 
 // A map inside a border of one code, which starts `top` rows above and `left` pixels before it.
 void pad_bits(const BitMap& in, const std::uint32_t* x, std::int64_t code, std::int64_t top, std::int64_t left, const BitMap& out, std::uint32_t* y);

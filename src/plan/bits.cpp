@@ -326,12 +326,18 @@ class BitUser {
            std::all_of(found->second.begin(), found->second.end(), [&](std::size_t i) { return i == reader; });
   }
 
-  // The quantiser behind a layer on bits that alone reads its result becomes part of it; one behind batch normalisation takes that in.
+  // The item that makes `value` for this reader alone.
+  std::size_t sole_maker(const std::string& value, std::size_t reader) const {
+    const auto made = producer_.find(value);
+    return made != producer_.end() && is_read_only_by(value, reader) ? made->second : items_.size();
+  }
+
+  // What a quantiser quantises becomes part of it, as far as nobody else sees it: batch normalisation, and the layer on bits before it.
+  // A max-pooling between them takes the greatest codes instead, or the least where the normalisation turns numbers round.
   void fuse_quantiser(std::size_t i) {
     const Item& item = items_[i];
     const auto value = values_.find(item.output);
     if (value == values_.end() || !value->second.from.empty() || wants_bits_.count(item.output) == 0 || wants_real_.count(item.output) != 0) return;
-    const std::string& real = source_.at(item.output);
     std::size_t reader = i;
     if (const auto between = between_.find(item.output); between != between_.end()) {
       for (const std::string& other : between->second) {
@@ -339,27 +345,46 @@ class BitUser {
       }
       reader = producer_.at(between->second.back());
     }
-    const auto made = producer_.find(real);
-    if (made == producer_.end() || !is_read_only_by(real, reader)) return;
-    const std::size_t maker = made->second;
-    const Item& layer = items_[maker];
-    if (forms_[maker] != nullptr && layer.residual.empty()) {
-      auto form = std::make_shared<BitsForm>(*forms_[maker]);
-      form->to = value->second.levels;
-      forms_[maker] = form;
+    auto levels = value->second.levels;
+    std::size_t maker = sole_maker(source_.at(item.output), reader);
+    if (maker == items_.size()) return;
+    if (const Item& norm = items_[maker]; norm.op == "BatchNormalization" && !norm.plain && !norm.clamped && types_.at(norm.inputs[0]).dtype == DType::f32) {
+      levels = normalised(norm, *levels);
+      if (levels == nullptr) return;
+      made_by_[item.output] = levels;
+      source_[item.output] = norm.inputs[0];
+      swallowed_.insert(maker);
+      reader = maker;
+      maker = sole_maker(norm.inputs[0], reader);
+      if (maker == items_.size()) return;
+    }
+    const Item& pool = items_[maker];
+    if (pool.op == "MaxPool" && forms_[maker] == nullptr && !pool.plain && !pool.clamped && pool.fused.empty() && shape(pool.output).size() == 4) {
+      const std::size_t layer = sole_maker(pool.inputs[0], maker);
+      if (layer == items_.size() || !gives_bits(layer, levels)) return;
+      pools_[maker] = item.output;
+      fused_[item.output] = items_.size();
+    } else if (gives_bits(maker, levels)) {
       fused_[item.output] = maker;
-    } else if (layer.op == "BatchNormalization" && !layer.plain && !layer.clamped && types_.at(layer.inputs[0]).dtype == DType::f32) {
-      normalised(layer, maker, item.output);
     }
   }
 
-  void normalised(const Item& norm, std::size_t at, const std::string& output) {
+  // A layer on bits now gives codes of these levels.
+  bool gives_bits(std::size_t i, const std::shared_ptr<const BitLevels>& levels) {
+    if (forms_[i] == nullptr || !items_[i].residual.empty()) return false;
+    auto form = std::make_shared<BitsForm>(*forms_[i]);
+    form->to = levels;
+    forms_[i] = form;
+    return true;
+  }
+
+  // The same levels for those who read them; thresholds of the numbers before a normalisation. Null if they are none.
+  std::shared_ptr<const BitLevels> normalised(const Item& norm, const BitLevels& old) const {
     std::vector<float> scale, shift;
     batch_norm_affine(norm, constants_, scale, shift);
     const auto finite = [](float x) { return std::isfinite(x); };
-    if (!std::all_of(scale.begin(), scale.end(), finite) || !std::all_of(shift.begin(), shift.end(), finite)) return;
+    if (!std::all_of(scale.begin(), scale.end(), finite) || !std::all_of(shift.begin(), shift.end(), finite)) return nullptr;
     const engine::FlushToZero mode;
-    const BitLevels& old = *values_.at(output).levels;
     BitLevels levels = old;
     levels.thresholds.clear();
     for (std::size_t c = 0; c < scale.size(); ++c) {
@@ -369,10 +394,20 @@ class BitUser {
         levels.thresholds.push_back(least_float([&](float x) { return x * levels.sign[c] * scale[c] + shift[c] >= least; }));
       }
     }
-    // The same levels for all who read them: the thresholds only say how they are made.
-    made_by_[output] = std::make_shared<const BitLevels>(std::move(levels));
-    source_[output] = norm.inputs[0];
-    swallowed_.insert(at);
+    return std::make_shared<const BitLevels>(std::move(levels));
+  }
+
+  // The max-pooling whose input has become bits of the levels that the quantiser behind it gives.
+  Item pooled(std::size_t i) {
+    Item item = std::move(items_[i]);
+    auto form = std::make_shared<BitsForm>();
+    form->role = BitRole::pool;
+    form->input = item.inputs[0];
+    form->from = form->to = forms_[producer_.at(form->input)]->to;
+    item.fused.push_back(form->to->name);
+    item.output = pools_.at(i);
+    item.bits = std::move(form);
+    return item;
   }
 
   std::vector<Item> rewrite() {
@@ -380,6 +415,10 @@ class BitUser {
     for (std::size_t i = 0; i < items_.size(); ++i) {
       Item& item = items_[i];
       if (swallowed_.count(i) != 0) continue;
+      if (pools_.count(i) != 0) {
+        result.push_back(pooled(i));
+        continue;
+      }
       if (forms_[i] != nullptr) {
         auto form = std::make_shared<BitsForm>(*forms_[i]);
         if (form->to != nullptr) {
@@ -437,7 +476,8 @@ class BitUser {
   std::map<std::string, std::vector<std::string>> between_;  // values between it and the quantiser's output
   std::vector<std::shared_ptr<BitsForm>> forms_;
   std::set<std::string> wants_bits_, wants_real_;
-  std::map<std::string, std::size_t> fused_;    // a quantiser's output -> the layer that gives it
+  std::map<std::string, std::size_t> fused_;    // a quantiser's output -> the layer that gives it, or none if a pool does
+  std::map<std::size_t, std::string> pools_;    // a pool between a layer and a quantiser -> the quantiser's output
   std::map<std::string, std::shared_ptr<const BitLevels>> made_by_;
   std::set<std::size_t> swallowed_;
 };

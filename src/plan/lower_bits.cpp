@@ -104,7 +104,10 @@ void fill_constants(Builder& builder, const Item& item, const ConvShape& s, cons
   channel_numbers(builder, item, s.oc, scale, bias);
   std::vector<std::int8_t> direction;
   if (form.to != nullptr) {
-    for (const float x : scale) direction.push_back(x > 0 ? 1 : x < 0 ? -1 : 0);
+    for (std::size_t c = 0; c < scale.size(); ++c) {
+      const float rises = form.to->sign_of(static_cast<std::int64_t>(c)) * (scale[c] > 0 ? 1.0f : scale[c] < 0 ? -1.0f : 0.0f);
+      direction.push_back(rises > 0 ? 1 : rises < 0 ? -1 : 0);
+    }
   }
   const engine::IntWeights weights{values.data(), in * taps, taps};
   conv.offsets(weights, direction, ints(at.offset), ints(at.factor));
@@ -125,12 +128,13 @@ void fill_constants(Builder& builder, const Item& item, const ConvShape& s, cons
   if (least != values.end()) most += in * taps * level * std::max(std::abs(static_cast<std::int64_t>(*least)), std::abs(static_cast<std::int64_t>(*greatest)));
   std::vector<std::int32_t> thresholds(static_cast<std::size_t>(form.to->count * all), std::numeric_limits<std::int32_t>::max());
   for (std::int64_t c = 0; c < s.oc; ++c) {
+    const float sign = form.to->sign_of(c);
     const float own_scale = scale[static_cast<std::size_t>(c)], own_bias = bias[static_cast<std::size_t>(c)];
     for (std::int64_t j = 0; j < form.to->count; ++j) {
       const float wanted = form.to->threshold(c, j);
       thresholds[static_cast<std::size_t>(j * all + conv.padded(c))] = static_cast<std::int32_t>(least_integer(most, [&](std::int64_t sum) {
         const float y = static_cast<float>(sum * direction[static_cast<std::size_t>(c)]) * own_scale + own_bias;
-        return std::min(std::max(y, item.lo), item.hi) >= wanted;  // in this order a NaN stays one
+        return std::min(std::max(y, item.lo), item.hi) * sign >= wanted;  // in this order a NaN stays one
       }));
     }
   }
@@ -166,7 +170,8 @@ void lower_layer(Builder& builder, const Item& item, const Types& types) {
     const std::vector<std::int16_t> values = weights_of(builder, item, s);
     conv.pack({values.data(), s.c / s.groups * s.kh * s.kw, s.kh * s.kw}, reinterpret_cast<std::uint32_t*>(target));
   }));
-  std::string key = weights_key(item, info.kernel + " constants" + sizes + " " + std::to_string(s.h) + "x" + std::to_string(s.w)) + (form.to != nullptr ? " bits" : " real");
+  std::string key = weights_key(item, info.kernel + " constants" + sizes + " " + std::to_string(s.h) + "x" + std::to_string(s.w)) + (form.to != nullptr ? " bits" + key_part(form.to->name) : " real");
+  if (form.to != nullptr && !form.to->sign.empty()) key += " normalised";
   for (const std::string& name : item.fused) key += key_part(name);
   const auto* constants = reinterpret_cast<const std::byte*>(builder.weights(key, at.words, what, [&](float* target) {
     std::memset(target, 0, static_cast<std::size_t>(at.words) * 4);
@@ -258,8 +263,20 @@ void lower_pool(Builder& builder, const Item& item) {
   info.isa = "scalar";
   info.reason = "bits stay bits";
   info.layout = bits_name(in.map) + " -> " + bits_name(out.map);
+  // Where codes fall as numbers rise, the greatest number has the least code: complements of bits turn it into the greatest and back.
+  const std::uint32_t* flips = nullptr;
+  if (form.role == BitRole::pool && !form.to->sign.empty()) {
+    const std::string key = "falling" + key_part(item.name) + key_part(form.input) + " " + std::to_string(in.map.words);
+    flips = reinterpret_cast<const std::uint32_t*>(builder.weights(key, in.map.words, builder.source().place + ": " + place_of(item), [&](float* target) {
+      auto* words = reinterpret_cast<std::uint32_t*>(target);
+      std::fill(words, words + in.map.words, 0u);
+      for (std::int64_t c = 0; c < in.map.c; ++c) {
+        if (form.to->sign_of(c) < 0) words[c / engine::word_bits] |= 1u << (c % engine::word_bits);
+      }
+    }));
+  }
   builder.emit([=](const RunContext& run) {
-    engine::max_pool_bits(shape, in.map, run.read<std::uint32_t>(in.place), out.map, run.write<std::uint32_t>(out.place), *run.team);
+    engine::max_pool_bits(shape, in.map, run.read<std::uint32_t>(in.place), flips, out.map, run.write<std::uint32_t>(out.place), *run.team);
   }, {in.place, out.place});
 }
 

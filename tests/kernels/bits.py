@@ -148,6 +148,8 @@ def chain(
         top = wiring.constant("pads", np.array([0, 0, 1, 2, 0, 0, 1, 0], np.int64))
         value = wiring.add("Pad", [value, top, wiring.constant("pad", np.array(1 if "plus" in extra else -1, F32))])
     value = layer(wiring, value, shape, kind)
+    if "pooled" in extra:
+        value = wiring.add("MaxPool", [value], kernel_shape=[2, 3], strides=[2, 1], pads=[1, 1, 0, 1])
     if "normal" in extra:
         value = normalised(wiring, value, shape.filters)
     if "residual" in extra and not between:
@@ -201,12 +203,12 @@ def bit_cases(loop: str) -> Iterator[BitCase]:
     """The standard acceptance shapes with each padding, products, and random shapes."""
     extras = (
         "normal", "normal pool last", "", "normal first border", "clip", "normal flatten", "border plus normal",
-        "pool first", "residual", "normal residual clip",
+        "pool first", "residual", "normal residual clip", "pooled normal", "pooled", "pooled normal pool last",
     )  # fmt: skip
     for i, shape in enumerate(acceptance_shapes()):
         if shape.channels == 256:  # enough of it, for slow levels
             shape = Convolution(1, 256, 5, 4, 96, pads=(1, 1, 1, 1))
-        for j, extra in enumerate(("normal", "border normal", "border plus normal pool last")):
+        for j, extra in enumerate(("normal", "pooled normal", "border normal", "border plus normal pool last")):
             name = f"{loop}/standard{i}.{j}"
             rng = np.random.default_rng(seed_of(name))
             yield chain(shape, "bipolar", "bipolar" if j else "", "signs each", extra, name, rng, 1 + j % 2)
