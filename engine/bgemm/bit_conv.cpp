@@ -271,7 +271,7 @@ void BitConv::run(const std::uint32_t* in, const std::uint32_t* packed, const Bi
         args.residual_block = target.residual_map->block == 16 ? target.residual_map->plane : 16;
       }
     }
-    BitPixel tile_pixels[16];
+    BitPixel tile_pixels[most_bit_rows];
     args.pixels = tile_pixels;
     const std::int64_t tiles_left = ceil_div(last - first, kernel_->rows);
     std::int64_t pixel = first, y = first / s.ow, x = first % s.ow;

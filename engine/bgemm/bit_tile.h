@@ -57,6 +57,8 @@ struct BitTileArgs {
 
 using BitTileFunction = void (*)(const BitTileArgs&);
 
+inline constexpr int most_bit_rows = 16;  // of a tile
+
 struct BitGemmKernel {
   const char* name;
   Isa isa;

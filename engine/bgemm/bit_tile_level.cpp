@@ -187,7 +187,7 @@ struct Table {
 #define BITTERN_BGEMM(level, rows, vectors, cols, tenths)                              \
   BITTERN_ONLY(level, constexpr Table<false, rows, vectors> differ_##rows##x##cols;    \
                constexpr Table<true, rows, vectors> both_##rows##x##cols;              \
-               static_assert(vectors * width == cols && cols % 32 == 0);)
+               static_assert(vectors * width == cols && cols % 32 == 0 && rows <= most_bit_rows);)
 #include "bgemm/kernels.inc"
 #undef BITTERN_BGEMM
 

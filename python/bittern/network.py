@@ -277,6 +277,21 @@ def read_source(source: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
         raise InputError(os.fspath(source), f"cannot be read: {reason}") from None
 
 
+def drop_unread(network: Network) -> None:
+    """Remove, in place, the nodes and constants that no output needs; their names are free again."""
+    wanted = {info.name for info in network.outputs}
+    kept: list[Node] = []
+    for node in reversed(network.nodes):
+        if wanted & set(node.outputs):
+            kept.append(node)
+            wanted |= set(node.inputs)
+    network.nodes = kept[::-1]
+    network.constants = {name: tree for name, tree in network.constants.items() if name in wanted}
+    network._node_names = {node.name for node in network.nodes}
+    network._known = {name for node in network.nodes for name in node.outputs} | set(network.constants)
+    network._known |= {info.name for info in network.inputs}
+
+
 def unique(name: str, taken: set[str]) -> str:
     """``name``, or ``name_2``, ``name_3`` ... if it is taken."""
     candidate, number = name, 2
@@ -285,4 +300,4 @@ def unique(name: str, taken: set[str]) -> str:
     return candidate
 
 
-__all__ = ["Network", "Node", "ValueInfo", "read_source", "unique"]
+__all__ = ["Network", "Node", "ValueInfo", "drop_unread", "read_source", "unique"]

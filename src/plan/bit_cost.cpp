@@ -5,6 +5,7 @@
 #include "gemm/conv.h"
 #include "graph/windows.h"
 #include "plan/bits.h"
+#include "plan/layer_parts.h"
 #include "registry.h"
 
 namespace bittern::plan {
@@ -13,19 +14,12 @@ using engine::ConvShape;
 
 ConvShape bit_shape(const Item& item, const BitsForm& form, const Types& types) {
   const Shape x = graph::map_shape(types.at(form.input).shape);
-  ConvShape s;
   if (item.op == "Conv") {
     const Shape w = graph::map_shape(types.at(item.inputs[1]).shape), y = graph::map_shape(types.at(item.output).shape);
-    const graph::Window win = graph::window(*item.node, types.at(form.input).shape, w[2], w[3]);
-    s.n = x[0], s.c = x[1], s.h = x[2], s.w = x[3];
-    s.oc = y[1], s.oh = y[2], s.ow = y[3];
-    s.kh = win.kh, s.kw = win.kw;
-    s.stride_h = win.stride_h, s.stride_w = win.stride_w, s.dilation_h = win.dilation_h, s.dilation_w = win.dilation_w;
-    s.pad_top = win.pad_top, s.pad_left = win.pad_left, s.pad_bottom = win.pad_bottom, s.pad_right = win.pad_right;
-    s.groups = graph::int_attribute(*item.node, "group", 1);
-    return s;
+    return conv_shape(*item.node, x, y, graph::window(*item.node, types.at(form.input).shape, w[2], w[3]));
   }
   const Shape& y = types.at(item.output).shape;
+  ConvShape s;
   s.oc = y[1];
   if (form.flattened) {
     s.n = x[0], s.c = x[1], s.h = x[2], s.w = x[3];

@@ -71,16 +71,19 @@ std::string percent(double ratio) {
   return text;
 }
 
-engine::ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& win) {
-  const Shape x = builder.map_shape(item.inputs[0]), y = builder.map_shape(item.output);
+engine::ConvShape conv_shape(const graph::Node& node, const Shape& x, const Shape& y, const graph::Window& win) {
   engine::ConvShape s;
   s.n = x[0], s.c = x[1], s.h = x[2], s.w = x[3];
   s.oc = y[1], s.oh = y[2], s.ow = y[3];
   s.kh = win.kh, s.kw = win.kw;
   s.stride_h = win.stride_h, s.stride_w = win.stride_w, s.dilation_h = win.dilation_h, s.dilation_w = win.dilation_w;
   s.pad_top = win.pad_top, s.pad_left = win.pad_left, s.pad_bottom = win.pad_bottom, s.pad_right = win.pad_right;
-  s.groups = graph::int_attribute(*item.node, "group", 1);
+  s.groups = graph::int_attribute(node, "group", 1);
   return s;
+}
+
+engine::ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& win) {
+  return conv_shape(*item.node, builder.map_shape(item.inputs[0]), builder.map_shape(item.output), win);
 }
 
 void describe_weight(Builder& builder, const Item& item) {

@@ -52,6 +52,8 @@ std::string percent(double ratio);  // "+12 %"
 double dense_conv_cost(const Builder& builder, const engine::ConvShape& shape, const char** kernel);
 
 engine::PoolShape pool_shape(Builder& builder, const Item& item);
+// Of maps [n, c, h, w] before and behind a convolution.
+engine::ConvShape conv_shape(const graph::Node& node, const Shape& x, const Shape& y, const graph::Window& win);
 engine::ConvShape conv_shape(Builder& builder, const Item& item, const graph::Window& win);
 
 }  // namespace bittern::plan

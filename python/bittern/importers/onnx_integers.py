@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bittern.encodings import Affine, Codebook, Dense, Encoding, Pow2, Signs, Ternary
 from bittern.graph import Node
 from bittern.importers.onnx_codes import affine, packed
-from bittern.network import Network, unique
+from bittern.network import Network, drop_unread, unique
 
 LAYERS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
 READERS = ("Conv", "Gemm", "MatMul")  # what computes on codes
@@ -49,7 +49,7 @@ class _Rewriter:
         if "MultiThreshold" in ops:
             changed = self._split_thresholds() or changed
         if changed:
-            self._finish()
+            drop_unread(self.network)
 
     def _index(self) -> None:
         self.producer = {name: node for node in self.network.nodes for name in node.outputs}
@@ -77,21 +77,6 @@ class _Rewriter:
 
     def _array(self, name: str) -> NDArray[Any] | None:
         return self.constants[name].decode() if name in self.constants else None
-
-    def _finish(self) -> None:
-        """Without what nobody reads any more, and with the names that there are now."""
-        network = self.network
-        wanted = {info.name for info in network.outputs}
-        kept: list[Node] = []
-        for node in reversed(network.nodes):
-            if wanted & set(node.outputs):
-                kept.append(node)
-                wanted |= set(node.inputs)
-        network.nodes = kept[::-1]
-        network.constants = {name: tree for name, tree in self.constants.items() if name in wanted}
-        network._node_names = {node.name for node in network.nodes}
-        network._known = {name for node in network.nodes for name in node.outputs} | set(network.constants)
-        network._known |= {info.name for info in network.inputs}
 
     # Dynamic quantisation
 

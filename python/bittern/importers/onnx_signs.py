@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bittern.encodings import Dense, Encoding, Packed, Signs
 from bittern.graph import Node
-from bittern.network import Network, unique
+from bittern.network import Network, drop_unread, unique
 from bittern.shapes import infer_shapes
 
 LAYERS = ("Conv", "Gemm", "MatMul")
@@ -91,7 +91,7 @@ class _Comparisons:
                     replaced[node.outputs[0]] = step
         if replaced:
             self.network.nodes = [replaced.get(node.outputs[0], node) for node in self.network.nodes]
-            _drop_unread(self.network)
+            drop_unread(self.network)
 
     def _feeds_layers(self, value: str) -> bool:
         ahead, seen = [value], {value}
@@ -210,18 +210,3 @@ def _above(array: Reals) -> Reals:
 
 _COMPARES = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 _OPERATIONS: dict[str, Any] = {"Mul": np.multiply, "Add": np.add, "Sub": np.subtract, "Div": np.divide}
-
-
-def _drop_unread(network: Network) -> None:
-    """Remove nodes and constants that nothing reads any more."""
-    wanted = {info.name for info in network.outputs}
-    kept = []
-    for node in reversed(network.nodes):
-        if wanted & set(node.outputs):
-            kept.append(node)
-            wanted |= set(node.inputs)
-    network.nodes = kept[::-1]
-    network.constants = {name: tree for name, tree in network.constants.items() if name in wanted}
-    network._node_names = {node.name for node in network.nodes}
-    network._known = {name for node in network.nodes for name in node.outputs} | set(network.constants)
-    network._known |= {info.name for info in network.inputs}
