@@ -166,3 +166,24 @@ def test_comparisons_that_spread_their_input(
     x = floats(rng, *shape)
     expected = ort.InferenceSession(data).run(None, {"x": x})[0]
     assert np.array_equal(output(bittern.load(bittern.convert(data)), x), expected)
+
+
+def test_levels_of_higher_rank_stay_a_choice(rng: np.random.Generator) -> None:
+    """Where with constants of four dimensions makes a map of a value of three."""
+    from tests.test_bits import model_of
+
+    constants = {
+        "t": np.zeros((), F32),
+        "one": np.ones((1, 1, 1, 1), F32),
+        "minus": np.array(-1, F32),
+        "w": rng.choice(np.array([-1, 1], F32), (64, 8, 1, 1)),
+    }
+    nodes: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("GreaterOrEqual", ["x", "t"], "g", {}),
+        ("Where", ["g", "one", "minus"], "b", {}),
+        ("Conv", ["b", "w"], "y", {}),
+    ]
+    data = model_of(nodes, constants, [8, 8, 8])
+    x = floats(rng, 8, 8, 8)
+    expected = ort.InferenceSession(data).run(None, {"x": x})[0]
+    assert np.array_equal(output(bittern.load(bittern.convert(data)), x), expected)

@@ -199,8 +199,23 @@ def connected(
     return finished(wiring, f"{name}: {batch}x{inputs} -> {outputs} {into} {between} {kind}", threads)
 
 
+def fullest(loop: str, kind: str) -> BitCase:
+    """Every bit of 2,100 products counts: sums of bytes in between must not overflow."""
+    wiring = Wiring(np.random.default_rng(0))
+    wiring.inputs["x"] = np.ones((3, 2100), F32)
+    value = levels(wiring, "bipolar", "x", 2100)
+    bit = 0 if kind == "signs" else 1  # -1 differs from all inputs; 1 is where all inputs are
+    codes = Packed.pack(np.full((40, 2100), bit, np.uint8), 1)
+    one = Dense(np.array(1, F32))
+    wiring.trees["w"] = Signs(codes, one) if kind == "signs" else Affine(codes, one)
+    wiring.add("Gemm", [value, "w"], "y", transB=1)
+    return finished(wiring, f"{loop}/fullest {kind}", 1)
+
+
 def bit_cases(loop: str) -> Iterator[BitCase]:
     """The standard acceptance shapes with each padding, products, and random shapes."""
+    yield fullest(loop, "signs")
+    yield fullest(loop, "u1")
     extras = (
         "normal", "normal pool last", "", "normal first border", "clip", "normal flatten", "border plus normal",
         "pool first", "residual", "normal residual clip", "pooled normal", "pooled", "pooled normal pool last",
