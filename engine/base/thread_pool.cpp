@@ -91,8 +91,8 @@ class Worker {
  private:
   // An order is a counter whose lowest bits say what the worker is to do: one word, so that no half of it is ever seen.
   static constexpr std::uint32_t idle = 0, ready = 1, posted = 2, running = 3, state_mask = 3;
-  // Some tens of microseconds between runs, some hundreds between the layers of one.
-  static constexpr int spins_idle = 1000, spins_in_team = 10000;
+  // Some tens of microseconds between runs (a caller in Python is that quick), some hundreds between the layers of one.
+  static constexpr int spins_idle = 5000, spins_in_team = 10000;
 
   void keep_off([[maybe_unused]] int cpu) {
     avoided_ = cpu;

@@ -124,13 +124,18 @@ struct OneTable {
           vi codes[Block::vecs];
           BITTERN_UNROLL
           for (int v = 0; v < Block::vecs; ++v) codes[v] = load_codes(w + v * bytes + byte);
+          // Two inputs at a time, vector by vector: all look-ups in a row, then all that need a shift, crowd the same ports.
           BITTERN_UNROLL
-          for (int part = 0; part < per_byte; ++part) {
-            vf x[rows];
-            spread_inputs(args, i + byte * per_byte + part, x);
+          for (int pair = 0; pair < per_byte; pair += 2) {
+            vf x[2][rows];
+            BITTERN_UNROLL
+            for (int part = 0; part < 2; ++part) spread_inputs(args, i + byte * per_byte + pair + part, x[part]);
             BITTERN_UNROLL
             for (int v = 0; v < Block::vecs; ++v) {
-              sums.add_products(part % 2, x, v, table.of(part == 0 ? codes[v] : shifted(codes[v], part * bits)));
+              BITTERN_UNROLL
+              for (int part = 0; part < 2; ++part) {
+                sums.add_products(part, x[part], v, table.of(pair + part == 0 ? codes[v] : shifted(codes[v], (pair + part) * bits)));
+              }
             }
           }
         }
