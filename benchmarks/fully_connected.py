@@ -67,6 +67,17 @@ def _sparse(rng: np.random.Generator, size: int) -> enc.Encoding:
     )
 
 
+def _sparse_codes(together: int) -> Weights:
+    """10 % not zero, so many neighbouring inputs at a time, 8 bits."""
+
+    def make(rng: np.random.Generator, size: int) -> enc.Encoding:
+        mask = np.repeat(rng.random((size, size // together)) < 0.1, together, axis=1)
+        codes = rng.integers(1, 128, int(mask.sum()), np.int8)
+        return enc.Affine(enc.Sparse(enc.Bitmap.of(mask), enc.Dense(codes), (size, size)), _scalar(0.01))
+
+    return make
+
+
 def _dense(rng: np.random.Generator, size: int) -> enc.Encoding:
     return enc.Dense(rng.standard_normal((size, size), np.float32) * np.float32(0.02))
 
@@ -78,6 +89,8 @@ FORMS: dict[str, tuple[Weights, bool, float]] = {
     "16-entry codebook, 8-bit activations": (_codebook(_int8_table), True, 4),
     "2-bit, 8-bit activations": (_affine(2), True, 2),
     "ternary, 8-bit activations": (_ternary, True, 2),
+    "10 % of 8-bit, 8-bit activations": (_sparse_codes(1), True, 4),
+    "10 % of 8-bit in quads, 8-bit activations": (_sparse_codes(4), True, 1.6),
     "16-entry codebook, float32 activations": (_codebook(_f32_table), False, 4),
     "9 % of a 16-entry codebook, float32 activations": (_sparse, False, 2),
 }

@@ -90,6 +90,7 @@ std::span<const Kernel> list_of(const Kernel* (*function)(int&)) {
   return scalar::call
 static const IntGemmKernel* int_gemm_list(Isa isa, int& count) { BITTERN_LEVELS(isa, int_gemm_kernels(count)); }
 static const IntSpmmKernel* int_spmm_list(Isa isa, int& count) { BITTERN_LEVELS(isa, int_spmm_kernels(count)); }
+static const IntSpmvKernel* int_spmv_list(Isa isa, int& count) { BITTERN_LEVELS(isa, int_spmv_kernels(count)); }
 static const GemvKernel* gemv_list(Isa isa, int& count) { BITTERN_LEVELS(isa, gemv_kernels(count)); }
 const CodeKernels& code_kernels(Isa isa) { BITTERN_LEVELS(isa, code_kernels()); }
 #undef BITTERN_LEVELS
@@ -118,6 +119,11 @@ std::span<const IntSpmmKernel> int_spmm_kernels(Isa isa) {
   const IntSpmmKernel* list = int_spmm_list(isa, count);
   return {list, static_cast<std::size_t>(count)};
 }
+std::span<const IntSpmvKernel> int_spmv_kernels(Isa isa) {
+  int count = 0;
+  const IntSpmvKernel* list = int_spmv_list(isa, count);
+  return {list, static_cast<std::size_t>(count)};
+}
 std::span<const GemvKernel> gemv_kernels(Isa isa) {
   int count = 0;
   const GemvKernel* list = gemv_list(isa, count);
@@ -128,6 +134,7 @@ std::span<const GemvKernel> gemv_kernels(Isa isa) {
   std::span<const Kernel> function(Isa isa) { return isa == Isa::scalar ? list_of(scalar::function) : std::span<const Kernel>{}; }
 BITTERN_LISTS(int_gemm_kernels, IntGemmKernel)
 BITTERN_LISTS(int_spmm_kernels, IntSpmmKernel)
+BITTERN_LISTS(int_spmv_kernels, IntSpmvKernel)
 BITTERN_LISTS(gemv_kernels, GemvKernel)
 BITTERN_LISTS(bit_gemm_kernels, BitGemmKernel)
 const BitPackKernel& bit_pack_kernel(Isa) { return scalar::bit_pack_kernel(); }
@@ -185,6 +192,9 @@ const std::vector<KernelInfo>& kernels() {
       }
       for (const IntSpmmKernel& k : int_spmm_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "spmm_u8", k.isa, k.vectors * k.lanes, 1, "weights that are not zero, in quads of input channels, over a panel of 8-bit codes"});
+      }
+      for (const IntSpmvKernel& k : int_spmv_kernels(static_cast<Isa>(level))) {
+        list.push_back({k.name, "spmv_u8", k.isa, 1, k.lanes, "one row of 8-bit codes times weights that are not zero, in quads of inputs"});
       }
       for (const CodeLoop& loop : code_loops) {
         list.push_back({code_kernel_name(loop.name, static_cast<Isa>(level)), loop.name, static_cast<Isa>(level), 0, 0, loop.description});

@@ -16,6 +16,7 @@
 #include "ops/code_rows.h"
 #include "ops/rows.h"
 #include "spmm/int_panel.h"
+#include "spmm/int_row.h"
 #include "spmm/panel.h"
 #include "spmm/row.h"
 
@@ -41,6 +42,7 @@ std::span<const LutGemvKernel> lut_gemv_kernels(Isa isa);
 std::span<const GemmKernel> gemm_kernels(Isa isa);
 std::span<const SpmmKernel> spmm_kernels(Isa isa);
 std::span<const IntSpmmKernel> int_spmm_kernels(Isa isa);
+std::span<const IntSpmvKernel> int_spmv_kernels(Isa isa);
 std::span<const SpmvKernel> spmv_kernels(Isa isa);
 std::span<const CodeGemmKernel> code_gemm_kernels(Isa isa);
 std::span<const WinogradKernel> winograd_kernels(Isa isa);

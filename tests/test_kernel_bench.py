@@ -59,6 +59,8 @@ SMALL = [
     "add_u8:16x6x6",
     "sparse_u8:16x6x6,outputs=8",
     "sparse4_u8:16x6x6,outputs=8",
+    "fc_sparse_u8:64,outputs=48",
+    "fc_sparse4_u8:64,outputs=48",
     "table_u8:16x6x6",
     "reorder_u8:16x6x6",
     "quantize:16x6x6",

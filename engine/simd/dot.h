@@ -394,4 +394,15 @@ static inline quads to_quads(vi a) { return split_quads(a.v); }
 
 #endif
 
+// acc + x . w: unsigned bytes of x, and weights of its own for each lane.
+static inline vi dot_each(vi acc, vi x, const signed char* w) {
+#if BITTERN_VEC == 0
+  const quads each = load_quads(w);
+  for (int i = 0; i < 4; ++i) acc.v += (x.v >> (8 * i) & 255) * each.w[i];
+  return acc;
+#else
+  return dot(acc, to_quad(pixels{x.v}), load_quads(w));
+#endif
+}
+
 }  // namespace bittern::engine::BITTERN_LEVEL

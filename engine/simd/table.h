@@ -90,4 +90,11 @@ static inline vi load_codes(const unsigned char* p) {
   return codes;
 }
 
+// What stands in the lanes, whichever type it has.
+static inline vi bits_of(vf a) {
+  vi bits;
+  __builtin_memcpy(&bits.v, &a.v, sizeof bits.v);
+  return bits;
+}
+
 }  // namespace bittern::engine::BITTERN_LEVEL

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "spmm/windows.h"
+
 namespace bittern::engine {
 namespace {
 
@@ -11,33 +13,7 @@ constexpr std::int64_t line = 64;
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 constexpr std::int64_t rounded(std::int64_t bytes) { return ceil_div(bytes, line) * line; }
 
-// Calls body(step, taken) for the slots of the rows [first, last), in order: `taken` has the entry of each row, or -1.
-template <class Body>
-std::int64_t each_slot(const SparseRows& rows, std::int64_t first, std::int64_t last, std::int64_t padded, const Body& body) {
-  constexpr std::int64_t longest = 255 * spmv_step;
-  std::vector<std::int64_t> next(rows.first.begin() + first, rows.first.begin() + last), taken(next.size());
-  const std::vector<std::int64_t> none(next.size(), -1);
-  std::int64_t slots = 0, before = 0;
-  for (;; ++slots) {
-    std::int64_t lowest = padded;
-    for (std::size_t r = 0; r < next.size(); ++r) {
-      if (next[r] < rows.first[static_cast<std::size_t>(first) + r + 1]) {
-        lowest = std::min<std::int64_t>(lowest, rows.position[static_cast<std::size_t>(next[r])]);
-      }
-    }
-    if (lowest == padded) break;
-    const std::int64_t at = std::min(lowest / spmv_step * spmv_step, padded - spmv_window);
-    for (; at - before > longest; before += longest, ++slots) body(longest / spmv_step, before + longest, none);
-    for (std::size_t r = 0; r < next.size(); ++r) {
-      const bool inside = next[r] < rows.first[static_cast<std::size_t>(first) + r + 1] &&
-                          rows.position[static_cast<std::size_t>(next[r])] < at + spmv_window;
-      taken[r] = inside ? next[r]++ : -1;
-    }
-    body((at - before) / spmv_step, at, taken);
-    before = at;
-  }
-  return ceil_div(slots, spmv_slots) * spmv_slots;
-}
+constexpr Windows windows{spmv_window, spmv_step, spmv_slots};
 
 }  // namespace
 
@@ -48,7 +24,7 @@ SparseRow::SparseRow(const SpmvKernel& kernel, std::int64_t inputs, const Sparse
     Group group;
     group.at = packed_bytes_;
     const std::int64_t last = std::min<std::int64_t>(first + kernel.lanes, outputs_);
-    group.slots = each_slot(rows, first, last, padded_, [](std::int64_t, std::int64_t, const std::vector<std::int64_t>&) {});
+    group.slots = each_slot(windows, rows, first, last, padded_, [](std::int64_t, std::int64_t, const std::vector<std::int64_t>&) {});
     packed_bytes_ = values_at(group) + (kernel.codes ? 0 : rounded(group.slots * kernel.lanes * 4));
     slots_ += group.slots;
     groups_.push_back(group);
@@ -74,7 +50,7 @@ void SparseRow::pack(const SparseRows& rows, std::uint8_t zero, std::byte* packe
     if (kernel_->codes) std::memset(codes, zero << 4, static_cast<std::size_t>(group.slots * lanes));
     const std::int64_t first = static_cast<std::int64_t>(g) * lanes;
     std::int64_t slot = 0;
-    each_slot(rows, first, std::min(first + lanes, outputs_), padded_, [&](std::int64_t step, std::int64_t at, const std::vector<std::int64_t>& taken) {
+    each_slot(windows, rows, first, std::min(first + lanes, outputs_), padded_, [&](std::int64_t step, std::int64_t at, const std::vector<std::int64_t>& taken) {
       step_of[slot] = static_cast<std::uint8_t>(step);
       for (std::size_t lane = 0; lane < taken.size(); ++lane) {
         if (taken[lane] < 0) continue;

@@ -72,6 +72,8 @@ KINDS = {
     **{kind: Kind(kind, (loop,)) for kind, loop in _OPERATOR_LOOPS.items()},
     "sparse_u8": Kind("conv", ("spmm_u8", "gemm_u8"), 1, 1, 55, sparse=True),
     "sparse4_u8": Kind("conv", ("spmm_u8", "gemm_u8"), 1, 1, 16, sparse=True),
+    "fc_sparse_u8": Kind("fc", ("spmv_u8", "gemv_u8", "gemm_u8"), 1, 1, 31, sparse=True),
+    "fc_sparse4_u8": Kind("fc", ("spmv_u8", "gemv_u8", "gemm_u8"), 1, 1, 9, sparse=True),
     "conv_u8": Kind("conv", ("gemm_u8", "depthwise_u8"), 1, 1, 8),
     "depthwise_u8": Kind("depthwise", ("depthwise_u8", "gemm_u8"), 1, 1, 8),
     "fc_u8": Kind("fc", ("gemv_u8", "gemm_u8"), 1, 1, 8),
@@ -150,12 +152,12 @@ class LayerShape:
     @property
     def together(self) -> int:
         """Neighbouring input channels whose weights are zero together."""
-        return 4 if self.kind.startswith("sparse4") else 1
+        return 4 if "sparse4" in self.kind else 1
 
     @property
     def met(self) -> float:
         """Share of the weights that a sparse kernel multiplies with: on codes, quads of input channels as a whole."""
-        return 1 - (1 - self.density) ** 4 if self.kind == "sparse_u8" else self.density
+        return 1 - (1 - self.density) ** 4 if self.kind.endswith("sparse_u8") else self.density
 
     @property
     def weight_bytes(self) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bittern.network import Network
     from bittern.plan import Layer, Plan, Profile
 
-_ON_CODES = "spmm_u8"
+_ON_CODES = ("spmm_u8", "spmv_u8")
 _LAYERS = ("Conv", "ConvInteger", "Gemm", "MatMul", "MatMulInteger")
 Progress = Callable[[int, int, str], None]
 

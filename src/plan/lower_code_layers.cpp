@@ -78,22 +78,26 @@ std::string bytes_note(const CodesForm& form) {
 }
 
 // A product with one row: the weights are read once, and decoded on the way.
-void lower_gemv(Builder& builder, const Item& item, std::int64_t k, std::int64_t n, const Storage& in, const Storage& out) {
+void lower_gemv(Builder& builder, const Item& item, const ConvShape& s, const Storage& in, const Storage& out) {
   const CodesForm& form = *item.codes;
   const int bits = engine::code_bits(form.weights->alphabet);
   const engine::GemvKernel& kernel = gemv_kernel(builder, bits);
+  const std::int64_t k = s.c, n = s.oc;
+  LayerWeights weights(builder, item);
+  std::string sparse_note;
+  if (lower_sparse_code_row(builder, item, s, weights, bits, kernel.name, in, out, sparse_note)) return;
   const engine::IntGemv layer(kernel, k, n);
   LayerInfo& info = builder.current();
   info.kernel = kernel.name;
   info.isa = engine::name_of(kernel.isa);
-  info.reason = bits == 8 ? "one row: weights are read once" + bytes_note(form)
-                          : "one row: weights stay " + std::to_string(bits) + "-bit codes, decoded in registers";
+  info.reason = (bits == 8 ? "one row: weights are read once" + bytes_note(form)
+                           : "one row: weights stay " + std::to_string(bits) + "-bit codes, decoded in registers") + sparse_note;
   const std::int64_t table_at = rounded(layer.packed_bytes());
   const std::span<const std::int16_t> alphabet(form.weights->alphabet);
   const Packed packed = pack_layer(builder, item, info.kernel, table_at + line, layer.padded_channels(), [&](const engine::IntWeights& w, std::byte* target) {
     layer.pack(w, bits == 8 ? std::span<const std::int16_t>{} : alphabet, reinterpret_cast<std::uint8_t*>(target));
     if (bits < 8) engine::code_table(alphabet, reinterpret_cast<std::int8_t*>(target + table_at));
-  });
+  }, &weights);
   info.packed_bytes = packed.bytes;
   IntEpilogue epilogue = packed.epilogue;
   finish_epilogue(item, epilogue.store);
@@ -159,7 +163,7 @@ void lower_shape(Builder& builder, const Item& item, const ConvShape& s, const S
     return;
   }
   const bool one_row = !is_conv(item) && s.w == 1 && !form.two_terms && !form.fixed_point && !form.sums;
-  if (one_row && !force_gemm) return lower_gemv(builder, item, s.c, s.oc, in, out);
+  if (one_row && !force_gemm) return lower_gemv(builder, item, s, in, out);
   const int terms = form.two_terms ? 2 : 1;
   const Choice choice = choose(builder, s, in.map.block, terms);
   std::string sparse_note;

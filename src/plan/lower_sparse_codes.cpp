@@ -42,12 +42,8 @@ SparseCodes choose_sparse_codes(Builder& builder, const Item& item, const ConvSh
   SparseCodes choice;
   const IntSpmmKernel* asked = asked_kernel<IntSpmmKernel>(builder, engine::int_spmm_kernels);
   if (s.c == 0 || s.oc == 0 || s.n * s.oh * s.ow == 0 || !SparseIntConv::fits(s, in.map)) return choice;
-  // Counted once per model: plans for more shapes of the input need not decode weights that have none.
   const std::string what = builder.source().place + ": " + place_of(item);
-  const float density = *builder.weights(weights_key(item, "density"), 1, what, [&](float* target) {
-    const std::vector<std::int16_t>& values = weights.values();
-    *target = 1.0f - static_cast<float>(std::count(values.begin(), values.end(), std::int16_t{0})) / static_cast<float>(values.size());
-  });
+  const float density = density_of_codes(builder, item, weights);
   if (asked == nullptr && density > most_density) return choice;
   const double all = s.macs() / static_cast<double>(s.n * s.oh * s.ow);
   choice.charge = std::make_shared<Charge>(*builder.source().budget);
@@ -82,6 +78,13 @@ void describe_density(LayerInfo& info, const SparseCodes& choice) {
 }
 
 }  // namespace
+
+float density_of_codes(Builder& builder, const Item& item, LayerWeights& weights) {
+  return *builder.weights(weights_key(item, "density"), 1, builder.source().place + ": " + place_of(item), [&](float* target) {
+    const std::vector<std::int16_t>& values = weights.values();
+    *target = 1.0f - static_cast<float>(std::count(values.begin(), values.end(), std::int16_t{0})) / static_cast<float>(values.size());
+  });
+}
 
 bool lower_sparse_codes(Builder& builder, const Item& item, const ConvShape& s, LayerWeights& weights, double dense_cost,
                         const char* dense_kernel, const Storage& in, const Storage& out, const Storage& residual, std::string& note) {

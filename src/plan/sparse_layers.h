@@ -60,4 +60,12 @@ class LayerWeights;
 bool lower_sparse_codes(Builder& builder, const Item& item, const engine::ConvShape& shape, LayerWeights& weights, double dense_cost,
                         const char* dense_kernel, const Storage& in, const Storage& out, const Storage& residual, std::string& note);
 
+// Likewise a product of one row, whose dense kernel `dense_kernel` reads weights of so many bits.
+bool lower_sparse_code_row(Builder& builder, const Item& item, const engine::ConvShape& shape, LayerWeights& weights, int bits,
+                           const char* dense_kernel, const Storage& in, const Storage& out, std::string& note);
+
+// The share of a layer's whole numbers that are not zero, counted once per model: plans for more shapes of the input need not
+// decode weights that have none.
+float density_of_codes(Builder& builder, const Item& item, LayerWeights& weights);
+
 }  // namespace bittern::plan

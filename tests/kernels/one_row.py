@@ -1,6 +1,6 @@
 """Cases of products with one row, whose weights are decoded in registers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,11 +21,11 @@ SIZES = ((1, 1), (3, 17), (7, 16), (8, 33), (9, 64), (63, 10), (64, 65), (65, 5)
 FEW_LETTERS = ("4 bits", "ternary", "signs", "codebook", "2 bits", "3 bits")
 
 
-def code_row_cases(loop: str) -> Iterator[Case]:
+def code_row_cases(loop: str, sizes: Sequence[tuple[int, int]] = SIZES) -> Iterator[Case]:
     """One row of codes: weights of every kind, awkward sizes."""
     index = 0
     for kind in (*WEIGHTS, "low", "high"):
-        for inputs, outputs in SIZES:
+        for inputs, outputs in sizes:
             index += 1
             name = f"{loop}/{kind} {inputs}x{outputs}"
             rng = np.random.default_rng(seed_of(name))

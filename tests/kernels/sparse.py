@@ -9,6 +9,7 @@ from bittern.encodings import Affine, Dense
 from tests import tolerances
 from tests.builders import NodeSpec, floats
 from tests.conftest import seed_of
+from tests.kernels import one_row
 from tests.kernels.cases import Case, CodeCase, exact, random_cases
 from tests.kernels.code_layers import Layer, connected_cases, drawn_layer, listed_layers
 from tests.kernels.convolution import Convolution, ConvolutionBound, listed, pick, random_convolution
@@ -161,12 +162,24 @@ def thinned_codes(case: Case, density: float, together: int, rng: np.random.Gene
     if not isinstance(w, Affine) or w.zero_point is not None:
         return case
     codes = w.codes.decode()
-    axis = 1 if codes.ndim == 4 else 0  # products have their weights inputs x outputs
+    turned = any(node[0] == "Gemm" and node[3].get("transB") for node in case.nodes)
+    axis = 1 if codes.ndim == 4 or turned else 0  # products have their weights inputs x outputs, unless they say so
     cells = list(codes.shape)
     cells[axis] = -(-cells[axis] // together)
     kept = np.repeat(rng.random(cells) < density, together, axis).take(range(codes.shape[axis]), axis)
     tree = replace(w, codes=Dense(np.where(kept, codes, codes.dtype.type(0))))
     return replace(case, trees={**case.trees, "w": tree})
+
+
+def code_row_cases(loop: str) -> Iterator[Case]:
+    """One row of codes: every density, and windows that stand further apart than one step reaches."""
+    for index, case in enumerate(one_row.code_row_cases(loop)):
+        yield thinned_codes(
+            case, DENSITIES[index % len(DENSITIES)], (1, 4)[index // 2 % 2], np.random.default_rng(index)
+        )
+    for index, case in enumerate(one_row.code_row_cases(f"{loop}/far", ((2700, 21),))):
+        rng = np.random.default_rng(index)
+        yield replace(thinned_codes(case, 0.0005, 1, rng), name=f"{case.name} far")
 
 
 def large_on_codes() -> Iterator[Layer]:

@@ -55,6 +55,7 @@ GENERATORS: dict[str, Generator] = {
     "spmm": sparse.sparse_cases,
     "spmm_u8": sparse.code_cases,
     "spmv": sparse.sparse_row_cases,
+    "spmv_u8": sparse.code_row_cases,
     "bgemm": bits.bit_cases,
     "pack": bits.bit_cases,
     "maxpool_b1": bits.bit_cases,
