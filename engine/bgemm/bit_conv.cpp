@@ -209,20 +209,20 @@ void BitConv::run(const std::uint32_t* in, const std::uint32_t* packed, const Bi
   run(std::span(&all, 1), in, target, team);
 }
 
-void BitConv::run_sum(std::span<const BitSummand> summands, const std::uint32_t* in, const float* other, const Map& out, float* floats, const Map& residual,
-                      Team& team) {
+void BitConv::run_sum(std::span<const BitSummand> summands, const std::uint32_t* in, const BitPartners& partners, const Map& out, float* floats, Team& team) {
   Target target;
   target.out = BitOut::floats;
   target.pixel = out.block;
   target.row = out.row;
   target.image = out.image;
-  target.residual_pixel = residual.block;
-  target.residual_row = residual.row;
-  target.residual_image = residual.image;
+  if (partners.residual != nullptr) {
+    target.residual_pixel = partners.residual_map->block;
+    target.residual_row = partners.residual_map->row;
+    target.residual_image = partners.residual_map->image;
+  }
   target.floats = floats;
-  target.residual = other;
   target.map = &out;
-  target.residual_map = &residual;
+  target.partners = partners;
   run(summands, in, target, team);
 }
 
@@ -246,6 +246,7 @@ void BitConv::run(std::span<const BitSummand> summands, const std::uint32_t* in,
     task.first = index / panels % per_image * chunk;
     task.last = std::min(pixels, task.first + chunk);
     for (const BitSummand& summand : summands) {
+      task.ends = &summand == &summands.back();
       summand.conv->run_task(task, summand, in, target);
       task.adds = true;
     }
@@ -282,14 +283,16 @@ void BitConv::run_task(const Task& task, const BitSummand& summand, const std::u
     const auto start = [&](const Map& map) { return task.image * map.image + (map.block == 16 ? channel / 16 * map.plane : channel); };
     args.c = target.floats + start(*target.map);
     args.c_block = target.map->block == 16 ? target.map->plane : 16;
+    args.channels = valid;
     args.valid = target.map->block == 16 ? ceil_div(valid, 16) * 16 : valid;
     if (task.adds) {
       args.residual = args.c;
       args.residual_block = args.c_block;
-    } else if (target.residual != nullptr) {
-      args.residual = target.residual + start(*target.residual_map);
-      args.residual_block = target.residual_map->block == 16 ? target.residual_map->plane : 16;
+    } else if (const BitPartners& with = target.partners; with.residual != nullptr) {
+      args.residual = with.residual + start(*with.residual_map);
+      args.residual_block = with.residual_map->block == 16 ? with.residual_map->plane : 16;
     }
+    if (task.ends && target.partners.factors != nullptr) args.factors = target.partners.factors + task.image * s.oh * s.ow;
   }
   BitPixel tile_pixels[most_bit_rows];
   args.pixels = tile_pixels;
@@ -304,6 +307,7 @@ void BitConv::run_task(const Task& task, const BitSummand& summand, const std::u
       const std::int64_t at = y * target.row + x * target.pixel;
       (target.out == BitOut::bits ? p.bits : p.floats) = at;
       p.residual = task.adds ? at : y * target.residual_row + x * target.residual_pixel;
+      p.factor = y * s.ow + x;
       p.pattern = row_kind_[static_cast<std::size_t>(y)] * column_kinds_ + column_kind_[static_cast<std::size_t>(x)];
       if (++x == s.ow) ++y, x = 0;
     }

@@ -45,6 +45,13 @@ struct BitSummand {
   BitStore store;
 };
 
+// What a layer's real numbers meet before they are clamped; null: nothing.
+struct BitPartners {
+  const float* residual = nullptr;  // is added
+  const Map* residual_map = nullptr;
+  const float* factors = nullptr;   // of each output pixel, [image][pixel]: multiplied after that
+};
+
 class BitConv {
  public:
   // `zero_padding`: what lies outside the image is zero, though no code may stand for it; else it is what the halo holds.
@@ -76,9 +83,8 @@ class BitConv {
   // To bits.
   void run(const std::uint32_t* in, const std::uint32_t* packed, const BitStore& store, const BitMap& out, std::uint32_t* bits, Team& team) const;
   // To real numbers: the sum of layers of one shape, whose tiles have one size: each is added, rounded, to the sum of those before it, then clamped by
-  // its own bounds. What `other`, laid out by `residual`, or null holds is added to the first.
-  static void run_sum(std::span<const BitSummand> summands, const std::uint32_t* in, const float* other, const Map& out, float* floats, const Map& residual,
-                      Team& team);
+  // its own bounds. The first meets the residual, the last the factors.
+  static void run_sum(std::span<const BitSummand> summands, const std::uint32_t* in, const BitPartners& partners, const Map& out, float* floats, Team& team);
 
  private:
   // Where results go: strides of an output pixel, row and image.
@@ -88,13 +94,13 @@ class BitConv {
     std::int64_t residual_pixel = 0, residual_row = 0, residual_image = 0;
     std::uint32_t* bits = nullptr;
     float* floats = nullptr;
-    const float* residual = nullptr;
-    const Map *map = nullptr, *residual_map = nullptr;
+    const Map* map = nullptr;
+    BitPartners partners;
   };
   // Some output pixels of one image, by a panel of weights.
   struct Task {
     std::int64_t image = 0, panel = 0, first = 0, last = 0;
-    bool adds = false;  // to what the target holds
+    bool adds = false, ends = false;  // what the target holds; the sum
   };
   static void run(std::span<const BitSummand> summands, const std::uint32_t* in, const Target& target, Team& team);
   void run_task(const Task& task, const BitSummand& summand, const std::uint32_t* in, const Target& target) const;

@@ -51,6 +51,7 @@ class BitUser {
     for (std::size_t i = 0; i < items_.size(); ++i) any = layer(i) || any;
     if (!any) return std::move(items_);
     find_needs();
+    for (std::size_t i = 0; i < items_.size(); ++i) fuse_factors(i);
     for (std::size_t i = 0; i < items_.size(); ++i) fuse_quantiser(i);
     return rewrite();
   }
@@ -157,6 +158,27 @@ class BitUser {
     return made != producer_.end() && alone ? made->second : items_.size();
   }
 
+  // A factor for each pixel, such as the map of XNOR-Net (arXiv 1603.05279), becomes part of the layer on bits before it.
+  void fuse_factors(std::size_t i) {
+    const Item& item = items_[i];
+    if (item.op != "Mul" || item.plain || types_.at(item.output).dtype != DType::f32 || found_.values.count(item.output) != 0) return;
+    for (const std::size_t side : {std::size_t{0}, std::size_t{1}}) {
+      const std::string &value = item.inputs[side], &factors = item.inputs[1 - side];
+      const std::size_t maker = sole_maker(value, {i});
+      if (maker == items_.size() || forms_[maker] == nullptr || items_[maker].clamped || !forms_[maker]->factors.empty()) continue;
+      Shape one = shape(value);
+      if (shape(item.output) != one || value == factors) continue;
+      one[1] = 1;
+      if (shape(factors) != one) continue;
+      auto form = std::make_shared<BitsForm>(*forms_[maker]);
+      form->factors = factors;
+      forms_[maker] = form;
+      multiplies_[i] = maker;
+      later_.insert(maker);
+      return;
+    }
+  }
+
   // What a quantiser quantises becomes part of it, as far as nobody else sees it: batch normalisation, and the layer on bits before it.
   // A max-pooling between them takes the greatest codes instead, or the least where the normalisation turns numbers round.
   void fuse_quantiser(std::size_t i) {
@@ -195,7 +217,7 @@ class BitUser {
 
   // A layer on bits now gives codes of these levels.
   bool gives_bits(std::size_t i, const std::shared_ptr<const BitLevels>& levels) {
-    if (forms_[i] == nullptr || forms_[i]->sums.size() != 1 || !items_[i].residual.empty()) return false;
+    if (forms_[i] == nullptr || forms_[i]->sums.size() != 1 || !items_[i].residual.empty() || !forms_[i]->factors.empty()) return false;
     auto form = std::make_shared<BitsForm>(*forms_[i]);
     form->to = levels;
     forms_[i] = form;
@@ -238,7 +260,19 @@ class BitUser {
     std::vector<Item> result;
     for (std::size_t i = 0; i < items_.size(); ++i) {
       Item& item = items_[i];
-      if (swallowed_.count(i) != 0) continue;
+      if (swallowed_.count(i) != 0 || later_.count(i) != 0) continue;
+      if (const auto layer = multiplies_.find(i); layer != multiplies_.end()) {
+        Item whole = std::move(items_[layer->second]);
+        whole.fused.push_back(item.name);
+        whole.fused.insert(whole.fused.end(), item.fused.begin(), item.fused.end());
+        whole.output = item.output;
+        whole.lo = item.lo;
+        whole.hi = item.hi;
+        whole.clamped = item.clamped;
+        whole.bits = forms_[layer->second];
+        result.push_back(std::move(whole));
+        continue;
+      }
       if (pools_.count(i) != 0) {
         result.push_back(pooled(i));
         continue;
@@ -302,6 +336,8 @@ class BitUser {
   std::map<std::size_t, std::string> pools_;    // a pool between a layer and a quantiser -> the quantiser's output
   std::map<std::string, std::shared_ptr<const BitLevels>> made_by_;
   std::set<std::size_t> swallowed_;
+  std::map<std::size_t, std::size_t> multiplies_;  // a product -> the layer that takes it up
+  std::set<std::size_t> later_;                    // these layers: where the products were
 };
 
 }  // namespace

@@ -64,6 +64,7 @@ struct BitsForm {
   std::int64_t pad_code = 0, pad_top = 0, pad_left = 0;  // of a pad: what is put around its input, and from where on
   bool flattened = false;                  // a product that reads a whole map
   std::vector<BitSum> sums;                // of a layer, in the order of their addition
+  std::string factors;                     // a value of one channel that multiplies a layer's real numbers; empty: none
   std::string reason;
 };
 

@@ -165,6 +165,8 @@ void lower_layer(Builder& builder, const Item& item, const Types& types) {
   const bool conv_op = item.op == "Conv";
   Storage residual;
   if (!item.residual.empty()) residual = builder.blocked(item.residual);
+  Storage factors;
+  if (!form.factors.empty()) factors = builder.planar(form.factors);
 
   builder.layer(item);
   describe_weight(builder, item);
@@ -176,6 +178,7 @@ void lower_layer(Builder& builder, const Item& item, const Types& types) {
   info.isa = engine::name_of(kernel.isa);
   info.reason = reason;
   info.macs = s.macs();
+  if (!form.factors.empty()) info.reason += "; a factor for each pixel is part of it";
   if (!BitConv::groups_fit(s)) info.reason += "; groups do not fill words of 32 channels: it runs over all channels";
   const std::string what = builder.source().place + ": " + place_of(item);
   builder.charge().take(static_cast<std::uint64_t>(s.oh + s.ow) * sizeof(std::int32_t) * 2, what);  // which offsets rows and columns have
@@ -241,12 +244,14 @@ void lower_layer(Builder& builder, const Item& item, const Types& types) {
   // A matrix: its rows are images where the layer reads maps, else pixels.
   if (!conv_op) out.map = form.flattened ? engine::make_map(s.n, s.oc, 1, 1, s.oc) : engine::make_map(1, s.oc, 1, s.ow, s.oc);
   builder.current().layout = bits_name(in.map) + " -> " + (conv_op ? layout_name(out.map) : "rows");
-  const bool added = !item.residual.empty();
+  const bool added = !item.residual.empty(), multiplied = !form.factors.empty();
   builder.emit([=](const RunContext& run) {
     (void)convs;  // summands point at them
-    BitConv::run_sum(summands, run.read<std::uint32_t>(in.place), added ? run.read(residual.place) : nullptr, out.map, run.write(out.place), residual.map,
-                     *run.team);
-  }, {in.place, out.place, added ? residual.place : in.place});
+    engine::BitPartners partners{nullptr, &residual.map, nullptr};
+    if (added) partners.residual = run.read(residual.place);
+    if (multiplied) partners.factors = run.read(factors.place);
+    BitConv::run_sum(summands, run.read<std::uint32_t>(in.place), partners, out.map, run.write(out.place), *run.team);
+  }, {in.place, out.place, added ? residual.place : in.place, multiplied ? factors.place : in.place});
 }
 
 // At the level's own, or the one that was asked for.
@@ -271,6 +276,7 @@ void lower_pack(Builder& builder, const Item& item) {
   info.kernel = kernel.name;
   info.isa = engine::name_of(kernel.isa);
   info.reason = "layers on bits read it";
+  if (form.to->terms.size() > 1) info.reason += ": " + std::to_string(form.to->terms.size()) + " residual levels";
   info.layout = (rows ? std::string("rows") : layout_name(from.map)) + " -> " + bits_name(out.map);
   const std::int64_t padded = out.map.words * engine::word_bits, count = form.to->count;
   // Thresholds are others where the input of a normalisation before the quantiser is read.
