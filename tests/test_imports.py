@@ -17,6 +17,7 @@ NEEDED = {"bittern", "bittern._native", "bittern.errors", "bittern.model", "bitt
 HEAVY = {"dataclasses", "json", "pathlib", "onnx", "onnxruntime", "PIL", "torch"}
 FUNCTIONS = {
     *(
+        "add_residual_levels",
         "compress",
         "convert",
         "cpu",
@@ -27,7 +28,7 @@ FUNCTIONS = {
         "load",
         "panel_limit",
     ),
-    *("prune_filters", "prune_sensitivity", "remove_channels", "sparse_outlook", "verify"),
+    *("prune_filters", "prune_sensitivity", "remove_channels", "residual_scales", "sparse_outlook", "verify"),
 }
 
 

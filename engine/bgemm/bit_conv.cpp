@@ -75,7 +75,7 @@ BitConv::BitConv(const BitGemmKernel& kernel, const ConvShape& shape, const BitM
   panels_per_group_ = ceil_div(group_out_, kernel.cols);
   group_words_ = ceil_div(group_in_, word_bits);
   // Where a pixel is one run of words, the taps of a kernel's row stand side by side.
-  const bool whole_rows = groups_ == 1 && values.planes == 1 && s.dilation_w == 1;
+  const bool whole_rows = groups_ == 1 && in.planes == 1 && s.dilation_w == 1;
   run_ = whole_rows ? s.kw * group_words_ : group_words_;
   for (std::int64_t y = 0; y < s.kh; ++y)
     for (std::int64_t x = 0; x < (whole_rows ? 1 : s.kw); ++x) segments_.push_back(y * s.dilation_h * in.row + x * s.dilation_w * in.pixel);
@@ -196,100 +196,124 @@ void BitConv::count_thresholds(const std::int32_t* offset, const std::int32_t* f
   }
 }
 
-void BitConv::run(const std::uint32_t* in, const std::uint32_t* packed, const BitEpilogue& epilogue, const BitMap& out, std::uint32_t* bits,
+void BitConv::run(const std::uint32_t* in, const std::uint32_t* packed, const BitStore& store, const BitMap& out, std::uint32_t* bits,
                   Team& team) const {
   Target target;
   target.pixel = out.pixel;
   target.row = out.row;
   target.image = out.image;
   target.bits = bits;
-  BitEpilogue e = epilogue;
-  e.store.planes = out.planes;
-  e.store.plane_step = out.words;
-  run(in, packed, e, target, team);
+  BitSummand all{this, packed, store};
+  all.store.planes = out.planes;
+  all.store.plane_step = out.words;
+  run(std::span(&all, 1), in, target, team);
 }
 
-void BitConv::run(const std::uint32_t* in, const std::uint32_t* packed, const BitEpilogue& epilogue, const Map& out, float* floats, const Map& residual,
-                  Team& team) const {
+void BitConv::run_sum(std::span<const BitSummand> summands, const std::uint32_t* in, const BitPartners& partners, const Map& out, float* floats, Team& team) {
   Target target;
   target.out = BitOut::floats;
   target.pixel = out.block;
   target.row = out.row;
   target.image = out.image;
-  target.residual_pixel = residual.block;
-  target.residual_row = residual.row;
-  target.residual_image = residual.image;
+  if (partners.residual != nullptr) {
+    target.residual_pixel = partners.residual_map->block;
+    target.residual_row = partners.residual_map->row;
+    target.residual_image = partners.residual_map->image;
+  }
   target.floats = floats;
   target.map = &out;
-  target.residual_map = &residual;
-  run(in, packed, epilogue, target, team);
+  target.partners = partners;
+  run(summands, in, target, team);
 }
 
-void BitConv::run(const std::uint32_t* in, const std::uint32_t* packed, const BitEpilogue& epilogue, const Target& target, Team& team) const {
-  const ConvShape& s = shape_;
-  const std::int64_t cols = kernel_->cols, panels = groups_ * panels_per_group_, pixels = s.oh * s.ow;
-  const std::int64_t plane_words = taps() * group_words_ * cols, weight_planes = static_cast<std::int64_t>(form_.coefficients.size());
+void BitConv::run(std::span<const BitSummand> summands, const std::uint32_t* in, const Target& target, Team& team) {
+  const BitConv& like = *summands[0].conv;  // what tasks are is the same for all
+  const ConvShape& s = like.shape_;
+  const BitGemmKernel& kernel = *like.kernel_;
+  const std::int64_t panels = like.groups_ * like.panels_per_group_, pixels = s.oh * s.ow;
   if (pixels == 0 || s.n == 0) return;
-  const std::int64_t work = std::max<std::int64_t>(1, plane_words * word_bits * static_cast<std::int64_t>(pairs_.size()));
-  const std::int64_t wanted = std::max<std::int64_t>(kernel_->rows, task_work / work / kernel_->rows * kernel_->rows);
-  const std::int64_t chunks = std::max<std::int64_t>(1, pixels / wanted), chunk = ceil_div(ceil_div(pixels, chunks), kernel_->rows) * kernel_->rows;
+  std::int64_t pairs = 0;
+  for (const BitSummand& summand : summands) pairs += static_cast<std::int64_t>(summand.conv->pairs_.size());
+  const std::int64_t work = std::max<std::int64_t>(1, like.taps() * like.group_words_ * kernel.cols * word_bits * pairs);
+  const std::int64_t wanted = std::max<std::int64_t>(kernel.rows, task_work / work / kernel.rows * kernel.rows);
+  const std::int64_t chunks = std::max<std::int64_t>(1, pixels / wanted), chunk = ceil_div(ceil_div(pixels, chunks), kernel.rows) * kernel.rows;
   const std::int64_t per_image = ceil_div(pixels, chunk);
-  const BitTileFunction* const tiles = kernel_->tiles + static_cast<int>(target.out) * kernel_->rows;
-  team.run(static_cast<std::size_t>(s.n * per_image * panels), [&](std::size_t task) {
-    const auto index = static_cast<std::int64_t>(task);
-    const std::int64_t panel = index % panels, image = index / panels / per_image, first = index / panels % per_image * chunk;
-    const std::int64_t last = std::min(pixels, first + chunk), group = panel / panels_per_group_;
-    const std::int64_t channel = group * group_out_ + panel % panels_per_group_ * cols;  // the panel's first
-    const std::int64_t valid = std::min(cols, group_out_ - panel % panels_per_group_ * cols);
-    BitTileArgs args;
-    args.a = in + image * in_.image - s.pad_top * in_.row - s.pad_left * in_.pixel + group * group_in_ / word_bits;
-    args.segments = segments_.data();
-    args.taps = static_cast<std::int64_t>(segments_.size());
-    args.run = run_;
-    args.planes = values_.planes;
-    args.weight_planes = weight_planes;
-    args.plane_step = in_.words;
-    args.coefficients = pairs_.data();
-    args.b = packed + panel * weight_planes * plane_words;
-    args.store = epilogue.store;
-    args.store.offset += panel * cols;
-    args.store.factor += panel * cols;
-    if (target.out == BitOut::bits) {
-      args.store.thresholds += panel * cols;
-      args.store.flips += panel * cols / word_bits;
-      args.bits = target.bits + image * target.image + channel / word_bits;
-      args.words = ceil_div(valid, word_bits);
-    } else {
-      args.store.scale += panel * cols;
-      args.store.bias += panel * cols;
-      const auto start = [&](const Map& map) { return image * map.image + (map.block == 16 ? channel / 16 * map.plane : channel); };
-      args.c = target.floats + start(*target.map);
-      args.c_block = target.map->block == 16 ? target.map->plane : 16;
-      args.valid = target.map->block == 16 ? ceil_div(valid, 16) * 16 : valid;
-      if (epilogue.residual != nullptr) {
-        args.residual = epilogue.residual + start(*target.residual_map);
-        args.residual_block = target.residual_map->block == 16 ? target.residual_map->plane : 16;
-      }
-    }
-    BitPixel tile_pixels[most_bit_rows];
-    args.pixels = tile_pixels;
-    const std::int64_t tiles_left = ceil_div(last - first, kernel_->rows);
-    std::int64_t pixel = first, y = first / s.ow, x = first % s.ow;
-    for (std::int64_t i = 0; i < tiles_left; ++i) {
-      const std::int64_t rows = ceil_div(last - pixel, tiles_left - i);  // tiles of almost equal size
-      for (std::int64_t r = 0; r < rows; ++r) {
-        BitPixel& p = tile_pixels[r];
-        p.a = y * s.stride_h * in_.row + x * s.stride_w * in_.pixel;
-        const std::int64_t at = y * target.row + x * target.pixel;
-        (target.out == BitOut::bits ? p.bits : p.floats) = at;
-        p.residual = y * target.residual_row + x * target.residual_pixel;
-        p.pattern = row_kind_[static_cast<std::size_t>(y)] * column_kinds_ + column_kind_[static_cast<std::size_t>(x)];
-        if (++x == s.ow) ++y, x = 0;
-      }
-      tiles[rows - 1](args);
-      pixel += rows;
+  team.run(static_cast<std::size_t>(s.n * per_image * panels), [&](std::size_t number) {
+    const auto index = static_cast<std::int64_t>(number);
+    Task task;
+    task.panel = index % panels;
+    task.image = index / panels / per_image;
+    task.first = index / panels % per_image * chunk;
+    task.last = std::min(pixels, task.first + chunk);
+    for (const BitSummand& summand : summands) {
+      task.ends = &summand == &summands.back();
+      summand.conv->run_task(task, summand, in, target);
+      task.adds = true;
     }
   });
+}
+
+void BitConv::run_task(const Task& task, const BitSummand& summand, const std::uint32_t* in, const Target& target) const {
+  const ConvShape& s = shape_;
+  const std::int64_t cols = kernel_->cols, panel = task.panel, group = panel / panels_per_group_;
+  const std::int64_t plane_words = taps() * group_words_ * cols, weight_planes = static_cast<std::int64_t>(form_.coefficients.size());
+  const std::int64_t channel = group * group_out_ + panel % panels_per_group_ * cols;  // the panel's first
+  const std::int64_t valid = std::min(cols, group_out_ - panel % panels_per_group_ * cols);
+  BitTileArgs args;
+  args.a = in + task.image * in_.image - s.pad_top * in_.row - s.pad_left * in_.pixel + values_.first * in_.words + group * group_in_ / word_bits;
+  args.segments = segments_.data();
+  args.taps = static_cast<std::int64_t>(segments_.size());
+  args.run = run_;
+  args.planes = values_.planes;
+  args.weight_planes = weight_planes;
+  args.plane_step = in_.words;
+  args.coefficients = pairs_.data();
+  args.b = summand.packed + panel * weight_planes * plane_words;
+  args.store = summand.store;
+  args.store.offset += panel * cols;
+  args.store.factor += panel * cols;
+  if (target.out == BitOut::bits) {
+    args.store.thresholds += panel * cols;
+    args.store.flips += panel * cols / word_bits;
+    args.bits = target.bits + task.image * target.image + channel / word_bits;
+    args.words = ceil_div(valid, word_bits);
+  } else {
+    args.store.scale += panel * cols;
+    args.store.bias += panel * cols;
+    const auto start = [&](const Map& map) { return task.image * map.image + (map.block == 16 ? channel / 16 * map.plane : channel); };
+    args.c = target.floats + start(*target.map);
+    args.c_block = target.map->block == 16 ? target.map->plane : 16;
+    args.channels = valid;
+    args.valid = target.map->block == 16 ? ceil_div(valid, 16) * 16 : valid;
+    if (task.adds) {
+      args.residual = args.c;
+      args.residual_block = args.c_block;
+    } else if (const BitPartners& with = target.partners; with.residual != nullptr) {
+      args.residual = with.residual + start(*with.residual_map);
+      args.residual_block = with.residual_map->block == 16 ? with.residual_map->plane : 16;
+    }
+    if (task.ends && target.partners.factors != nullptr) args.factors = target.partners.factors + task.image * s.oh * s.ow;
+  }
+  BitPixel tile_pixels[most_bit_rows];
+  args.pixels = tile_pixels;
+  const BitTileFunction* const tiles = kernel_->tiles + static_cast<int>(target.out) * kernel_->rows;
+  const std::int64_t tiles_left = ceil_div(task.last - task.first, kernel_->rows);
+  std::int64_t pixel = task.first, y = task.first / s.ow, x = task.first % s.ow;
+  for (std::int64_t i = 0; i < tiles_left; ++i) {
+    const std::int64_t rows = ceil_div(task.last - pixel, tiles_left - i);  // tiles of almost equal size
+    for (std::int64_t r = 0; r < rows; ++r) {
+      BitPixel& p = tile_pixels[r];
+      p.a = y * s.stride_h * in_.row + x * s.stride_w * in_.pixel;
+      const std::int64_t at = y * target.row + x * target.pixel;
+      (target.out == BitOut::bits ? p.bits : p.floats) = at;
+      p.residual = task.adds ? at : y * target.residual_row + x * target.residual_pixel;
+      p.factor = y * s.ow + x;
+      p.pattern = row_kind_[static_cast<std::size_t>(y)] * column_kinds_ + column_kind_[static_cast<std::size_t>(x)];
+      if (++x == s.ow) ++y, x = 0;
+    }
+    tiles[rows - 1](args);
+    pixel += rows;
+  }
 }
 
 }  // namespace bittern::engine

@@ -15,10 +15,11 @@
 
 namespace bittern::engine {
 
-// What a code q of the input stands for, in whole numbers: factor * q - shift. (2, 1) is -1 and +1 of one bit.
+// What a code q of the input stands for, in whole numbers: factor * q - shift. (2, 1) is -1 and +1 of one bit. The code's planes may
+// be some of the input's only.
 struct BitValues {
   std::int32_t factor = 1, shift = 0;
-  std::int64_t planes = 1;
+  std::int64_t planes = 1, first = 0;
 };
 
 // Weights as planes of bits: sum over planes of coefficient * (2 t - 1) where words are compared (exclusive or), of coefficient * t
@@ -34,10 +35,21 @@ struct BitWeightForm {
 // 2^n - 1: n planes; others as unsigned or two's complement numbers.
 std::optional<BitWeightForm> bit_weight_form(std::span<const std::int16_t> alphabet);
 
-// Constants per padded output channel (BitConv::padded), laid out as BitStore has them.
-struct BitEpilogue {
+
+class BitConv;
+// One of several layers whose results are added: a set of the input's planes with a set of weights, and its constants per padded output
+// channel (BitConv::padded).
+struct BitSummand {
+  const BitConv* conv;
+  const std::uint32_t* packed;
   BitStore store;
-  const float* residual = nullptr;  // laid out by the residual map, or null
+};
+
+// What a layer's real numbers meet before they are clamped; null: nothing.
+struct BitPartners {
+  const float* residual = nullptr;  // is added
+  const Map* residual_map = nullptr;
+  const float* factors = nullptr;   // of each output pixel, [image][pixel]: multiplied after that
 };
 
 class BitConv {
@@ -68,10 +80,11 @@ class BitConv {
   void count_thresholds(const std::int32_t* offset, const std::int32_t* factor, std::span<const std::int32_t> thresholds, std::int32_t* counts,
                         std::uint32_t* flips) const;
 
-  // To bits or, with `out`'s and the residual's layout, to real numbers.
-  void run(const std::uint32_t* in, const std::uint32_t* packed, const BitEpilogue& epilogue, const BitMap& out, std::uint32_t* bits, Team& team) const;
-  void run(const std::uint32_t* in, const std::uint32_t* packed, const BitEpilogue& epilogue, const Map& out, float* floats, const Map& residual,
-           Team& team) const;
+  // To bits.
+  void run(const std::uint32_t* in, const std::uint32_t* packed, const BitStore& store, const BitMap& out, std::uint32_t* bits, Team& team) const;
+  // To real numbers: the sum of layers of one shape, whose tiles have one size: each is added, rounded, to the sum of those before it, then clamped by
+  // its own bounds. The first meets the residual, the last the factors.
+  static void run_sum(std::span<const BitSummand> summands, const std::uint32_t* in, const BitPartners& partners, const Map& out, float* floats, Team& team);
 
  private:
   // Where results go: strides of an output pixel, row and image.
@@ -81,9 +94,16 @@ class BitConv {
     std::int64_t residual_pixel = 0, residual_row = 0, residual_image = 0;
     std::uint32_t* bits = nullptr;
     float* floats = nullptr;
-    const Map *map = nullptr, *residual_map = nullptr;
+    const Map* map = nullptr;
+    BitPartners partners;
   };
-  void run(const std::uint32_t* in, const std::uint32_t* packed, const BitEpilogue& epilogue, const Target& target, Team& team) const;
+  // Some output pixels of one image, by a panel of weights.
+  struct Task {
+    std::int64_t image = 0, panel = 0, first = 0, last = 0;
+    bool adds = false, ends = false;  // what the target holds; the sum
+  };
+  static void run(std::span<const BitSummand> summands, const std::uint32_t* in, const Target& target, Team& team);
+  void run_task(const Task& task, const BitSummand& summand, const std::uint32_t* in, const Target& target) const;
   std::int64_t taps() const noexcept { return shape_.kh * shape_.kw; }
 
   const BitGemmKernel* kernel_;

@@ -12,14 +12,14 @@
 
 namespace bittern::engine {
 
-// Where a pixel of the tile stands, in words of input and output bits and in floats, and which offsets are its own.
+// Where a pixel of the tile stands, in words of input and output bits and in floats, and which offsets and factor are its own.
 struct BitPixel {
-  std::int64_t a = 0, bits = 0, floats = 0, residual = 0, pattern = 0;
+  std::int64_t a = 0, bits = 0, floats = 0, residual = 0, pattern = 0, factor = 0;
 };
 
 // What is made of the counts. bits: code = how many of the channel's thresholds the sum reaches, as planes; the thresholds are put in
-// terms of counts, and `flips` has a bit for each channel whose sums fall with the count. floats: y = clamp(float(sum) * scale + bias +
-// residual), every operation rounded on its own.
+// terms of counts, and `flips` has a bit for each channel whose sums fall with the count. floats: y = clamp((float(sum) * scale + bias +
+// residual) * factor), every operation rounded on its own.
 enum class BitOut : int { bits, floats };
 inline constexpr int bit_out_count = 2;
 
@@ -50,9 +50,9 @@ struct BitTileArgs {
   std::uint32_t* bits = nullptr;
   std::int64_t words = 0;                   // to store in each plane
   float* c = nullptr;
-  const float* residual = nullptr;
+  const float *residual = nullptr, *factors = nullptr;  // or null
   std::int64_t c_block = 0, residual_block = 0;  // floats between blocks of 16 channels
-  std::int64_t valid = 0;                   // lanes of floats to store
+  std::int64_t valid = 0, channels = 0;     // lanes of floats to store, and how many of them are channels
 };
 
 using BitTileFunction = void (*)(const BitTileArgs&);

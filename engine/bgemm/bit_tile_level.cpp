@@ -122,6 +122,14 @@ __attribute__((noinline)) void store_floats(const BitTileArgs& args, const int* 
         const float* const other = args.residual + pixel.residual + block * args.residual_block + lane;
         y = add(y, lanes == width ? load(other) : load_first(other, lanes));
       }
+      if (args.factors != nullptr) {
+        y = mul(y, set1(args.factors[pixel.factor]));
+        if (const std::int64_t real = args.channels - v * width; real < width) {  // zeros behind the last channel stay, even times infinity
+          float first[width];
+          store(first, y);
+          y = load_first(first, real > 0 ? static_cast<int>(real) : 0);
+        }
+      }
       y = min(set1(how.hi), max(set1(how.lo), y));  // in this order a NaN stays one
       float* const c = args.c + pixel.floats + block * args.c_block + lane;
       if (lanes == width) {

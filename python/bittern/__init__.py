@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bittern.model import Model, load
     from bittern.network import Network
     from bittern.plan import Layer, LayerTime, Plan, Profile
+    from bittern.residual_levels import add_residual_levels, residual_scales
     from bittern.summary import Summary
     from bittern.system import Cpu, Kernel, cpu, kernels
     from bittern.values import ValueInfo
@@ -46,6 +47,7 @@ __all__ = [
     "ValueInfo",
     "VerifyReport",
     "__version__",
+    "add_residual_levels",
     "compress",
     "convert",
     "cpu",
@@ -59,6 +61,7 @@ __all__ = [
     "prune_filters",
     "prune_sensitivity",
     "remove_channels",
+    "residual_scales",
     "sparse_outlook",
     "verify",
 ]
@@ -79,6 +82,7 @@ _HOMES = {
     "model": ("Model", "load"),
     "network": ("Network",),
     "plan": ("Layer", "LayerTime", "Plan", "Profile"),
+    "residual_levels": ("add_residual_levels", "residual_scales"),
     "summary": ("Summary",),
     "system": ("Cpu", "Kernel", "cpu", "kernels"),
     "values": ("ValueInfo",),

@@ -227,6 +227,49 @@ std::optional<IntegerForm> integer_form(const Encoding& tree, const std::string&
   return form;
 }
 
+namespace {
+
+// A part of a sum as a tree of its own: only roots say in which order elements are stored.
+Encoding as_root(const Encoding& part, const Encoding& sum) {
+  Encoding tree = part;
+  tree.ohwi = sum.ohwi;
+  tree.shape = sum.shape;
+  return tree;
+}
+
+}  // namespace
+
+std::vector<IntegerForm> integer_parts(const Encoding& tree, const std::string& place) {
+  if (auto form = integer_form(tree, place)) return {std::move(*form)};
+  if (tree.kind == EncodingKind::ternary && !is_wide(*tree.codes)) {
+    IntegerForm plus{.scale = decode_real(*tree.positive, place), .axis = outer_axis(tree), .least = 0, .greatest = 1, .alphabet = {0, 1}};
+    IntegerForm minus = plus;
+    minus.scale = decode_real(*tree.negative, place);
+    for (float& scale : minus.scale) scale = -scale;
+    return {std::move(plus), std::move(minus)};
+  }
+  std::vector<IntegerForm> all;
+  for (const auto& part : tree.parts) {
+    const auto own = integer_parts(as_root(*part, tree), place);
+    if (own.empty()) return {};
+    all.insert(all.end(), own.begin(), own.end());
+  }
+  return all;
+}
+
+std::vector<std::int16_t> part_values(const Encoding& tree, std::size_t part, const std::string& place) {
+  for (const auto& child : tree.parts) {
+    const Encoding root = as_root(*child, tree);
+    const std::size_t own = integer_parts(root, place).size();
+    if (part < own) return part_values(root, part, place);
+    part -= own;
+  }
+  std::vector<std::int16_t> values = integer_values(tree, place);
+  if (tree.kind != EncodingKind::ternary || integer_form(tree, place)) return values;
+  for (std::int16_t& value : values) value = value == (part == 0 ? 1 : -1) ? 1 : 0;
+  return values;
+}
+
 std::optional<IntegerForm> grouped_integer_form(const Encoding& tree, const std::string& place) {
   if (tree.kind != EncodingKind::affine || tree.group == 0 || tree.ohwi || is_wide(*tree.codes)) return std::nullopt;
   const auto zeros = near_zero_points(tree, place);

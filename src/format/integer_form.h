@@ -26,6 +26,14 @@ std::optional<IntegerForm> integer_form(const graph::Encoding& tree, const std::
 // them as they are stored.
 std::optional<IntegerForm> grouped_integer_form(const graph::Encoding& tree, const std::string& place);
 
+// A tree as the sum of such products: one of a tree that has the form itself, two of ternary weights with two values (the plus and the
+// minus), those of all parts of a sum. Element = the sum of scale * value, up to the rounding of what decode_real() adds. Empty if it
+// is none.
+std::vector<IntegerForm> integer_parts(const graph::Encoding& tree, const std::string& place);
+
+// The values of one of them, in the order of the tree's shape.
+std::vector<std::int16_t> part_values(const graph::Encoding& tree, std::size_t part, const std::string& place);
+
 // The values of a tree that has one of these forms within 16 bits, in the order of its shape.
 std::vector<std::int16_t> integer_values(const graph::Encoding& tree, const std::string& place);
 

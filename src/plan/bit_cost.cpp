@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "gemm/conv.h"
+#include "gemm/winograd.h"
 #include "graph/windows.h"
 #include "plan/bits.h"
 #include "plan/layer_parts.h"
@@ -30,18 +31,22 @@ ConvShape bit_shape(const Item& item, const BitsForm& form, const Types& types) 
   return s;
 }
 
-bool bits_pay(BitsForm& form, const ConvShape& s, bool codes, engine::Isa isa) {
+bool bits_pay(BitsForm& form, const ConvShape& s, bool codes, bool exact, engine::Isa isa) {
   constexpr double bytes_a_cycle = 6;  // that weights are read at, where each is used once
-  const auto weight_planes = static_cast<std::int64_t>(form.weights.coefficients.size());
-  double bits = 0;
-  for (const engine::BitGemmKernel& kernel : engine::bit_gemm_kernels(isa)) {
-    if (kernel.conjunction != form.weights.conjunction) continue;
-    const double cost = engine::BitConv::cost(kernel, s, form.from->values.planes, weight_planes);
-    if (bits == 0 || cost < bits) bits = cost;
-  }
   const bool row = s.n * s.oh * s.ow == 1;
   const double weights = static_cast<double>(s.oc) * static_cast<double>(s.c / s.groups * s.kh * s.kw);
-  if (row) bits = std::max(bits, weights * static_cast<double>(weight_planes) / 8 / bytes_a_cycle);
+  double bits = 0;
+  for (const BitSum& sum : form.sums) {
+    const auto weight_planes = static_cast<std::int64_t>(sum.weights.coefficients.size());
+    double own = 0;
+    for (const engine::BitGemmKernel& kernel : engine::bit_gemm_kernels(isa)) {
+      if (kernel.conjunction != sum.weights.conjunction) continue;
+      const double cost = engine::BitConv::cost(kernel, s, sum.input.values.planes, weight_planes);
+      if (own == 0 || cost < own) own = cost;
+    }
+    if (row) own = std::max(own, weights * static_cast<double>(weight_planes) / 8 / bytes_a_cycle);
+    bits += own;
+  }
   double other = 0;
   if (codes) {
     for (const engine::IntGemmKernel& kernel : engine::int_gemm_kernels(isa)) {
@@ -49,19 +54,26 @@ bool bits_pay(BitsForm& form, const ConvShape& s, bool codes, engine::Isa isa) {
       if (other == 0 || cost < other) other = cost;
     }
     // Products of one row read packed codes of at least two bits.
-    const double packed_bits = std::max<double>(2, static_cast<double>(weight_planes));
+    const double packed_bits = std::max<double>(2, static_cast<double>(form.sums[0].weights.coefficients.size()));
     if (row) other = std::min(other, std::max(weights * packed_bits / 8 / bytes_a_cycle, weights / 64));
   } else {
     for (const engine::GemmKernel& kernel : engine::gemm_kernels(isa)) {
       const double cost = engine::GemmConv::cost(kernel, s, 16, s.kh * s.kw == 1);
       if (other == 0 || cost < other) other = cost;
+      if (exact || !engine::WinogradConv::fits(s)) continue;
+      for (const engine::WinogradKernel& winograd : engine::winograd_kernels(isa)) other = std::min(other, engine::WinogradConv::cost(winograd, kernel, s));
     }
   }
-  const std::string product = std::to_string(form.from->values.planes) + " x " + std::to_string(weight_planes);
-  char text[96];
-  std::snprintf(text, sizeof text, "planes of bits, %s: %.1f times the estimated speed of %s", product.c_str(), other / std::max(1.0, bits),
-                codes ? "8-bit codes" : "real numbers");
-  form.reason = text;
+  const std::size_t terms = form.from->terms.size(), parts = form.sums.size() / terms;
+  std::string product = std::to_string(form.from->planes()) + " x ";
+  std::int64_t weight_planes = 0;
+  for (std::size_t p = 0; p < parts; ++p) weight_planes += static_cast<std::int64_t>(form.sums[p * terms].weights.coefficients.size());
+  product += std::to_string(weight_planes);
+  if (terms > 1) product += ", " + std::to_string(terms) + " levels";
+  if (parts > 1) product += ", weights in " + std::to_string(parts) + " parts";
+  char text[64];
+  std::snprintf(text, sizeof text, ": %.1f times the estimated speed of %s", other / std::max(1.0, bits), codes ? "8-bit codes" : "real numbers");
+  form.reason = "planes of bits, " + product + text;
   return bits < other;
 }
 

@@ -86,6 +86,8 @@ class Constants {
   // Its encoding tree, and its forms if it has them (format/integer_form.h, look_up_form.h, row_form.h).
   virtual const graph::Encoding& encoding(const std::string& name) const = 0;
   virtual std::optional<format::IntegerForm> integer_form(const std::string& name) const = 0;
+  virtual std::vector<format::IntegerForm> integer_parts(const std::string& name) const = 0;
+  virtual std::vector<std::int16_t> part_values(const std::string& name, std::size_t part) const = 0;
   virtual std::optional<format::LookUpForm> look_up_form(const std::string& name) const = 0;
   virtual std::vector<std::uint8_t> look_up_codes(const std::string& name) const = 0;
   virtual std::optional<format::RowForm> row_form(const std::string& name) const = 0;

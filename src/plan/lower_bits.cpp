@@ -24,37 +24,53 @@ std::int64_t rounded(std::int64_t words) { return (words + line - 1) / line * li
 
 std::string bits_name(const engine::BitMap& map) { return std::to_string(map.planes) + (map.planes == 1 ? " plane" : " planes"); }
 
-// The code that stands for zero; 0 where none does.
+// The code that stands for zero; 0 where none does, and where several terms have one each: there the sums leave out what pads.
 std::int64_t code_of_zero(const BitLevels& levels) {
-  const engine::BitValues& v = levels.values;
+  if (levels.terms.size() != 1) return 0;
+  const engine::BitValues& v = levels.terms[0].values;
   return v.factor == 1 && v.shift >= 0 && v.shift <= levels.count ? v.shift : 0;
 }
-bool has_zero(const BitLevels& levels) { return levels.values.factor * code_of_zero(levels) == levels.values.shift; }
+bool has_zero(const BitLevels& levels) {
+  const engine::BitValues& v = levels.terms[0].values;
+  return levels.terms.size() == 1 && v.factor * code_of_zero(levels) == v.shift;
+}
 
+// The kernel of the first sum; that of the others is the same, or the same tile with the other operation.
 const BitGemmKernel& choose(const Builder& builder, const BitsForm& form, const ConvShape& shape, std::string& reason) {
-  const auto weight_planes = static_cast<std::int64_t>(form.weights.coefficients.size());
+  const bool conjunction = form.sums[0].weights.conjunction;
   const BitGemmKernel* best = nullptr;
   double least = 0;
   for (int level = static_cast<int>(builder.source().isa); level >= 0; --level) {
     if (!engine::isa_usable(static_cast<engine::Isa>(level))) continue;
     for (const BitGemmKernel& kernel : engine::bit_gemm_kernels(static_cast<engine::Isa>(level))) {
-      if (kernel.conjunction != form.weights.conjunction || !preferred(builder, kernel.name)) continue;
+      if (kernel.conjunction != conjunction || !preferred(builder, kernel.name)) continue;
       reason = "asked for";
       return kernel;
     }
   }
   for (const BitGemmKernel& kernel : engine::bit_gemm_kernels(builder.source().isa)) {
-    if (kernel.conjunction != form.weights.conjunction) continue;
-    const double cost = BitConv::cost(kernel, shape, form.from->values.planes, weight_planes);
+    if (kernel.conjunction != conjunction) continue;
+    double cost = 0;
+    for (const BitSum& sum : form.sums) {
+      cost += BitConv::cost(kernel, shape, sum.input.values.planes, static_cast<std::int64_t>(sum.weights.coefficients.size()));
+    }
     if (best == nullptr || cost < least) best = &kernel, least = cost;
   }
   reason = form.reason;
   return *best;
 }
 
-// The layer's weights, [output channel][input channel][tap].
-std::vector<std::int16_t> weights_of(Builder& builder, const Item& item, const ConvShape& s) {
-  std::vector<std::int16_t> stored = builder.source().constants->integer_values(item.inputs[1]);
+// Every tile has both (bgemm/kernels.inc).
+const BitGemmKernel& like(const BitGemmKernel& tile, bool conjunction) {
+  const auto kernels = engine::bit_gemm_kernels(tile.isa);
+  return *std::find_if(kernels.begin(), kernels.end(), [&](const BitGemmKernel& kernel) {
+    return kernel.conjunction == conjunction && kernel.rows == tile.rows && kernel.cols == tile.cols;
+  });
+}
+
+// The weights of one sum, [output channel][input channel][tap].
+std::vector<std::int16_t> weights_of(Builder& builder, const Item& item, const BitSum& sum, const ConvShape& s) {
+  std::vector<std::int16_t> stored = builder.source().constants->part_values(item.inputs[1], sum.part);
   if (item.op == "Conv" || graph::int_attribute(*item.node, "transB", 0) != 0) return stored;
   std::vector<std::int16_t> rows(stored.size());
   const auto outputs = static_cast<std::size_t>(s.oc), each = stored.size() / outputs;
@@ -63,17 +79,17 @@ std::vector<std::int16_t> weights_of(Builder& builder, const Item& item, const C
   return rows;
 }
 
-// y = float(sum) * scale + bias of each output channel.
-void channel_numbers(Builder& builder, const Item& item, std::int64_t channels, std::vector<float>& scale, std::vector<float>& bias) {
-  const BitsForm& form = *item.bits;
+// y = float(sum) * scale + bias of each output channel; the bias is added to the first of several sums.
+void channel_numbers(Builder& builder, const Item& item, const BitSum& sum, std::int64_t channels, std::vector<float>& scale, std::vector<float>& bias) {
+  const bool first = &sum == item.bits->sums.data();
   std::vector<float> given;
-  if (has_bias(item)) given = builder.source().constants->floats(item.inputs[2]);
+  if (has_bias(item) && first) given = builder.source().constants->floats(item.inputs[2]);
   for (std::size_t c = 0; c < static_cast<std::size_t>(channels); ++c) {
-    float s = form.from->unit * form.scale[form.scale.size() == 1 ? 0 : c];
+    float s = sum.input.unit * sum.scale[sum.scale.size() == 1 ? 0 : c];
     float b = given.empty() ? 0.0f : given[given.size() == 1 ? 0 : c];
     if (!item.scale.empty()) {
       s *= item.scale[c];
-      b = b * item.scale[c] + item.shift[c];
+      if (first) b = b * item.scale[c] + item.shift[c];
     }
     scale.push_back(s);
     bias.push_back(b);
@@ -82,26 +98,26 @@ void channel_numbers(Builder& builder, const Item& item, std::int64_t channels, 
 
 // Where a layer's constants stand in their buffer, in words.
 struct Layout {
-  std::int64_t offset = 0, factor = 0, thresholds = 0, flips = 0, scale = 0, bias = 0, words = 0;
-  Layout(const BitConv& conv, std::int64_t steps) {
+  std::int64_t offset = 0, factor = 0, thresholds = 0, flips = 0, scale = 0, bias = 0, end = 0;
+  Layout(const BitConv& conv, std::int64_t steps, std::int64_t start) : offset(start) {
     const std::int64_t row = rounded(conv.padded_channels());
-    factor = rounded(conv.patterns() * conv.padded_channels());
+    factor = offset + rounded(conv.patterns() * conv.padded_channels());
     thresholds = factor + row;
     flips = thresholds + rounded(conv.patterns() * steps * conv.padded_channels());
     scale = flips + row;
     bias = scale + row;
-    words = bias + row;
+    end = bias + row;
   }
 };
 
-// The layer's constants. Thresholds of the sums are those of the float function that the graph states.
-void fill_constants(Builder& builder, const Item& item, const ConvShape& s, const BitConv& conv, const Layout& at, std::byte* target) {
+// The constants of one sum. Thresholds of the sums are those of the float function that the graph states.
+void fill_constants(Builder& builder, const Item& item, const BitSum& of, const ConvShape& s, const BitConv& conv, const Layout& at, std::byte* target) {
   const BitsForm& form = *item.bits;
   const auto ints = [&](std::int64_t word) { return reinterpret_cast<std::int32_t*>(target + word * 4); };
-  const std::vector<std::int16_t> values = weights_of(builder, item, s);
+  const std::vector<std::int16_t> values = weights_of(builder, item, of, s);
   const std::int64_t taps = s.kh * s.kw, in = s.c / s.groups, all = conv.padded_channels();
   std::vector<float> scale, bias;
-  channel_numbers(builder, item, s.oc, scale, bias);
+  channel_numbers(builder, item, of, s.oc, scale, bias);
   std::vector<std::int8_t> direction;
   if (form.to != nullptr) {
     for (std::size_t c = 0; c < scale.size(); ++c) {
@@ -123,8 +139,8 @@ void fill_constants(Builder& builder, const Item& item, const ConvShape& s, cons
   const engine::FlushToZero mode;  // as kernels compute
   std::int64_t most = 1;           // no sum is greater
   const auto [least, greatest] = std::minmax_element(values.begin(), values.end());
-  const std::int64_t level = std::max<std::int64_t>(std::abs(form.from->values.shift),
-                                                    std::abs(form.from->values.factor * form.from->count - form.from->values.shift));
+  const engine::BitValues& codes = of.input.values;
+  const std::int64_t level = std::max<std::int64_t>(std::abs(codes.shift), std::abs(codes.factor * form.from->count - codes.shift));
   if (least != values.end()) most += in * taps * level * std::max(std::abs(static_cast<std::int64_t>(*least)), std::abs(static_cast<std::int64_t>(*greatest)));
   std::vector<std::int32_t> thresholds(static_cast<std::size_t>(form.to->count * all), std::numeric_limits<std::int32_t>::max());
   for (std::int64_t c = 0; c < s.oc; ++c) {
@@ -149,69 +165,93 @@ void lower_layer(Builder& builder, const Item& item, const Types& types) {
   const bool conv_op = item.op == "Conv";
   Storage residual;
   if (!item.residual.empty()) residual = builder.blocked(item.residual);
+  Storage factors;
+  if (!form.factors.empty()) factors = builder.planar(form.factors);
 
   builder.layer(item);
   describe_weight(builder, item);
   std::string reason;
   const BitGemmKernel& kernel = choose(builder, form, s, reason);
+  const std::size_t count = form.sums.size();
   LayerInfo& info = builder.current();
   info.kernel = kernel.name;
   info.isa = engine::name_of(kernel.isa);
   info.reason = reason;
   info.macs = s.macs();
+  if (!form.factors.empty()) info.reason += "; a factor for each pixel is part of it";
   if (!BitConv::groups_fit(s)) info.reason += "; groups do not fill words of 32 channels: it runs over all channels";
   const std::string what = builder.source().place + ": " + place_of(item);
   builder.charge().take(static_cast<std::uint64_t>(s.oh + s.ow) * sizeof(std::int32_t) * 2, what);  // which offsets rows and columns have
-  const BitConv conv(kernel, s, in.map, form.weights, form.from->values, !has_zero(*form.from));
-  const Layout at(conv, form.to != nullptr ? form.to->count : 0);
+  const std::int64_t steps = form.to != nullptr ? form.to->count : 0;
+  auto convs = std::make_shared<std::vector<BitConv>>();  // one for each sum
+  std::vector<Layout> layouts;
+  std::vector<std::int64_t> starts{0};  // of packed weights
+  for (const BitSum& sum : form.sums) {
+    const BitGemmKernel& own = sum.weights.conjunction == kernel.conjunction ? kernel : like(kernel, sum.weights.conjunction);
+    convs->emplace_back(own, s, in.map, sum.weights, sum.input.values, !has_zero(*form.from));
+    layouts.emplace_back(convs->back(), steps, layouts.empty() ? 0 : layouts.back().end);
+    starts.push_back(starts.back() + convs->back().packed_words());
+  }
+  const std::int64_t words = layouts.back().end;
   // Maps of other sizes may be flattened to the same number of inputs.
   const std::string sizes = " " + std::to_string(s.c) + "x" + std::to_string(s.kh) + "x" + std::to_string(s.kw);
-  const auto* packed = reinterpret_cast<const std::uint32_t*>(builder.weights(weights_key(item, info.kernel + sizes), conv.packed_words(), what, [&](float* target) {
-    const std::vector<std::int16_t> values = weights_of(builder, item, s);
-    conv.pack({values.data(), s.c / s.groups * s.kh * s.kw, s.kh * s.kw}, reinterpret_cast<std::uint32_t*>(target));
+  const auto* packed = reinterpret_cast<const std::uint32_t*>(builder.weights(weights_key(item, info.kernel + sizes), starts.back(), what, [&](float* target) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::vector<std::int16_t> values = weights_of(builder, item, form.sums[i], s);
+      (*convs)[i].pack({values.data(), s.c / s.groups * s.kh * s.kw, s.kh * s.kw}, reinterpret_cast<std::uint32_t*>(target) + starts[i]);
+    }
   }));
   std::string key = weights_key(item, info.kernel + " constants" + sizes + " " + std::to_string(s.h) + "x" + std::to_string(s.w)) + (form.to != nullptr ? " bits" + key_part(form.to->name) : " real");
   if (form.to != nullptr && !form.to->sign.empty()) key += " normalised";
   for (const std::string& name : item.fused) key += key_part(name);
-  const auto* constants = reinterpret_cast<const std::byte*>(builder.weights(key, at.words, what, [&](float* target) {
-    std::memset(target, 0, static_cast<std::size_t>(at.words) * 4);
-    fill_constants(builder, item, s, conv, at, reinterpret_cast<std::byte*>(target));
+  const auto* constants = reinterpret_cast<const std::byte*>(builder.weights(key, words, what, [&](float* target) {
+    std::memset(target, 0, static_cast<std::size_t>(words) * 4);
+    for (std::size_t i = 0; i < count; ++i) fill_constants(builder, item, form.sums[i], s, (*convs)[i], layouts[i], reinterpret_cast<std::byte*>(target));
     builder.source().constants->release(item.inputs[1]);
   }));
-  info.packed_bytes = static_cast<std::uint64_t>(conv.packed_words() + at.words) * 4;
+  info.packed_bytes = static_cast<std::uint64_t>(starts.back() + words) * 4;
   const auto ints = [&](std::int64_t word) { return reinterpret_cast<const std::int32_t*>(constants + word * 4); };
-  engine::BitEpilogue epilogue;
-  epilogue.store.offset = ints(at.offset);
-  epilogue.store.offset_step = conv.padded_channels();
-  epilogue.store.factor = ints(at.factor);
-  epilogue.store.lo = item.lo;
-  epilogue.store.hi = item.hi;
+  std::vector<engine::BitSummand> summands;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Layout& at = layouts[i];
+    engine::BitStore store;
+    store.offset = ints(at.offset);
+    store.offset_step = (*convs)[i].padded_channels();
+    store.factor = ints(at.factor);
+    store.scale = reinterpret_cast<const float*>(ints(at.scale));
+    store.bias = reinterpret_cast<const float*>(ints(at.bias));
+    const bool last = i + 1 == count;  // bounds are those of the whole sum
+    store.lo = last ? item.lo : -std::numeric_limits<float>::infinity();
+    store.hi = last ? item.hi : std::numeric_limits<float>::infinity();
+    summands.push_back({&(*convs)[i], packed + starts[i], store});
+  }
   if (form.to != nullptr) {
-    epilogue.store.thresholds = ints(at.thresholds);
-    epilogue.store.flips = reinterpret_cast<const std::uint32_t*>(ints(at.flips));
-    epilogue.store.threshold_step = conv.padded_channels();
-    epilogue.store.thresholds_count = form.to->count;
-    BitStorage out = builder.make_bits(item.output, form.to->values.planes, code_of_zero(*form.to));
+    engine::BitStore store = summands[0].store;
+    store.thresholds = ints(layouts[0].thresholds);
+    store.flips = reinterpret_cast<const std::uint32_t*>(ints(layouts[0].flips));
+    store.threshold_step = convs->front().padded_channels();
+    store.thresholds_count = form.to->count;
+    BitStorage out = builder.make_bits(item.output, form.to->planes(), code_of_zero(*form.to));
     builder.current().layout = bits_name(in.map) + " -> " + bits_name(out.map);
     // The rows of a matrix are pixels; where the layer reads maps they are images.
     if (form.flattened) out.map = engine::make_bit_map(s.n, s.oc, 1, 1, out.map.planes);
     builder.emit([=](const RunContext& run) {
-      conv.run(run.read<std::uint32_t>(in.place), packed, epilogue, out.map, run.write<std::uint32_t>(out.place), *run.team);
+      convs->front().run(run.read<std::uint32_t>(in.place), packed, store, out.map, run.write<std::uint32_t>(out.place), *run.team);
     }, {in.place, out.place});
     return;
   }
-  epilogue.store.scale = reinterpret_cast<const float*>(ints(at.scale));
-  epilogue.store.bias = reinterpret_cast<const float*>(ints(at.bias));
   Storage out = conv_op ? builder.make_blocked(item.output) : builder.make_planar(item.output);
   // A matrix: its rows are images where the layer reads maps, else pixels.
   if (!conv_op) out.map = form.flattened ? engine::make_map(s.n, s.oc, 1, 1, s.oc) : engine::make_map(1, s.oc, 1, s.ow, s.oc);
   builder.current().layout = bits_name(in.map) + " -> " + (conv_op ? layout_name(out.map) : "rows");
-  const bool added = !item.residual.empty();
+  const bool added = !item.residual.empty(), multiplied = !form.factors.empty();
   builder.emit([=](const RunContext& run) {
-    engine::BitEpilogue e = epilogue;
-    if (added) e.residual = run.read(residual.place);
-    conv.run(run.read<std::uint32_t>(in.place), packed, e, out.map, run.write(out.place), residual.map, *run.team);
-  }, {in.place, out.place, added ? residual.place : in.place});
+    (void)convs;  // summands point at them
+    engine::BitPartners partners{nullptr, &residual.map, nullptr};
+    if (added) partners.residual = run.read(residual.place);
+    if (multiplied) partners.factors = run.read(factors.place);
+    BitConv::run_sum(summands, run.read<std::uint32_t>(in.place), partners, out.map, run.write(out.place), *run.team);
+  }, {in.place, out.place, added ? residual.place : in.place, multiplied ? factors.place : in.place});
 }
 
 // At the level's own, or the one that was asked for.
@@ -229,13 +269,14 @@ void lower_pack(Builder& builder, const Item& item) {
   const bool rows = builder.shape(form.input).size() == 2;
   const Storage from = rows ? builder.planar(form.input) : builder.blocked(form.input);
   builder.layer(item);
-  const BitStorage out = builder.make_bits(item.output, form.to->values.planes, code_of_zero(*form.to));
+  const BitStorage out = builder.make_bits(item.output, form.to->planes(), code_of_zero(*form.to));
   const Map map = rows ? engine::make_map(1, out.map.c, 1, out.map.w, out.map.c) : from.map;
   const engine::BitPackKernel& kernel = pack_kernel(builder);
   LayerInfo& info = builder.current();
   info.kernel = kernel.name;
   info.isa = engine::name_of(kernel.isa);
   info.reason = "layers on bits read it";
+  if (form.to->terms.size() > 1) info.reason += ": " + std::to_string(form.to->terms.size()) + " residual levels";
   info.layout = (rows ? std::string("rows") : layout_name(from.map)) + " -> " + bits_name(out.map);
   const std::int64_t padded = out.map.words * engine::word_bits, count = form.to->count;
   // Thresholds are others where the input of a normalisation before the quantiser is read.

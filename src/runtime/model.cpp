@@ -259,6 +259,16 @@ std::optional<format::IntegerForm> Model::Impl::integer_form(const std::string& 
   return within_memory(name, [&] { return format::integer_form(*graph_.constants.at(name), constant_place(name)); });
 }
 
+std::vector<format::IntegerForm> Model::Impl::integer_parts(const std::string& name) const {
+  return within_memory(name, [&] { return format::integer_parts(*graph_.constants.at(name), constant_place(name)); });
+}
+
+std::vector<std::int16_t> Model::Impl::part_values(const std::string& name, std::size_t part) const {
+  const graph::Encoding& encoding = *graph_.constants.at(name);
+  budget_.check(format::decode_cost(encoding), constant_place(name));
+  return within_memory(name, [&] { return format::part_values(encoding, part, constant_place(name)); });
+}
+
 std::optional<format::LookUpForm> Model::Impl::look_up_form(const std::string& name) const {
   return within_memory(name, [&] { return format::look_up_form(*graph_.constants.at(name), constant_place(name)); });
 }

@@ -33,6 +33,8 @@ class Model::Impl final : public plan::Constants {
   std::vector<std::int64_t> integers(const std::string& name) const override;
   const graph::Encoding& encoding(const std::string& name) const override { return *graph_.constants.at(name); }
   std::optional<format::IntegerForm> integer_form(const std::string& name) const override;
+  std::vector<format::IntegerForm> integer_parts(const std::string& name) const override;
+  std::vector<std::int16_t> part_values(const std::string& name, std::size_t part) const override;
   std::optional<format::LookUpForm> look_up_form(const std::string& name) const override;
   std::vector<std::uint8_t> look_up_codes(const std::string& name) const override;
   std::optional<format::RowForm> row_form(const std::string& name) const override;

@@ -1,11 +1,11 @@
 """Cases of layers on planes of bits: quantisers of few levels, weights of few values, thresholds, pooling, borders."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from bittern.encodings import Affine, Dense, Encoding, Packed, Signs
+from bittern.encodings import Affine, Dense, Encoding, Packed, Signs, Sum, Ternary
 
 from tests.builders import reference, small_integers
 from tests.conftest import seed_of
@@ -18,10 +18,13 @@ from tests.reference.arrays import Array
 RANDOM_CASES = 60
 LEVELS = (
     "bipolar", "bipolar half", "threshold", "thresholds 3", "thresholds 15", "thresholds each 2", "minus thresholds",
-    "u2", "u4 zero", "i2 narrow", "i4", "u8", "sign form",
+    "u2", "u4 zero", "i2 narrow", "i4", "u8", "sign form", "residual 2", "residual 4", "residual 3 scaled",
+    "residual 3 from the first",
 )  # fmt: skip
-"""How real numbers become few levels. ``each``: thresholds of their own for every channel."""
-WEIGHTS = ("signs", "signs each", "ternary", "odd", "u1", "u3", "i4")
+"""How real numbers become few levels. ``each``: thresholds of every channel's own. ``residual``: sums of levels."""
+WEIGHTS = (
+    "signs", "signs each", "ternary", "odd", "u1", "u3", "i4", "sum", "two scales each", "two scales", "mixed sum",
+)  # fmt: skip
 """All scales are powers of two, so that every float32 number on the way is exact."""
 
 
@@ -29,6 +32,8 @@ def levels(wiring: Wiring, kind: str, value: str, channels: int) -> str:
     """A quantiser behind a value of so many channels (the second dimension)."""
     rng, name = wiring.rng, f"l{len(wiring.nodes)}"
     word, _, rest = kind.partition(" ")
+    if word == "residual":
+        return residual(wiring, rest, value)
     if word == "bipolar":
         scale = wiring.constant(f"{name}.s", np.array(0.5 if rest else 1, F32))
         return wiring.add("BipolarQuant", [value, scale])
@@ -53,6 +58,26 @@ def levels(wiring: Wiring, kind: str, value: str, channels: int) -> str:
     return wiring.add("DequantizeLinear", [codes, s, z], **attributes)
 
 
+def residual(wiring: Wiring, kind: str, value: str, factors: Sequence[float] = (4, 1, 0.5, 0.25)) -> str:
+    """Levels of which each quantises what those before it left (arXiv 1711.01243), in forms that people write."""
+    count, _, form = kind.partition(" ")
+    left, total = value, ""
+    for level, factor in enumerate(factors[: int(count)]):
+        g = wiring.constant(f"g{len(wiring.nodes)}", np.array(factor, F32))
+        if form == "signs":
+            term = wiring.add("Mul", [g, wiring.add("Sign", [left])])
+        elif form == "scaled":
+            one = wiring.constant(f"one{len(wiring.nodes)}", np.array(1, F32))
+            bits = wiring.add("BipolarQuant", [left, one])
+            term = wiring.add("Mul", [bits, g])
+        else:
+            term = wiring.add("BipolarQuant", [left, g])
+        total = wiring.add("Add", [term, total] if level % 2 else [total, term]) if total else term
+        if level + 1 < int(count):
+            left = wiring.add("Sub", [value, total] if "from" in form else [left, term])
+    return total
+
+
 def weights(kind: str, rng: np.random.Generator, shape: tuple[int, ...], axis: int) -> Encoding:
     """Weights of few values with scales that are powers of two."""
     channels = shape[axis]
@@ -63,6 +88,24 @@ def weights(kind: str, rng: np.random.Generator, shape: tuple[int, ...], axis: i
             Packed.pack(rng.integers(0, 2, shape).astype(np.uint8), 1),
             Dense(np.asarray(scale, F32)),
             axis if each else None,
+        )
+    if kind.startswith("two scales"):
+        plus, minus = (
+            F32(2) ** rng.integers(-2, 3, channels if kind.endswith("each") else ()).astype(F32) for _ in range(2)
+        )
+        minus *= F32(2)  # most channels have two scales
+        trits = Packed.pack(rng.integers(0, 3, shape).astype(np.uint32), 2)
+        return Ternary(
+            trits, Dense(np.asarray(plus)), Dense(np.asarray(minus)), axis if kind.endswith("each") else None
+        )
+    if kind == "sum":
+        return Sum(tuple(weights(f"signs{each}", rng, shape, axis) for each in ("", " each", " each")))
+    if kind == "mixed sum":
+        return Sum(
+            (
+                Sum((weights("odd", rng, shape, axis), weights("two scales", rng, shape, axis))),
+                weights("u1", rng, shape, axis),
+            )
         )
     if kind == "odd":
         codes, bits, signed = 2 * rng.integers(-2, 2, shape) + 1, 3, True

@@ -26,7 +26,8 @@ def encode_signs(network: Network) -> None:
 
     Comparisons with constants that make two levels for layers with such weights, or whole numbers, become
     MultiThreshold nodes with one threshold: ``Greater`` or ``GreaterOrEqual`` (or ``Less`` of a constant) with Cast and
-    scalings or Where behind it, and ``Sign(Sign(x) + c)``. All values stay the same float32 numbers.
+    scalings or Where behind it, and ``Sign(Sign(x) + c)``. Sums of such levels count, too: residual levels (arXiv
+    1711.01243). All values stay the same float32 numbers.
     """
     found = {node.inputs[1] for node in network.nodes if node.op in LAYERS and _encode_weight(network, node)}
     if found:
@@ -97,11 +98,12 @@ class _Comparisons:
         ahead, seen = [value], {value}
         while ahead:
             for node in self.readers.get(value := ahead.pop(), []):
-                if node.inputs[0] != value or not node.outputs:
+                added = node.op in ("Add", "Mul") or (node.op == "Sub" and node.inputs[1] == value)
+                if not node.outputs or not (added or node.inputs[0] == value):
                     continue
                 if node.op in LAYERS and node.inputs[1] in self.weights:
                     return True
-                if node.op in PASSED and node.outputs[0] not in seen:
+                if (added or node.op in PASSED) and node.outputs[0] not in seen:
                     ahead.append(node.outputs[0])
                     seen.add(node.outputs[0])
         return False
