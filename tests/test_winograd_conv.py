@@ -73,6 +73,47 @@ def test_weights_of_the_run(m: int, relu: int, isa: str, rng: np.random.Generato
         assert_within(y, apply(NODE, list(feeds.values()), attributes), bound_of(feeds, attributes))
 
 
+@pytest.mark.parametrize("m", [2, 4])
+def test_weights_of_the_file(m: int, isa: str, rng: np.random.Generator) -> None:
+    """Sparse weights give what the same weights give dense, whoever runs them; threads change nothing."""
+    x, q = floats(rng, 2, 40, 19, 45), floats(rng, 24, 40, m + 2, m + 2)
+    feeds = {"x": x, "q": np.where(rng.random(q.shape) < 0.2, q, np.float32(0)), "b": floats(rng, 24)}
+    attributes = {"m": m, "relu": 1, "pads": [1, 0, 2, 1]}
+    expected, bound = apply(NODE, list(feeds.values()), attributes), bound_of(feeds, attributes)
+    file = file_of(feeds, attributes)
+    level = next(name for name in ("avx512", "avx2", "scalar") if isa.startswith(name))  # integers add nothing here
+    ways = [f"sparse_winograd_f32_f32_f32_{m}x{m}__{level}", *[f"winograd_f32_f32_f32_2x2__{level}"] * (m == 2)]
+    for way in ways:
+        results = []
+        for threads in (1, 2):
+            model = bittern.load(file, isa=isa, threads=threads, kernels=[way])
+            assert way in {layer.kernel for layer in model.plan_for({"x": x.shape}).layers}
+            results.append(model.run({"x": x})["y"])
+        assert_equal(results[0], results[1])
+        assert_within(results[0], expected, bound)
+
+
+def test_the_plan_says_how(rng: np.random.Generator) -> None:
+    """Products are counted for weights that are not zero; which loop runs them follows from their share."""
+    kernels = {}
+    for density in (0.1, 1.0):
+        q = floats(rng, 64, 64, 4, 4)
+        q[rng.random(q.shape) >= density] = 0
+        feeds = {"x": floats(rng, 1, 64, 27, 28), "q": q}
+        model = bittern.load(file_of(feeds, {"pads": [1, 1, 1, 1]}))
+        (layer,) = (each for each in model.plan.layers if each.op == NODE)
+        assert layer.macs == np.count_nonzero(q) * 14 * 14
+        assert layer.density == pytest.approx(np.count_nonzero(q) / q.size)
+        assert layer.dense_kernel.startswith("winograd_") and layer.sparse_kernel.startswith("sparse_winograd_")
+        assert (layer.sparse_estimate < layer.dense_estimate) == (density < 1)
+        assert f"{100 * layer.density:.1f} % of the weights are not zero" in layer.reason
+        kernels[density] = layer.kernel
+        y = model.run({"x": feeds["x"]})["y"]
+        bound = bound_of(feeds, {"pads": [1, 1, 1, 1]})
+        assert_within(y, apply(NODE, list(feeds.values()), {"pads": [1, 1, 1, 1]}), bound)
+    assert kernels[0.1].startswith("sparse_winograd_") and kernels[1.0].startswith("winograd_")
+
+
 REFUSED: list[tuple[tuple[tuple[int, ...], ...], dict[str, Any], str]] = [
     (((1, 4, 5), (3, 4, 4, 4)), {}, "rank 4 is needed"),
     (((1, 4, 5, 5), (3, 4, 4)), {}, "rank 4 is needed"),
