@@ -105,6 +105,7 @@ def listed() -> Iterator[Layer]:
         yield Layer(m, 1, 2, 1, 1, 3, (4, 1, 3, 5), relu=1)
         yield Layer(m, 3, 7, 5, 3, 9, (0, 0, 0, 0), 1, False, "norm clip", False)
         yield Layer(m, 1, 120, 20, 23, 40, density=0.3, relu=1)
+        yield Layer(m, 1, 450, 7 * m, 7 * m, 6, density=0.1)  # whose inputs fill more than a block
 
 
 def winograd_cases(loop: str) -> Iterator[Case]:
