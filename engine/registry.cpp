@@ -146,6 +146,7 @@ BITTERN_LISTS(spmm_kernels, SpmmKernel)
 BITTERN_LISTS(spmv_kernels, SpmvKernel)
 BITTERN_LISTS(code_gemm_kernels, CodeGemmKernel)
 BITTERN_LISTS(winograd_kernels, WinogradKernel)
+BITTERN_LISTS(winograd_tiles_kernels, WinogradTilesKernel)
 BITTERN_LISTS(op_kernels, OpKernel)
 #undef BITTERN_LISTS
 
@@ -219,6 +220,9 @@ const std::vector<KernelInfo>& kernels() {
       }
       for (const WinogradKernel& k : winograd_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "winograd", k.isa, 0, 0, "3x3 convolution of stride 1 with fewer multiplications"});
+      }
+      for (const WinogradTilesKernel& k : winograd_tiles_kernels(static_cast<Isa>(level))) {
+        list.push_back({k.name, "sparse_winograd", k.isa, 0, 0, "convolution by sparse weights in Winograd's domain, products by the spmm loop"});
       }
       for (const OpKernel& k : op_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, k.loop, k.isa, k.rows, k.cols, describe(k.loop)});

@@ -19,6 +19,7 @@
 #include "spmm/int_row.h"
 #include "spmm/panel.h"
 #include "spmm/row.h"
+#include "spmm/winograd_tiles.h"
 
 namespace bittern::engine {
 
@@ -46,6 +47,7 @@ std::span<const IntSpmvKernel> int_spmv_kernels(Isa isa);
 std::span<const SpmvKernel> spmv_kernels(Isa isa);
 std::span<const CodeGemmKernel> code_gemm_kernels(Isa isa);
 std::span<const WinogradKernel> winograd_kernels(Isa isa);
+std::span<const WinogradTilesKernel> winograd_tiles_kernels(Isa isa);
 std::span<const OpKernel> op_kernels(Isa isa);
 const CodeKernels& code_kernels(Isa isa);
 // The name under which kernels() lists a loop of code_kernels(isa).

@@ -123,6 +123,8 @@ SAMPLES: tuple[Sample, ...] = (
         {"rounding_mode": "HALF_DOWN"},
     ),
     Sample("MultiThreshold", (MAP,), (np.sort(_f(3, 7), axis=1),), {"out_scale": 0.5, "out_bias": -1.0}),
+    Sample("WinogradConv", (MAP,), (_f(5, 3, 4, 4), _f(5)), {"pads": [1, 1, 1, 1], "relu": 1}),
+    Sample("WinogradConv", (MAP,), (np.where(_f(2, 3, 6, 6) > 0, _f(2, 3, 6, 6), np.float32(0)),), {"m": 4}),
     Sample("TopK", (("N", 9),), (_i(3),), {"axis": -1}, outputs=2),
 )
 """The one list to extend by a new operator; tests/test_trust.py fails while one has no sample."""

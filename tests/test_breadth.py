@@ -62,8 +62,8 @@ ORACLE_IS_ONNX_RUNTIME = {
 }
 
 
-ORACLE_IS_OURS = {"Quant", "BipolarQuant", "Trunc", "MultiThreshold", "ConvInteger"}
-"""No other runtime here has the operators of QONNX, nor a ConvInteger with a zero point per channel."""
+ORACLE_IS_OURS = {"Quant", "BipolarQuant", "Trunc", "MultiThreshold", "ConvInteger", "WinogradConv"}
+"""No other runtime here has the operators of QONNX or our own, nor a ConvInteger with a zero point per channel."""
 
 
 def expected_of(net: bittern.Network, feeds: dict[str, Array], op: str) -> list[Array]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import sparse_layers
+import sparse_winograd
 from bittern.layer_shapes import parse_shape
 from networks import size
 
@@ -52,6 +53,18 @@ def test_break_even(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pyt
     assert "even at" in capsys.readouterr().out
     document = json.loads(path.read_text("utf-8"))
     assert [len(each["ratios"]) for each in document["layers"]] == [len(sparse_layers.SWEEP)] * 2
+
+
+def test_sparse_winograd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sparse_winograd, "LAYERS", ("16x9x9,outputs=24",))
+    path = tmp_path / "found.json"
+    assert sparse_winograd.main(["--rounds", "2", "--best", "--json", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "Best of 2 rounds, 1 threads" in text and "Not shown" in text and "16x9x9" in text
+    (each,) = json.loads(path.read_text("utf-8"))
+    names = {f"{m} {density}" for m in (2, 4) for density in sparse_winograd.DENSITIES}
+    assert set(each["ms"]) == {"picked", "dense 2"} | names
+    assert all(len(samples) == 2 and min(samples) > 0 for samples in each["ms"].values())
 
 
 def test_where_lines_cross() -> None:

@@ -85,9 +85,9 @@ double WinogradConv::cost(const WinogradKernel& kernel, const GemmKernel& gemm, 
 }
 
 WinogradConv::WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& shape, const Map& in, const Map& out,
-                           const Map& residual)
+                           const Map& residual, bool relu)
     : kernel_(&kernel), gemm_(&gemm), shape_(shape), merged_(merged_groups(shape)), groups_(shape.groups / merged_), group_in_(shape.c / groups_),
-      group_out_(shape.oc / groups_), in_(in), out_(out), residual_(residual) {
+      group_out_(shape.oc / groups_), in_(in), out_(out), residual_(residual), relu_(relu) {
   const std::int64_t m = kernel.outputs;
   positions_ = (m + 2) * (m + 2);
   panels_ = ceil_div(group_out_, gemm.cols);
@@ -147,6 +147,20 @@ void WinogradConv::pack_group(const float* weights, float* packed) const {
   }
 }
 
+void WinogradConv::pack_transformed(const float* weights, float* packed) const {
+  const std::int64_t cols = gemm_->cols;
+  for (std::int64_t position = 0; position < positions_; ++position) {
+    for (std::int64_t panel = 0; panel < panels_; ++panel) {
+      for (std::int64_t c = 0; c < group_in_; ++c, packed += cols) {
+        for (std::int64_t o = 0; o < cols; ++o) {
+          const std::int64_t output = panel * cols + o;
+          packed[o] = output < group_out_ ? weights[(output * group_in_ + c) * positions_ + position] : 0.0f;
+        }
+      }
+    }
+  }
+}
+
 void WinogradConv::pad_bias(const float* bias, float* padded) const {
   std::memset(padded, 0, static_cast<std::size_t>(padded_channels()) * sizeof(float));
   std::memcpy(padded, bias, static_cast<std::size_t>(shape_.oc) * sizeof(float));
@@ -176,6 +190,7 @@ void WinogradConv::transform_inputs(std::int64_t image, std::int64_t first_tile,
     WinogradInput tile;
     tile.row = in_.row;
     tile.position = v_position_;
+    tile.relu = relu_;
     for (std::int64_t t = start; t < std::min(tiles, start + batch); ++t) {
       const std::int64_t y = (first_tile + t) / tile_cols_ * m - shape_.pad_top, x = (first_tile + t) % tile_cols_ * m - shape_.pad_left;
       tile.x = plane + y * in_.row + x * 16;

@@ -21,6 +21,7 @@ struct WinogradInput {
   const float* x = nullptr;      // the tile's corner, in the padding or beyond where rows and columns say so
   std::int64_t row = 0;          // elements between rows; pixels are 16 apart
   std::int64_t first_row = 0, last_row = 0, first_col = 0, last_col = 0;
+  bool relu = false;             // of the transformed tile
   float* v = nullptr;            // position 0
   std::int64_t position = 0;     // elements between positions
 };
@@ -53,7 +54,8 @@ namespace avx512 { const WinogradKernel* winograd_kernels(int& count); }
 class WinogradConv {
  public:
   // `shape` must satisfy fits(); layouts are blocks of 16 channels. The input needs no halo.
-  WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& shape, const Map& in, const Map& out, const Map& residual);
+  WinogradConv(const WinogradKernel& kernel, const GemmKernel& gemm, const ConvShape& shape, const Map& in, const Map& out, const Map& residual,
+               bool relu = false);
 
   static bool fits(const ConvShape& shape) noexcept;
   // Estimated cycles, comparable with GemmConv::cost.
@@ -64,6 +66,8 @@ class WinogradConv {
   // Floats of working memory that run() needs; uninitialised.
   std::int64_t scratch_elements() const noexcept { return positions_ * (v_position_ + m_position_); }
   void pack(const float* weights, float* packed) const;
+  // Weights that are transformed already, [outputs, inputs, positions], by the matrices of F(2x2); without groups.
+  void pack_transformed(const float* weights, float* packed) const;
   void pad_bias(const float* bias, float* padded) const;
   void run(const float* in, const float* packed, const Epilogue& epilogue, float* out, float* scratch, Team& team) const;
 
@@ -80,6 +84,7 @@ class WinogradConv {
   std::int64_t merged_, groups_;        // groups that run as one, and how many of those there are
   std::int64_t group_in_, group_out_;   // channels of one of them
   Map in_, out_, residual_;
+  bool relu_;                           // of the transformed inputs
   std::int64_t positions_, panels_, in_blocks_, out_blocks_;  // panels of one group; blocks of all
   std::int64_t tile_rows_, tile_cols_, chunk_;  // tiles of an image; tiles worked on at a time
   std::int64_t v_position_, m_position_;        // elements of one position of a chunk

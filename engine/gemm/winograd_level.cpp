@@ -69,6 +69,9 @@ void input_tile(const WinogradInput& tile) {
       BITTERN_UNROLL
       for (int c = 0; c < n; ++c) store(out + (r * n + c) * tile.position, t[c]);
     }
+    if (tile.relu) {
+      for (int i = 0; i < n * n; ++i) store(out + i * tile.position, max(zero(), load(out + i * tile.position)));
+    }
   }
 }
 

@@ -150,7 +150,7 @@ class Result:
         if candidate.loop == "bgemm":
             pairs = self.shape.about.planes * self.shape.about.weight_bits
             arithmetic, arithmetic_ms = "bits", 2e-6 * self.macs * pairs / limit.bit_gops
-        if candidate.loop in ("spmv", "spmv_u8", "spmm_u8"):
+        if candidate.loop in ("spmv", "spmv_u8", "spmm_u8", "sparse_winograd"):
             arithmetic_ms *= self.shape.met
         if candidate.panel is not None:
             needed = 2e-6 * self.macs * self.shape.entries / self.shape.weights

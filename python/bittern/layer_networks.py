@@ -52,10 +52,15 @@ def _add_layer(net: Network, shape: LayerShape, size: Sequence[int], name: str, 
     window, kind = _window(shape), shape.about.operator
     if kind in ("conv", "depthwise"):
         inner = shape.channels // shape.groups
-        dims: tuple[int, ...] = (shape.outputs, inner, shape.kernel, shape.kernel)
+        tile = shape.about.tile
+        dims: tuple[int, ...] = (shape.outputs, inner, *[tile + 2 if tile else shape.kernel] * 2)
         net.add_constant(f"{name}.w", _weights(shape, dims))
         net.add_constant(f"{name}.b", _random((shape.outputs,)))
-        net.add_node("Conv", ["x", f"{name}.w", f"{name}.b"], [output], name=name, **window, group=shape.groups)
+        inputs = ["x", f"{name}.w", f"{name}.b"]
+        if tile:
+            net.add_node("WinogradConv", inputs, [output], name=name, m=tile, pads=list(shape.pads))
+        else:
+            net.add_node("Conv", inputs, [output], name=name, **window, group=shape.groups)
     elif kind == "fc":
         net.add_constant(f"{name}.w", _weights(shape, (shape.outputs, shape.channels)))
         net.add_constant(f"{name}.b", _random((shape.outputs,)))

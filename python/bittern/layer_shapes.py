@@ -39,6 +39,7 @@ class Kind:
     weight_bits: int = 32
     sparse: bool = False
     planes: int = 0
+    tile: int = 0  # outputs of a tile along each axis, where weights are given in Winograd's domain
 
     @property
     def weighted(self) -> bool:
@@ -58,12 +59,14 @@ class Kind:
         return 8 * self.read, 8 * self.written
 
 
+_TILES = ("sparse_winograd", "winograd")
 KINDS = {
     "conv": Kind("conv", ("gemm", "winograd", "depthwise")),
     "depthwise": Kind("depthwise", ("depthwise", "gemm")),
     "fc": Kind("fc", ("gemm",)),
     "sparse": Kind("conv", ("spmm", "gemm", "winograd"), weight_bits=64, sparse=True),
     "sparse_lut8": Kind("conv", ("spmm", "gemm", "winograd"), weight_bits=32, sparse=True),
+    **{f"sparse_winograd{m}": Kind("conv", _TILES, weight_bits=64, sparse=True, tile=m) for m in (2, 4)},
     "fc_sparse": Kind("fc", ("spmv", "gemm"), weight_bits=40, sparse=True),
     "fc_sparse_lut4": Kind("fc", ("spmv", "gemv_f32", "gemm"), weight_bits=8, sparse=True),
     **{f"fc_w{bits}": Kind("fc", ("gemv_f32", "gemm_f32", "gemm"), weight_bits=bits) for bits in (8, 4, 2)},
@@ -92,7 +95,8 @@ KINDS = {
 }
 """Kinds of layers. ``u8``: they read and write 8-bit codes; ``w8``, ``w4``, ``w2``: their weights have so many bits;
 ``w2c``: and a table of each channel; ``sparse``: most weights are zero, and the others have their position beside them;
-``lut8``, ``lut4``: codes into a table of 256 or 16; ``sparse4``: four neighbouring input channels are zero together;
+``sparse_winograd``: these are given for transformed tiles; ``lut8``, ``lut4``: codes into a table of 256 or 16;
+``sparse4``: four neighbouring input channels are zero together;
 ``b1``, ``b2``: planes of so many bits in and out, weights of -1 and +1, or two planes of weights with ``w2``.
 """
 DENSITY = 0.1
@@ -142,7 +146,8 @@ class LayerShape:
     @property
     def weights(self) -> int:
         """Number of weights, biases not counted."""
-        return self.outputs * (self.channels // self.groups) * self.kernel**2 if self.about.weighted else 0
+        places = (self.about.tile + 2) ** 2 if self.about.tile else self.kernel**2
+        return self.outputs * (self.channels // self.groups) * places if self.about.weighted else 0
 
     @property
     def entries(self) -> int:
@@ -167,7 +172,8 @@ class LayerShape:
     @property
     def macs(self) -> int:
         """Products with a weight for one image."""
-        return math.prod(self.output_size) * self.weights
+        tile = self.about.tile or 1
+        return math.prod(-(-size // tile) for size in self.output_size) * self.weights
 
     def elements(self, batch: int) -> tuple[int, int]:
         """Numbers read, without the weights, and numbers written."""
@@ -348,6 +354,8 @@ def _checked(shape: LayerShape, place: str, remedy: str) -> LayerShape:
         raise InputError(place, f"channels and outputs are no multiples of {shape.groups} groups", remedy)
     if shape.about.operator == "depthwise" and not shape.channels == shape.outputs == shape.groups:
         raise InputError(place, "a depthwise layer has as many outputs and groups as channels", remedy)
+    if shape.about.tile and (shape.kernel, shape.stride, shape.groups) != (3, 1, 1):
+        raise InputError(place, f"{shape.kind} has a kernel of 3, stride 1 and no groups", remedy)
     if shape.about.operator in ("fc", "softmax") and shape.height * shape.width * shape.kernel > 1:
         raise InputError(place, f"{shape.kind} takes channels alone", remedy)
     if max(*shape.elements(1), shape.weights, *sizes) > _LARGEST:

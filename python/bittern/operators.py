@@ -1,6 +1,6 @@
 """The operators of a network: their inputs, outputs and attributes, with ONNX names and meaning (the newest opset).
 
-Quant, BipolarQuant, Trunc and MultiThreshold are those of QONNX.
+Quant, BipolarQuant, Trunc and MultiThreshold are those of QONNX; WinogradConv is bittern's own (docs/format.md).
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ Conv | 2-3 | 0 | {_WINDOW.format("")} group:int=1
 ConvTranspose | 2-3 | 0 | {_WINDOW.format("")} group:int=1 output_padding:ints=zeros output_shape:ints
 Gemm | 2-3 | 0 | alpha:float=1 beta:float=1 transA:int=0 transB:int=0
 MatMul | 2 | 0
+WinogradConv | 2-3 | 0 | m:int=2 pads:ints=zeros relu:int=0
 MaxPool | 1 | 0 i64? | {_POOL} storage_order:int=0
 AveragePool | 1 | 0 | {_POOL} count_include_pad:int=0
 LpPool | 1 | 0 | {_POOL} p:int=2
@@ -163,9 +164,10 @@ _ONLY: dict[str, dict[str, tuple[Any, ...]]] = {
     "Pad": {"mode": ("constant", "reflect", "edge", "wrap")},
     "Resize": {"mode": ("nearest", "linear", "cubic")},
     "SpaceToDepth": {"mode": ("DCR", "CRD")},
+    "WinogradConv": {"m": (2, 4), "relu": (0, 1)},
 }
 _WEIGHTS = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul"), (1,)),
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "MatMul", "WinogradConv"), (1,)),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), (1, 2)),
 }
 _NUMBERS = {"int": int, "float": float}

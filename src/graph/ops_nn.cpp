@@ -48,6 +48,21 @@ Types conv_types(const Node& node, const Inputs& in) { return conv(node, in); }
 
 namespace {
 
+// Weights are given for the transformed tiles; docs/format.md defines the operator.
+Types winograd_conv(const Node& node, const Inputs& in) {
+  const Shape &x = shape_of(node, in, 0, 4), &q = shape_of(node, in, 1, 4);
+  const std::int64_t m = int_attribute(node, "m", 2), relu = int_attribute(node, "relu", 0);
+  require(m == 2 || m == 4, node, "m " + std::to_string(m), "allowed are 2 and 4");
+  require(relu == 0 || relu == 1, node, "relu " + std::to_string(relu), "allowed are 0 and 1");
+  const Shape expected{q[0], x[1], m + 2, m + 2};
+  require(q == expected, node, "weight " + to_string(q) + " for an input " + to_string(x) + " and m " + std::to_string(m),
+          "shape " + to_string(expected) + " is needed");
+  if (given(in, 2)) {
+    require(in[2]->shape == Shape{q[0]}, node, "bias has shape " + to_string(in[2]->shape), "one element per output channel is needed");
+  }
+  return {{DType::f32, with_spatial(x[0], q[0], windows(node, spatial(x), {3, 3}).out), {}}};
+}
+
 Types conv_transpose(const Node& node, const Inputs& in) {
   const Shape &x = in[0]->shape, &w = in[1]->shape;
   require_map(node, x, "transposed convolution");
@@ -134,6 +149,7 @@ void add_nn(Schemas& t) {
   t["Conv"] = {.min_inputs = 2, .max_inputs = 3, .attributes = with({{"group", integer}}), .infer = conv};
   t["ConvTranspose"] = {.min_inputs = 2, .max_inputs = 3,
                         .attributes = with({{"group", integer}, {"output_padding", integers}, {"output_shape", integers}}), .infer = conv_transpose};
+  t["WinogradConv"] = {.min_inputs = 2, .max_inputs = 3, .attributes = {{"m", integer}, {"pads", integers}, {"relu", integer}}, .infer = winograd_conv};
   t["MaxPool"] = {.attributes = with({{"ceil_mode", integer}, {"storage_order", integer}}), .infer = max_pool, .max_outputs = 2, .any_type = true};
   t["AveragePool"] = {.attributes = with({{"ceil_mode", integer}, {"count_include_pad", integer}}), .infer = pool};
   t["LpPool"] = {.attributes = with({{"ceil_mode", integer}, {"p", integer}}), .infer = lp_pool};

@@ -157,10 +157,11 @@ inline std::string key_part(const std::string& name) { return " " + std::to_stri
 // "planar", "c16", "c16 halo 1,1,1,1".
 std::string layout_name(const engine::Map& map);
 
-// Emit the steps of one item; in lower_layers.cpp, lower_ops.cpp, lower_codes.cpp, lower_code_layers.cpp, lower_bits.cpp and
-// plain.cpp.
+// Emit the steps of one item; in lower_layers.cpp, lower_ops.cpp, lower_codes.cpp, lower_code_layers.cpp, lower_bits.cpp,
+// lower_winograd.cpp and plain.cpp.
 void lower_conv(Builder& builder, const Item& item);
 void lower_gemm(Builder& builder, const Item& item);
+void lower_winograd(Builder& builder, const Item& item);
 void lower_op(Builder& builder, const Item& item);
 void lower_plain(Builder& builder, const Item& item);
 void lower_codes(Builder& builder, const Item& item);

@@ -8,7 +8,8 @@
 namespace bittern::plan {
 namespace {
 
-bool is_layer(const std::string& op) { return op == "Conv" || op == "Gemm" || op == "MatMul"; }
+bool is_convolution(const std::string& op) { return op == "Conv" || op == "WinogradConv"; }
+bool is_layer(const std::string& op) { return is_convolution(op) || op == "Gemm" || op == "MatMul"; }
 bool is_binary(const std::string& op) { return op == "Add" || op == "Sub" || op == "Mul" || op == "Div"; }
 bool can_clamp(const std::string& op) { return is_layer(op) || is_binary(op) || op == "BatchNormalization"; }
 
@@ -28,6 +29,10 @@ bool tuned(const graph::Node& node, const Types& types, const Constants& constan
   for (std::size_t i = 0; i < node.inputs.size(); ++i)
     if (!f32(i)) return false;
   if (op == "Conv") return map && constant(1) && constant(2) && graph::element_count(type(1).shape, op) > 0;
+  if (op == "WinogradConv") {
+    const Shape& w = type(1).shape;
+    return constant(1) && constant(2) && graph::element_count(w, op) > 0 && std::max(w[0], w[1]) < 1 << 24;
+  }
   if (op == "Gemm") return constant(1) && graph::element_count(type(1).shape, op) > 0;
   if (op == "MatMul") return constant(1) && type(1).shape.size() == 2 && !type(0).shape.empty() && graph::element_count(type(1).shape, op) > 0;
   if (op == "BatchNormalization") {
@@ -156,7 +161,7 @@ class Fuser {
 
   // The axis of a layer's result along which its output channels lie: the second of a Conv, the last of a product.
   std::size_t channel_axis(const Item& layer, const std::string& value) const {
-    return layer.op == "Conv" ? 1 : types_.at(value).shape.size() - 1;
+    return is_convolution(layer.op) ? 1 : types_.at(value).shape.size() - 1;
   }
 
   // A constant as one number per element of `axis` of the value `like`, if it broadcasts that way.
@@ -235,7 +240,7 @@ class Fuser {
     if (!constants_.has(into->inputs[1])) return nullptr;
     // A Gemm whose C is no row vector adds it after the product: a scaling would have to reach it too.
     if (into->op == "Gemm" && into->inputs.size() > 2 && !into->inputs[2].empty() && !per_channel(into->inputs[2], value, 1)) return nullptr;
-    if (into->op == "Conv" && into->inputs.size() > 2 && !into->inputs[2].empty() && !constants_.has(into->inputs[2])) return nullptr;
+    if (is_convolution(into->op) && into->inputs.size() > 2 && !into->inputs[2].empty() && !constants_.has(into->inputs[2])) return nullptr;
     return into;
   }
 
@@ -248,7 +253,7 @@ class Fuser {
     std::size_t best_at = 0, best_side = 0;
     for (const std::size_t side : {std::size_t{0}, std::size_t{1}}) {
       Item* into = sole_producer(item.inputs[side]);
-      if (into == nullptr || into->op != "Conv" || into->clamped || !into->residual.empty()) continue;
+      if (into == nullptr || !is_convolution(into->op) || into->clamped || !into->residual.empty()) continue;
       const std::size_t at = producer_[item.inputs[side]];
       const auto other = producer_.find(item.inputs[1 - side]);
       if (other != producer_.end() && other->second > at) continue;

@@ -35,7 +35,7 @@ double work_of(const graph::Node& node, const std::vector<const graph::ValueType
     if (input != nullptr) most = std::max(most, count(*input));
   }
   // Operators that pass over their second input for each result.
-  const char* const weighted[] = {"Conv", "ConvTranspose", "ConvInteger", "Gemm", "MatMul", "MatMulInteger", "MultiThreshold", "LSTM", "GRU", "RNN"};
+  const char* const weighted[] = {"Conv", "ConvTranspose", "ConvInteger", "WinogradConv", "Gemm", "MatMul", "MatMulInteger", "MultiThreshold", "LSTM", "GRU", "RNN"};
   const bool has_weights = std::find(std::begin(weighted), std::end(weighted), node.op) != std::end(weighted);
   if (has_weights && inputs.size() > 1 && inputs[1] != nullptr) each = count(*inputs[1]);
   for (const std::int64_t size : graph::ints_attribute(node, "kernel_shape", {})) each *= static_cast<double>(std::max<std::int64_t>(1, size));

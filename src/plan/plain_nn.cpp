@@ -9,6 +9,7 @@
 #include "ops/integer_conv.h"
 #include "ops/planar_conv.h"
 #include "ops/planar_pool.h"
+#include "ops/planar_winograd.h"
 #include "plan/plain_quantize.h"
 #include "registry.h"
 
@@ -81,6 +82,25 @@ PlainKernel convolution(const PlainNode& n, bool transposed) {
     }
     const auto* bias = biased ? static_cast<const float*>(a.in[2]) : nullptr;
     layer->run(static_cast<const float*>(a.in[0]), weights, bias, static_cast<float*>(a.out[0]), scratch, *a.team);
+  };
+  return kernel;
+}
+
+PlainKernel winograd_conv(const PlainNode& n) {
+  const Shape &x = n.inputs[0]->shape, &y = n.outputs[0].shape;
+  const graph::Windows win = graph::windows(n.node, spatial(x), {3, 3});
+  engine::PlanarWinograd layer;
+  layer.n = x[0], layer.c = x[1], layer.h = x[2], layer.w = x[3];
+  layer.oc = y[1], layer.oh = y[2], layer.ow = y[3];
+  layer.top = win.before[0], layer.left = win.before[1];
+  layer.m = graph::int_attribute(n.node, "m", 2);
+  layer.relu = graph::int_attribute(n.node, "relu", 0) != 0;
+  PlainKernel kernel;
+  kernel.macs = static_cast<double>(layer.positions() * layer.tiles()) * static_cast<double>(layer.c * layer.oc);
+  kernel.scratch_bytes = static_cast<std::uint64_t>(layer.scratch_elements()) * sizeof(float);
+  kernel.run = [layer, biased = n.inputs.size() > 2 && n.inputs[2] != nullptr](const PlainArrays& a) {
+    const auto in = [&](std::size_t i) { return static_cast<const float*>(a.in[i]); };
+    layer.run(in(0), in(1), biased ? in(2) : nullptr, static_cast<float*>(a.out[0]), reinterpret_cast<float*>(a.scratch), *a.team);
   };
   return kernel;
 }
@@ -219,6 +239,7 @@ PlainKernel prepare_conv_integer(const PlainNode& n) {
 void add_plain_nn(PlainOperators& t) {
   t["Conv"] = conv;
   t["ConvTranspose"] = conv_transpose;
+  t["WinogradConv"] = winograd_conv;
   t["MaxPool"] = max_pool;
   t["AveragePool"] = average_pool;
   t["LpPool"] = lp_pool;

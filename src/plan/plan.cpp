@@ -200,6 +200,8 @@ Plan make_plan(const Source& source, const std::vector<Shape>& inputs, const Inp
       lower_plain(builder, item);
     } else if (item.op == "Conv") {
       lower_conv(builder, item);
+    } else if (item.op == "WinogradConv") {
+      lower_winograd(builder, item);
     } else if (item.op == "Gemm" || item.op == "MatMul") {
       lower_gemm(builder, item);
     } else {

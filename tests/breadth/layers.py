@@ -52,6 +52,16 @@ def transposed(choose: Rng, change: Rng) -> Case:
     return Case("ConvTranspose", [x, weight, bias], attributes, tolerance=1e-4)
 
 
+def winograd(choose: Rng, change: Rng) -> Case:
+    m, inner, outer = one_of(choose, (2, 4)), number(choose, 1, 4), number(choose, 1, 4)
+    attributes = {"m": m, "relu": number(choose, 0, 1), "pads": [number(choose, 0, 3) for _ in range(4)]}
+    x = floats(change, [number(change, 1, 3), inner, *sizes(change, 2, low=3, high=9)])
+    bias = floats(change, [outer]) if choose.random() < 0.5 else None
+    weight = floats(change, [outer, inner, m + 2, m + 2])
+    weight *= change.random(weight.shape) < one_of(choose, (0.2, 1.0))
+    return Case("WinogradConv", [x, weight, bias], attributes, tolerance=1e-4)
+
+
 def pooling(choose: Rng, change: Rng) -> Case:
     op, rank = one_of(choose, ("MaxPool", "AveragePool", "LpPool")), number(choose, 1, 2)
     kernel, attributes = _windows(choose, rank, dilated=op == "MaxPool")
@@ -171,6 +181,7 @@ def dropout(choose: Rng, change: Rng) -> Case:
 FAMILIES: dict[str, Family] = {
     "convolution": convolution,
     "transposed": transposed,
+    "winograd": winograd,
     "pooling": pooling,
     "global pooling": global_pooling,
     "normalization": normalization,

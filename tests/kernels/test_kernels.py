@@ -10,7 +10,7 @@ import pytest
 
 from tests.compare import differences
 from tests.conftest import BIT_LEVELS, INTEGER_LEVELS
-from tests.kernels import bits, codes, convolution, glue, one_row, sparse, weight_codes
+from tests.kernels import bits, codes, convolution, glue, one_row, sparse, weight_codes, winograd
 from tests.kernels.cases import Case, CodeCase
 from tests.reference import load_file, run
 from tests.reference.arrays import Array
@@ -23,6 +23,12 @@ def gemm_cases(loop: str) -> Iterator[Case]:
     """Convolutions and fully connected layers."""
     yield from convolution.convolution_cases(loop, depthwise=False)
     yield from convolution.connected_cases(loop)
+
+
+def winograd_cases(loop: str) -> Iterator[Case]:
+    """Convolutions whose weights the engine transforms, and those whose weights the file has so."""
+    yield from convolution.winograd_cases(loop)
+    yield from winograd.winograd_cases(loop)
 
 
 def only(generator: Generator, *ops: str) -> Generator:
@@ -39,7 +45,8 @@ def depthwise_cases(loop: str) -> Iterator[Case]:
 GENERATORS: dict[str, Generator] = {
     "gemm": gemm_cases,
     "gemm_f32": weight_codes.real_cases,
-    "winograd": convolution.winograd_cases,
+    "winograd": winograd_cases,
+    "sparse_winograd": winograd.winograd_cases,
     "depthwise": depthwise_cases,
     "maxpool": only(glue.pool_cases, "MaxPool", "GlobalMaxPool"),
     "avgpool": only(glue.pool_cases, "AveragePool", "GlobalAveragePool"),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.reference import conv, elementwise, linear, normalization, pooling, quantize, shape_ops
+from tests.reference import conv, elementwise, linear, normalization, pooling, quantize, shape_ops, winograd
 from tests.reference.arrays import Array, Attributes
 from tests.reference.container import parse
 from tests.reference.decoders import decode
@@ -46,6 +46,7 @@ OPERATORS: dict[str, Callable[[list[Array | None], Attributes], Array]] = {
     "Transpose": shape_ops.transpose,
     "Trunc": quantize.trunc,
     "Unsqueeze": shape_ops.unsqueeze,
+    "WinogradConv": winograd.winograd_conv,
 }
 
 

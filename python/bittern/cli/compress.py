@@ -29,6 +29,7 @@ recipes
   prune              --sparsity of the weights become zero, the least ones, or with --calibration those that the others
                      can make good best; --set pattern=unstructured, 2:4, 1x4, row-balanced or filters;
                      --set quantize=int8 (or another of these recipes) gives what is left few bits
+  winograd           3x3 convolutions with weights pruned in Winograd's domain: --density of them stay (default 0.3)
 A recipe may also be a .toml file: a key `recipe` with the name, and the recipe's options as further keys."""
 EXAMPLE = "bittern compress net.onnx -o small.bittern --density 0.3 --density conv1=0.8 --bits 5"
 

@@ -54,6 +54,11 @@ def compress(
       "sparser"): layers that would not be faster as sparse ones (arXiv 1608.01409); ``quantize``: one of the other
       recipes or methods, for weights (and activations) of few bits, with its options: zeros stay zeros.
 
+    * ``"winograd"`` (arXiv 1802.06367): convolutions of 3x3 with stride 1 and without groups get their weights in
+      Winograd's domain, pruned there (operator WinogradConv, without the ReLU of the paper, which needs training).
+      Options: ``density`` (share kept, default 0.3; one number or ``{name: number}``, then of these layers alone),
+      ``m`` (tiles of 2x2 or 4x4 outputs, default 2), ``exclude``, ``first_layer`` (False).
+
     The recipes ``int8`` to ``quantize`` take options: ``method`` (affine, balanced, binary, cells, codebook, dorefa,
     entropy, fixed-point, linear, log, loss-aware, residual, separable, shift, ternary) and what it takes (``bits``,
     ``per_channel``, ``group``, ``symmetric``, ``scale``, ``levels``, ``centre`` ...); ``activations`` (``"u8"``, fewer

@@ -17,6 +17,7 @@ from bittern.compression.local_binary import local_binary_recipe
 from bittern.compression.method import Compressed, Method
 from bittern.compression.prune.recipe import prune_recipe
 from bittern.compression.quantize.recipe import QUANTISATION_RECIPES
+from bittern.compression.winograd import winograd_recipe
 from bittern.errors import Error, InputError
 from bittern.network import Network
 
@@ -99,5 +100,6 @@ RECIPES: dict[str, Callable[[Mapping[str, Any]], Runnable]] = {
     "float16": _float16,
     "local-binary": local_binary_recipe,
     "prune": prune_recipe,
+    "winograd": winograd_recipe,
     **{name: partial(recipe.with_options, name) for name, recipe in QUANTISATION_RECIPES.items()},
 }

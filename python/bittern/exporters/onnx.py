@@ -44,6 +44,8 @@ _SINCE_ATTRIBUTE: dict[str, dict[str, int]] = {
 
 _QONNX = ("Quant", "BipolarQuant", "Trunc", "MultiThreshold")
 _QONNX_DOMAIN = "qonnx.custom_op.general"
+_OWN = ("WinogradConv",)
+_OWN_DOMAIN = "bittern"
 
 _TYPES = {
     "f32": "FLOAT",
@@ -66,7 +68,8 @@ def export_onnx(network: Network) -> ModelProto:
     """The network as an ONNX model: the same nodes and names, every constant decoded; in a network with quantisers,
     constants of integer codes stay such, behind DequantizeLinear.
 
-    The operator set is 17, or the first later one that has all operators; operators of QONNX are of its domain.
+    The operator set is 17, or the first later one that has all operators; operators of QONNX are of its domain,
+    bittern's own of the domain ``bittern``.
     Metadata goes into the model's properties. The same network gives the same bytes. Raises UnsupportedError if the
     package onnx is missing, the model would exceed the 2 GiB of one ONNX file, or ONNX has nothing like a node.
     """
@@ -103,7 +106,7 @@ def export_onnx(network: Network) -> ModelProto:
             *codes.tensors,
         ],
     )
-    opsets = _qonnx_opsets(network)
+    opsets = _other_opsets(network)
     opset = max([OPSET, codes.opset, *(_opset(node) for node in network.nodes)])
     version = helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True)
     model = helper.make_model(
@@ -120,12 +123,16 @@ def export_onnx(network: Network) -> ModelProto:
     return model
 
 
-def _qonnx_opsets(network: Network) -> list[OperatorSetIdProto]:
+def _other_opsets(network: Network) -> list[OperatorSetIdProto]:
+    """Of the domains beside ONNX's own."""
     from onnx import helper
 
     # The second version of Trunc has a further input.
     versions = [2 if len(node.inputs) > 5 else 1 for node in network.nodes if node.op in _QONNX]
-    return [helper.make_opsetid(_QONNX_DOMAIN, max(versions))] if versions else []
+    opsets = [helper.make_opsetid(_QONNX_DOMAIN, max(versions))] if versions else []
+    if any(node.op in _OWN for node in network.nodes):
+        opsets.append(helper.make_opsetid(_OWN_DOMAIN, 1))
+    return opsets
 
 
 def _opset(node: Node) -> int:
@@ -163,6 +170,8 @@ def _node(node: Node, constants: Mapping[str, NDArray[Any]]) -> NodeProto:
         if node.op == "MultiThreshold":
             attributes["out_dtype"] = "FLOAT32"
         return helper.make_node(node.op, inputs, list(node.outputs), name=node.name, domain=_QONNX_DOMAIN, **attributes)
+    if node.op in _OWN:
+        return helper.make_node(node.op, inputs, list(node.outputs), name=node.name, domain=_OWN_DOMAIN, **attributes)
     return helper.make_node(node.op, inputs, list(node.outputs), name=node.name, **attributes)
 
 

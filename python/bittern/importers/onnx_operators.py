@@ -281,6 +281,7 @@ SPECIAL: dict[str, Callable[[Context], list[Step]]] = {
     "Upsample": _upsample,
 }
 DOMAINS: dict[str, dict[str, Callable[[Context], list[Step]]]] = {
+    "bittern": {"WinogradConv": lambda node: [node.step()]},
     "com.microsoft": onnx_qoperators.MICROSOFT,
     **dict.fromkeys(("finn.custom_op.general", "onnx.brevitas", "qonnx.custom_op.general"), onnx_qonnx.QONNX),
 }

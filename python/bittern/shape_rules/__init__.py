@@ -129,4 +129,5 @@ RULES: dict[str, Rule] = {
     "TopK": _top_k,
     "Transpose": moves.transpose,
     "Unsqueeze": moves.unsqueeze,
+    "WinogradConv": layers.winograd_conv,
 }

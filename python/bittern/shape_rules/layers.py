@@ -79,6 +79,19 @@ def conv(view: NodeView, inputs: list[Shape]) -> Result:
     return _windows(view, data, kernel, weight[0])
 
 
+def winograd_conv(view: NodeView, inputs: list[Shape]) -> Result:
+    """Shape of the outputs; inputs have known shapes."""
+    data, weight = inputs[0], inputs[1]
+    view.rank(data, 4)
+    view.rank(weight, 4)
+    side = view.get("m", 2) + 2
+    if any(isinstance(size, int) and size != side for size in weight[2:]):
+        view.refuse(f"m is {side - 2}, the weight {list(weight)} needs tiles of {side} x {side}")
+    if isinstance(weight[1], int) and isinstance(data[1], int) and data[1] != weight[1]:
+        view.refuse(f"the input has {data[1]} channels, the weight takes {weight[1]}")
+    return _windows(view, data, [3, 3], weight[0])
+
+
 def conv_transpose(view: NodeView, inputs: list[Shape]) -> Result:
     """Shape of the outputs; inputs have known shapes."""
     data, weight = inputs[0], inputs[1]

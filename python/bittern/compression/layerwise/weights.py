@@ -26,14 +26,14 @@ class Placement:
 
 
 def layout_of(node: Node, index: int, shape: tuple[int, ...]) -> Layout | None:
-    """How the weight at input ``index`` is laid out; None if it has no output channels of its own."""
+    """How the weight at input ``index`` is laid out; None if it is not for methods that go layer by layer."""
     if node.op == "Conv":
         return Layout(shape, 0, 1) if len(shape) > 1 else None
     if node.op == "ConvTranspose":
         return Layout(shape, 1, 0) if len(shape) > 1 else None
     if node.op in ("LSTM", "GRU", "RNN"):
         return Layout(shape, 1, 2)
-    if len(shape) < 2:
+    if len(shape) < 2 or node.op == "WinogradConv":  # whose inputs are no pixels
         return None
     if node.op == "Gemm" and node.attributes.get("transB", 0):
         return Layout(shape, 0, 1)
