@@ -48,6 +48,7 @@ SMALL = [
     "conv_w8:32x14x14,outputs=32",
     "sparse:32x14x14,outputs=32,kernel=3,pad=1",
     "sparse_lut8:32x14x14,outputs=32,density=0.3",
+    "sparse_tern:32x14x14,outputs=32,kernel=3,pad=1",
     "fc_sparse:64,outputs=48",
     "fc_sparse_lut4:64,outputs=48",
     CODE_CONV,
