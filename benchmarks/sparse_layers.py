@@ -50,7 +50,7 @@ def sparse_kernel() -> str:
     levels = bittern.cpu().isa_levels_usable
     levels = levels[: levels.index(bittern.cpu().isa) + 1]
     names = [each.name for each in bittern.kernels() if each.loop == "spmm" and each.isa in levels]
-    return next(name for name in reversed(names) if "_lut8_" not in name)
+    return next(name for name in reversed(names) if "_f32_f32_f32_" in name)
 
 
 def pruned(layer: LayerShape, sparsity: float) -> bittern.Network:

@@ -209,7 +209,9 @@ const std::vector<KernelInfo>& kernels() {
       }
       for (const SpmmKernel& k : spmm_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "spmm", k.isa, k.vectors * k.lanes, 1,
-                        k.codes ? "weights that are not zero, as codes, over a panel of pixels" : "weights that are not zero over a panel of pixels"});
+                        k.form == SpmmForm::values  ? "weights that are not zero over a panel of pixels"
+                        : k.form == SpmmForm::codes ? "weights that are not zero, as codes, over a panel of pixels"
+                                                    : "weights of two values that are not zero, as lists, over a panel of pixels"});
       }
       for (const SpmvKernel& k : spmv_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "spmv", k.isa, 1, k.lanes,

@@ -49,6 +49,7 @@ SMALL = [
     "sparse:32x14x14,outputs=32,kernel=3,pad=1",
     "sparse_lut8:32x14x14,outputs=32,density=0.3",
     *(f"sparse_winograd{m}:16x14x14,outputs=32,kernel=3,pad=1" for m in (2, 4)),
+    "sparse_tern:32x14x14,outputs=32,kernel=3,pad=1",
     "fc_sparse:64,outputs=48",
     "fc_sparse_lut4:64,outputs=48",
     CODE_CONV,

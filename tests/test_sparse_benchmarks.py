@@ -38,7 +38,7 @@ def test_sparse_layers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: 
     small, large = document["layers"]
     assert small["layer"]["channels"] == 32 and len(small["ms"]["sparse"]) == 2
     for each in (small, large):
-        assert each["kernels"]["sparse"] == document["kernel"] and "_lut8_" not in document["kernel"]
+        assert each["kernels"]["sparse"] == document["kernel"] and "_f32_f32_f32_" in document["kernel"]
         assert each["kernels"]["direct"].startswith("gemm_f32_")
     assert "picked" not in small["ms"] and small["kernels"]["picked"] == small["kernels"]["direct"]
     entries = 32 * 24 * 9 / 4

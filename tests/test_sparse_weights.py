@@ -6,8 +6,8 @@ import bittern
 import numpy as np
 import onnx
 import pytest
-from bittern.compression.zeros import sparse_form
-from bittern.encodings import Dense, Sparse
+from bittern.compression.zeros import sparse_codes, sparse_form
+from bittern.encodings import Affine, Dense, Packed, Sparse
 from bittern.errors import FormatError, InputError, ResourceError
 from onnx import TensorProto, helper, numpy_helper
 
@@ -182,3 +182,66 @@ def test_patterns_that_do_not_fit() -> None:
     ):
         with pytest.raises((InputError, FormatError), match=said):
             make()
+
+
+def through_codes(codes: Array, zero: Array | None, scale: Array) -> onnx.ModelProto:
+    """The product with a weight that DequantizeLinear makes of codes, one scale or one of each column."""
+    constants = {"codes": codes, "scale": scale} | ({} if zero is None else {"zero": zero})
+    before = helper.make_node("DequantizeLinear", list(constants), ["w"], axis=1)
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    return model(codes, before=[before], initializer=tensors)
+
+
+def test_codes_with_zeros(rng: np.random.Generator) -> None:
+    """Codes at the zero point go where the file is smaller for it; every weight and every result stays."""
+    x = rng.standard_normal((3, 64)).astype(np.float32)
+    columns = rng.uniform(0.01, 0.1, 48).astype(np.float32)
+    one = np.float32(0.25).reshape(())
+    fours = np.repeat(rng.random((16, 48)) < 0.1, 4, axis=0)
+    for name, mask, zero, dtype, scale, form in (
+        ("scattered", rng.random((64, 48)) < 0.3, 0, np.int8, one, "bitmap"),
+        ("few", rng.random((64, 48)) < 0.004, None, np.int8, columns, "relative_index"),
+        ("blocks", fours, 0, np.int8, columns, "blocks"),
+        ("groups", groups(rng, (64, 48), 1, 8), 0, np.int8, columns, "n_of_m"),
+        ("a zero point", rng.random((64, 48)) < 0.3, 128, np.uint8, one, "bitmap"),
+        ("zero points", rng.random((64, 48)) < 0.3, np.arange(100, 148), np.uint8, columns, "bitmap"),
+        ("far zero points", rng.random((64, 48)) < 0.3, 3, np.uint8, one, ""),
+        ("hardly any zeros", rng.random((64, 48)) < 0.95, 0, np.int8, one, ""),
+    ):
+        points = np.broadcast_to(np.asarray(0 if zero is None else zero, np.int64), mask.shape)
+        low, high = (-128, 127) if dtype == np.int8 else (0, 255)
+        if name == "zero points":
+            low, high = 20, 227
+        codes = np.where(mask, rng.integers(low, high + 1, mask.shape), points).astype(dtype)
+        held = None if zero is None else np.broadcast_to(np.asarray(zero, dtype), scale.shape).copy()
+        net = bittern.convert(through_codes(codes, held, scale))
+        (tree,) = (each for each in net.constants.values() if isinstance(each, Affine))
+        assert isinstance(tree.codes, Sparse) == bool(form), name
+        assert not form or tree.codes.describe().startswith(f"sparse({form}"), f"{name}: {tree.describe()}"
+        wanted = ((codes.astype(np.int64) - points).astype(np.float32) * scale).astype(np.float32)
+        assert_same_bits(tree.decode(), wanted, name)
+        assert not form or tree.nbytes < codes.nbytes + scale.nbytes, name
+        loaded = bittern.load(net)
+        weight = next(key for key, each in net.constants.items() if each is tree)
+        assert_same_bits(loaded.constant(weight), wanted, name)
+        result = loaded(x)
+        assert isinstance(result, np.ndarray)
+        magnitude = np.abs(x).astype(np.float64) @ np.abs(wanted).astype(np.float64)
+        assert (np.abs(result - x.astype(np.float64) @ wanted) <= 72 * 2.0**-24 * magnitude).all(), name
+
+
+def test_codes_of_few_bits(rng: np.random.Generator) -> None:
+    """They keep their bits, with what has no dense form of a smaller size; groups and orders stay as they are."""
+    codes = np.where(rng.random((32, 40, 3, 3)) < 0.3, rng.integers(-8, 8, (32, 40, 3, 3)), 0)
+    scale = Dense(rng.uniform(0.1, 1, 32).astype(np.float32))
+    tree = Affine(Packed.pack(codes, 4, signed=True), scale, axis=0)
+    smaller = sparse_codes(tree)
+    assert smaller is not None and smaller.nbytes < 0.6 * tree.nbytes
+    assert isinstance(smaller.codes, Sparse) and isinstance(smaller.codes.values, Packed)
+    assert smaller.codes.values.bits == 4 and smaller.codes.values.signed
+    assert_same_bits(smaller.decode(), tree.decode())
+    assert sparse_codes(Affine(tree.codes, scale, Dense(np.full(32, 5, np.int32)), axis=0)) is None
+    assert sparse_codes(Affine(Packed.pack(codes + 8, 4), scale, Dense(np.full(32, 8, np.int32)), axis=0)) is not None
+    assert sparse_codes(Affine(Dense(codes.astype(np.int32)), scale, axis=0)) is None
+    few = Packed.pack(np.clip(codes, -2, 1), 2, signed=True)
+    assert sparse_codes(Affine(few, scale, axis=0)) is None, "planes of bits run them as they are"

@@ -7,6 +7,9 @@
 //   entries of a block     row a: (offset, w) (offset, w) (offset, w) | row b: (offset, w) ... | ...
 //   groups                 rows of the same number of entries stand together: the length of the inner loop changes
 //                          once per group, so that branches are foreseen
+//
+// Rows of at most two values (ternary weights) need none in their entries: inputs that meet the second value are added up,
+// times the ratio of the values, then those that meet the first; the sum is scaled at the end.
 #pragma once
 
 #include <cstdint>
@@ -15,9 +18,15 @@
 
 namespace bittern::engine {
 
-// Rows of `entries` weights each.
+enum class SpmmForm : std::uint8_t {
+  values,  // SpmmEntry
+  codes,   // spmm_code, into a table of at most 256
+  lists,   // 16 bits: where the input stands, in steps of SpmmArgs::unit; two lists a row
+};
+
+// Rows of `entries` weights each, and of `second` ones in front of them in the form of lists.
 struct SpmmGroup {
-  std::uint32_t entries = 0, rows = 0;
+  std::uint32_t entries = 0, rows = 0, second = 0;
 };
 
 // A weight and where its input stands in the panel, in bytes.
@@ -28,6 +37,7 @@ struct SpmmEntry {
 
 // A code of 8 bits below the offset in units of spmm_unit bytes, for weights from a table of at most 256.
 inline constexpr std::int64_t spmm_unit = 16;
+inline constexpr std::int64_t most_list_places = 1 << 16;  // that an entry of a list can name
 inline constexpr std::uint32_t spmm_code(std::int64_t offset, std::uint8_t code) noexcept {
   return static_cast<std::uint32_t>(offset / spmm_unit) << 8 | code;
 }
@@ -42,8 +52,10 @@ struct SpmmPiece {
 
 struct SpmmArgs {
   const float* x = nullptr;               // the panel
-  const void* entries = nullptr;          // SpmmEntry, or codes
+  const void* entries = nullptr;          // as the form says
   const float* table = nullptr;           // 256, for codes
+  std::int64_t unit = 0;                  // bytes, for lists
+  const float* ratio = nullptr;           // of each row, for lists: the second value over the first, whose factor `scale` has
   const SpmmGroup* groups = nullptr;
   std::int64_t group_count = 0;
   const std::uint16_t* rows = nullptr;    // of each row of the groups: its number
@@ -82,7 +94,7 @@ struct SpmmKernel {
   const char* name;
   Isa isa;
   int vectors, lanes;           // the widest panel
-  bool codes;                   // weights are codes into a table
+  SpmmForm form;                // of the entries
   const SpmmFunction* panels;   // panels[v - 1] is v vectors wide
   void (*expand)(const SpmmExpand&);
   // Rows of `count` elements `row` apart, to rows of the panel; whole vectors are written.

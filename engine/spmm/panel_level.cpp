@@ -9,14 +9,20 @@ struct f32 {
   using entry = SpmmEntry;
   static inline std::int64_t offset(const entry& e, const SpmmArgs&) { return e.offset; }
   static inline float weight(const entry& e, const SpmmArgs&) { return e.weight; }
-  static constexpr bool codes = false;
+  static constexpr SpmmForm form = SpmmForm::values;
 };
 
 struct lut8 {
   using entry = std::uint32_t;
   static inline std::int64_t offset(const entry& e, const SpmmArgs&) { return static_cast<std::int64_t>(e >> 8) * spmm_unit; }
   static inline float weight(const entry& e, const SpmmArgs& args) { return args.table[e & 255]; }
-  static constexpr bool codes = true;
+  static constexpr SpmmForm form = SpmmForm::codes;
+};
+
+struct tern {
+  using entry = std::uint16_t;
+  static inline std::int64_t offset(const entry& e, const SpmmArgs& args) { return e * args.unit; }
+  static constexpr SpmmForm form = SpmmForm::lists;
 };
 
 // Lanes that no piece names may lie outside the map: addresses are numbers here.
@@ -47,7 +53,23 @@ void panel(const SpmmArgs& args) {
       const std::int64_t r = *row++;
       float* sums = args.sums + r * vectors * width;
       vf acc[vectors];
-      if (args.first) {
+      // The inputs of a list, added up.
+      const auto add_inputs = [&](std::uint32_t count) {
+        for (const auto* end = entry + count; entry != end; ++entry) {
+          const auto* input = reinterpret_cast<const float*>(x + Weight::offset(*entry, args));
+          BITTERN_UNROLL
+          for (int v = 0; v < vectors; ++v) acc[v] = add(acc[v], load(input + v * width));
+        }
+      };
+      if constexpr (Weight::form == SpmmForm::lists) {
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) acc[v] = zero();
+        add_inputs(group.second);
+        const vf ratio = set1(args.ratio[r]);
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) acc[v] = fma(ratio, acc[v], args.first ? zero() : load(sums + v * width));
+        add_inputs(group.entries);
+      } else if (args.first) {
         const vf bias = args.bias != nullptr && args.scale == nullptr ? set1(args.bias[r]) : zero();
         BITTERN_UNROLL
         for (int v = 0; v < vectors; ++v) acc[v] = bias;
@@ -55,11 +77,13 @@ void panel(const SpmmArgs& args) {
         BITTERN_UNROLL
         for (int v = 0; v < vectors; ++v) acc[v] = load(sums + v * width);
       }
-      for (const auto* end = entry + group.entries; entry != end; ++entry) {
-        const vf w = set1(Weight::weight(*entry, args));
-        const auto* input = reinterpret_cast<const float*>(x + Weight::offset(*entry, args));
-        BITTERN_UNROLL
-        for (int v = 0; v < vectors; ++v) acc[v] = fma(w, load(input + v * width), acc[v]);
+      if constexpr (Weight::form != SpmmForm::lists) {
+        for (const auto* end = entry + group.entries; entry != end; ++entry) {
+          const vf w = set1(Weight::weight(*entry, args));
+          const auto* input = reinterpret_cast<const float*>(x + Weight::offset(*entry, args));
+          BITTERN_UNROLL
+          for (int v = 0; v < vectors; ++v) acc[v] = fma(w, load(input + v * width), acc[v]);
+        }
       }
       if (!args.last) {
         BITTERN_UNROLL
@@ -168,7 +192,7 @@ struct PanelsUpTo<Weight, 0, v...> : Panels<Weight, v...> {};
 
 constexpr SpmmKernel list[] = {
 #define BITTERN_SPMM(level, weight, vectors)                                                                                                      \
-  BITTERN_ONLY(level, {"spmm_f32_" #weight "_f32_1x" #vectors "v__" #level, Isa::level, vectors, width, weight::codes,                            \
+  BITTERN_ONLY(level, {"spmm_f32_" #weight "_f32_1x" #vectors "v__" #level, Isa::level, vectors, width, weight::form,                             \
                        PanelsUpTo<weight, vectors>::list, &expand, &copy, &pick}, )
 #include "spmm/kernels.inc"
 #undef BITTERN_SPMM

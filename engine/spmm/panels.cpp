@@ -105,7 +105,8 @@ double panel_cost(const SpmmKernel& kernel, const ConvShape& s, const PanelForm&
   const double split = strided ? channels * inputs * 0.9 * 16 / kernel.lanes : 0.0;
   // What does not stay in the caches comes at some 6 bytes a cycle: maps, and weights that every panel reads again.
   constexpr double from_memory = 6, large_weights = 2e6;
-  const double maps = bytes + channels * inputs * 4, weights = entries * (kernel.codes ? 4 : 8);
+  const double entry_bytes = kernel.form == SpmmForm::values ? 8 : kernel.form == SpmmForm::codes ? 4 : 2;
+  const double maps = bytes + channels * inputs * 4, weights = entries * entry_bytes;
   const double moved = (maps > cached ? maps : 0.0) + (weights > large_weights ? panels * weights : 0.0);
   return static_cast<double>(s.n) * (products + sums + filled + apart + split + moved / from_memory);
 }

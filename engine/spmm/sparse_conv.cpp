@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <unordered_map>
 #include <utility>
@@ -17,6 +18,12 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b 
 constexpr std::int64_t rounded(std::int64_t bytes) { return ceil_div(bytes, line) * line; }
 
 constexpr std::int64_t chunk_rows = 256, small_chunk_rows = 128;
+
+constexpr std::int64_t entry_bytes(SpmmForm form) { return form == SpmmForm::values ? 8 : form == SpmmForm::codes ? 4 : 2; }
+
+// Both lists of a row in one number, those behind above: rows of the same number stand together, in its order.
+constexpr int second_list = 32;
+constexpr std::int64_t first_count(std::int64_t counts) { return counts & ((std::int64_t{1} << second_list) - 1); }
 
 }  // namespace
 
@@ -71,6 +78,48 @@ bool to_codes(SparseRows& rows, std::vector<float>& table) {
   return true;
 }
 
+bool two_values(std::span<const float> weights, std::int64_t rows) noexcept {
+  const std::size_t columns = weights.size() / static_cast<std::size_t>(std::max<std::int64_t>(1, rows));
+  for (std::size_t at = 0; at < weights.size(); at += columns) {
+    float first = 0, second = 0;
+    for (const float value : weights.subspan(at, columns)) {
+      if (value == 0.0f || value == first || value == second) continue;
+      if (second != 0.0f) return false;
+      (first == 0.0f ? first : second) = value;
+    }
+  }
+  return true;
+}
+
+bool to_lists(SparseRows& rows, bool exact, SparseLists& lists) {
+  constexpr float apart = 0x1p20f;
+  const std::size_t count = rows.first.size() - 1;
+  lists.scale.assign(count, 1.0f);
+  lists.ratio.assign(count, 1.0f);
+  rows.code.assign(rows.value.size(), 0);
+  for (std::size_t r = 0; r < count; ++r) {
+    const auto begin = static_cast<std::size_t>(rows.first[r]), end = static_cast<std::size_t>(rows.first[r + 1]);
+    if (begin == end) continue;
+    float first = rows.value[begin], second = first;
+    for (std::size_t e = begin; e < end; ++e) {
+      const float value = rows.value[e];
+      if (second == first) second = value;
+      if (value != first && value != second) return false;
+    }
+    // A ratio below 1 cannot overflow. Signs alone are split the same way in every row.
+    if (std::abs(second) > std::abs(first) || (std::abs(second) == std::abs(first) && second > first)) std::swap(first, second);
+    if (!std::isfinite(first) || !std::isfinite(second) || std::abs(first) > std::abs(second) * apart) return false;
+    const float ratio = second / first;
+    int exponent = 0;
+    const bool whole = first == std::nearbyint(first) && second == std::nearbyint(second);
+    if ((exact || whole) && std::abs(std::frexp(ratio, &exponent)) != 0.5f) return false;
+    for (std::size_t e = begin; e < end; ++e) rows.code[e] = rows.value[e] == first ? 0 : 1;
+    lists.scale[r] = first;
+    lists.ratio[r] = ratio;
+  }
+  return true;
+}
+
 SparseConv::SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual, const SparseRows& rows)
     : kernel_(&kernel), shape_(shape), out_(out), residual_(residual),
       form_(panel_form(kernel, shape, static_cast<double>(rows.entries()))), panels_(kernel, shape, form_, in), contiguous_(contiguous(shape)), direct_(direct(shape, kernel.lanes, static_cast<double>(rows.entries()))) {
@@ -89,10 +138,13 @@ SparseConv::SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const M
   strip_bytes_ = sums_at_ + rounded(widest * form_.vectors * vector_bytes);
 }
 
-bool SparseConv::fits(const ConvShape& s) noexcept {
+bool SparseConv::fits(const ConvShape& s, SpmmForm form) noexcept {
   // The widest panels of all levels. A code shares 32 bits with its offset: in steps of spmm_unit bytes that is 2^28.
   constexpr std::int64_t widest = 7 * 16 * 4, most = std::int64_t{1} << 31;
   const std::int64_t taps = s.kh * s.kw;
+  // A block has at least one channel, whose copies are not larger than its taps.
+  constexpr std::int64_t most_vectors = 12;
+  if (form == SpmmForm::lists && taps > most_list_places / most_vectors) return false;
   const double phases = std::min(static_cast<double>(taps), static_cast<double>(s.stride_h) * static_cast<double>(s.stride_w));
   return taps < (std::int64_t{1} << 28) / widest && s.c / s.groups * taps < most &&
          phases * static_cast<double>(ceil_div(s.h, s.stride_h)) * static_cast<double>(ceil_div(s.w, s.stride_w)) < 0x1p31 &&
@@ -100,8 +152,11 @@ bool SparseConv::fits(const ConvShape& s) noexcept {
 }
 
 std::int64_t SparseConv::offset_of(std::int64_t vector, std::int64_t channel) const noexcept {
-  return (direct_ ? channel * panels_.plane() : vector * kernel_->lanes) * 4;
+  const std::int64_t place = direct_ ? channel : vector;
+  return kernel_->form == SpmmForm::lists ? place : place * unit();
 }
+
+std::int64_t SparseConv::unit() const noexcept { return (direct_ ? panels_.plane() : kernel_->lanes) * 4; }
 
 void SparseConv::plan_blocks(const SparseRows& rows) {
   const ConvShape& s = shape_;
@@ -120,7 +175,7 @@ void SparseConv::plan_blocks(const SparseRows& rows) {
     for (std::int64_t g = each; g < s.groups; g += each) cuts.push_back(g * outputs);
     cuts.push_back(s.oc);
   }
-  const std::int64_t entry_bytes = kernel_->codes ? 4 : 8;
+  const bool lists = kernel_->form == SpmmForm::lists;
   std::vector<unsigned char> used;
   std::vector<std::int64_t> block_of(static_cast<std::size_t>(s.c)), counts;
   for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
@@ -183,17 +238,18 @@ void SparseConv::plan_blocks(const SparseRows& rows) {
     counts.assign(static_cast<std::size_t>(chunk.blocks * chunk.count), 0);
     for (std::int64_t o = chunk.first; o < chunk.first + chunk.count; ++o) {
       for (auto [e, end] = ends(o); e < end; ++e) {
-        ++counts[static_cast<std::size_t>(block_of[static_cast<std::size_t>(at(o, e) / taps)] * chunk.count + o - chunk.first)];
+        std::int64_t& count = counts[static_cast<std::size_t>(block_of[static_cast<std::size_t>(at(o, e) / taps)] * chunk.count + o - chunk.first)];
+        count += lists && rows.code[static_cast<std::size_t>(e)] != 0 ? std::int64_t{1} << second_list : 1;
       }
     }
     for (std::int64_t b = 0; b < chunk.blocks; ++b) {
       Block& block = blocks_[static_cast<std::size_t>(chunk.first_block + b)];
       const auto begin = counts.begin() + b * chunk.count;
-      for (std::int64_t r = 0; r < chunk.count; ++r) block.entry_count += begin[r];
+      for (std::int64_t r = 0; r < chunk.count; ++r) block.entry_count += first_count(begin[r]) + (begin[r] >> second_list);
       std::sort(begin, begin + chunk.count);
       block.group_count = std::unique(begin, begin + chunk.count) - begin;
       block.entries = packed_bytes_;
-      block.groups = block.entries + block.entry_count * entry_bytes;
+      block.groups = (block.entries + block.entry_count * entry_bytes(kernel_->form) + 3) / 4 * 4;
       block.order = block.groups + block.group_count * static_cast<std::int64_t>(sizeof(SpmmGroup));
       packed_bytes_ = rounded(block.order + chunk.count * 2);
     }
@@ -209,7 +265,9 @@ void SparseConv::pack(const SparseRows& rows, std::byte* packed) const {
   std::vector<std::int64_t> slot(static_cast<std::size_t>(s.c) * copies);  // first vector of each copy in its block
   struct Stretch {
     std::int64_t row = 0, first = 0, last = 0;  // entries
+    std::int64_t counts = 0;                    // of both lists
   };
+  const bool lists = kernel_->form == SpmmForm::lists;
   std::vector<Stretch> order;
   for (const Chunk& chunk : chunks_) {
     std::vector<std::int64_t> next(rows.first.begin() + chunk.first, rows.first.begin() + chunk.first + chunk.count);
@@ -230,29 +288,39 @@ void SparseConv::pack(const SparseRows& rows, std::byte* packed) const {
       for (std::int64_t r = 0; r < chunk.count; ++r) {
         const std::int64_t o = chunk.first + r, base = o / outputs * inputs;
         const std::int64_t first = next[static_cast<std::size_t>(r)], end = rows.first[static_cast<std::size_t>(o) + 1];
-        std::int64_t last = first;
-        while (last < end && base + rows.position[static_cast<std::size_t>(last)] / taps < end_channel) ++last;
+        std::int64_t last = first, counts = 0;
+        for (; last < end && base + rows.position[static_cast<std::size_t>(last)] / taps < end_channel; ++last) {
+          counts += lists && rows.code[static_cast<std::size_t>(last)] != 0 ? std::int64_t{1} << second_list : 1;
+        }
         next[static_cast<std::size_t>(r)] = last;
-        order.push_back({r, first, last});
+        order.push_back({r, first, last, counts});
       }
-      std::stable_sort(order.begin(), order.end(), [](const Stretch& p, const Stretch& q) { return p.last - p.first < q.last - q.first; });
+      std::stable_sort(order.begin(), order.end(), [](const Stretch& p, const Stretch& q) { return p.counts < q.counts; });
       std::byte* entry = packed + block.entries;
       auto* group = reinterpret_cast<SpmmGroup*>(packed + block.groups) - 1;
       auto* number = reinterpret_cast<std::uint16_t*>(packed + block.order);
       std::int64_t previous = -1;
       for (const Stretch& stretch : order) {
-        const std::int64_t count = stretch.last - stretch.first;
-        if (count != previous) *++group = {static_cast<std::uint32_t>(previous = count), 0};
+        if (stretch.counts != previous) {
+          previous = stretch.counts;
+          *++group = {static_cast<std::uint32_t>(first_count(previous)), 0, static_cast<std::uint32_t>(previous >> second_list)};
+        }
         ++group->rows;
         *number++ = static_cast<std::uint16_t>(stretch.row);
         const std::int64_t base = (chunk.first + stretch.row) / outputs * inputs * taps;
+        std::byte* behind = entry + (stretch.counts >> second_list) * 2;  // the first list
         for (std::int64_t e = stretch.first; e < stretch.last; ++e) {
           const auto i = static_cast<std::size_t>(e);
           const std::int64_t position = base + rows.position[i];
           const Panels::Tap& tap = panels_.taps()[static_cast<std::size_t>(position % taps)];
           const std::int64_t copy_at = slot[static_cast<std::size_t>(position / taps) * copies + static_cast<std::size_t>(tap.copy)];
           const std::int64_t offset = offset_of(copy_at + tap.line, position / taps - first_of(block));
-          if (kernel_->codes) {
+          if (lists) {
+            std::byte*& list = rows.code[i] != 0 ? entry : behind;
+            const auto place = static_cast<std::uint16_t>(offset);
+            std::memcpy(list, &place, sizeof place);
+            list += sizeof place;
+          } else if (kernel_->form == SpmmForm::codes) {
             const std::uint32_t word = spmm_code(offset, rows.code[i]);
             std::memcpy(entry, &word, sizeof word);
             entry += sizeof word;
@@ -262,6 +330,7 @@ void SparseConv::pack(const SparseRows& rows, std::byte* packed) const {
             entry += sizeof pair;
           }
         }
+        if (lists) entry = behind;
       }
     }
   }
@@ -306,8 +375,8 @@ void SparseConv::fill(const Panels::Panel& panel, const Block& block, const floa
   }
 }
 
-void SparseConv::run(const float* in, const std::byte* packed, const float* table, const float* scale, const Epilogue& epilogue, float* out,
-                     std::byte* scratch, Team& team) const {
+void SparseConv::run(const float* in, const std::byte* packed, const SpmmFactors& factors, const Epilogue& epilogue, float* out, std::byte* scratch,
+                     Team& team) const {
   const auto panels = static_cast<std::int64_t>(panels_.list().size()), chunks = static_cast<std::int64_t>(chunks_.size());
   const std::int64_t units = shape_.n * panels * chunks;
   const float* source = in;
@@ -326,7 +395,8 @@ void SparseConv::run(const float* in, const std::byte* packed, const float* tabl
     auto* sums = reinterpret_cast<float*>(memory + sums_at_);
     const Panels::Panel* cut_for = nullptr;
     SpmmArgs args;
-    args.table = table;
+    args.table = factors.table;
+    args.unit = unit();
     args.y_row = out_.plane;
     args.residual_row = residual_.plane;
     args.lo = epilogue.lo, args.hi = epilogue.hi;
@@ -363,7 +433,8 @@ void SparseConv::run(const float* in, const std::byte* packed, const float* tabl
           args.residual = epilogue.residual;
           if (args.residual != nullptr) args.residual += image * residual_.image + chunk.first * residual_.plane + at;
           args.bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + chunk.first;
-          args.scale = scale == nullptr ? nullptr : scale + chunk.first;
+          args.scale = factors.scale == nullptr ? nullptr : factors.scale + chunk.first;
+          args.ratio = factors.ratio == nullptr ? nullptr : factors.ratio + chunk.first;
           args.entries = packed + block.entries;
           args.groups = reinterpret_cast<const SpmmGroup*>(packed + block.groups);
           args.group_count = block.group_count;

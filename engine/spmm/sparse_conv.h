@@ -26,7 +26,7 @@ struct SparseRows {
   std::vector<std::int64_t> first;       // of each row, and the end
   std::vector<std::int32_t> position;
   std::vector<float> value;              // or
-  std::vector<std::uint8_t> code;        // codes into a table
+  std::vector<std::uint8_t> code;        // codes into a table; of lists 0 or 1, the first value of its row or the second
 
   std::int64_t entries() const noexcept { return static_cast<std::int64_t>(position.size()); }
 };
@@ -40,13 +40,32 @@ SparseRows part_of(const SparseRows& rows, std::int64_t first, std::int64_t coun
 // The table of at most 256 values that the rows' values come from, and their codes into it; false if there are more.
 bool to_codes(SparseRows& rows, std::vector<float>& table);
 
+// Whether each row has at most two values besides zero.
+bool two_values(std::span<const float> weights, std::int64_t rows) noexcept;
+
+// For rows of at most two values each, as those of ternary weights: the first value of each row and the second over the first. False
+// if a row has more, or two of so different magnitudes that their ratio would lose bits. Where both are whole numbers, or if `exact`,
+// sums of whole numbers must stay exact: then it must be a power of two.
+struct SparseLists {
+  std::vector<float> scale, ratio;
+};
+bool to_lists(SparseRows& rows, bool exact, SparseLists& lists);
+
+// What weights are made of, for the form of the kernel: a table of 256 for codes; a factor of each output channel's sum, which for
+// codes may be null; and for lists the ratio.
+struct SpmmFactors {
+  const float* table = nullptr;
+  const float* scale = nullptr;
+  const float* ratio = nullptr;
+};
+
 class SparseConv {
  public:
   // Maps are planar (block 1) without halo. `rows` may go after construction.
   SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual, const SparseRows& rows);
 
-  // False for layers whose positions leave their 32 bits: windows or planes beyond what occurs.
-  static bool fits(const ConvShape& shape) noexcept;
+  // False for layers whose positions leave their 32 bits, or the 16 of lists: windows or planes beyond what occurs.
+  static bool fits(const ConvShape& shape, SpmmForm form = SpmmForm::values) noexcept;
 
   // Estimated time in cycles of the level's vector unit, comparable with GemmConv::cost.
   static double cost(const SpmmKernel& kernel, const ConvShape& shape, double entries) noexcept;
@@ -56,10 +75,8 @@ class SparseConv {
   int vectors() const noexcept { return form_.vectors; }
   // `rows` as in the constructor; `packed` takes packed_bytes(), on a line of the cache.
   void pack(const SparseRows& rows, std::byte* packed) const;
-  // `table` of 256 floats for kernels of codes; `scale` of the sums and the epilogue's bias have one number for each output
-  // channel, or are null.
-  void run(const float* in, const std::byte* packed, const float* table, const float* scale, const Epilogue& epilogue, float* out,
-           std::byte* scratch, Team& team) const;
+  void run(const float* in, const std::byte* packed, const SpmmFactors& factors, const Epilogue& epilogue, float* out, std::byte* scratch,
+           Team& team) const;
 
  private:
   struct Channel {  // of the input, in a block
@@ -77,7 +94,8 @@ class SparseConv {
   void plan_blocks(const SparseRows& rows);
   void fill(const Panels::Panel& panel, const Block& block, const float* image, const SpmmPiece* pieces, const std::int32_t* first,
             float* target) const;
-  std::int64_t offset_of(std::int64_t vector, std::int64_t channel) const noexcept;
+  std::int64_t offset_of(std::int64_t vector, std::int64_t channel) const noexcept;  // as entries have it
+  std::int64_t unit() const noexcept;                                                // bytes between rows of a panel, or planes
 
   const SpmmKernel* kernel_;
   ConvShape shape_;

@@ -266,8 +266,11 @@ def _few_bits(shape: LayerShape, dims: tuple[int, ...]) -> Encoding:
 
 
 def _pruned(shape: LayerShape, dims: tuple[int, ...]) -> Encoding:
-    """Weights at places drawn uniformly, as many as the density says; real numbers, or codes into a table."""
+    """Weights at places drawn uniformly, as many as the density says; real numbers, signs, or codes into a table."""
     pattern = Bitmap.of(_places(shape, dims))
+    if shape.kind.endswith("_tern"):
+        signs = np.random.default_rng(1).integers(0, 2, shape.entries) * 2 - 1
+        return Sparse(pattern, Dense(signs.astype(np.float32)), dims)
     if not shape.kind.rpartition("_")[2].startswith("lut"):
         return Sparse(pattern, Dense(_random((shape.entries,))), dims)
     entries = 2 ** int(shape.kind[-1])

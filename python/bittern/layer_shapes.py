@@ -67,6 +67,7 @@ KINDS = {
     "sparse": Kind("conv", ("spmm", "gemm", "winograd"), weight_bits=64, sparse=True),
     "sparse_lut8": Kind("conv", ("spmm", "gemm", "winograd"), weight_bits=32, sparse=True),
     **{f"sparse_winograd{m}": Kind("conv", _TILES, weight_bits=64, sparse=True, tile=m) for m in (2, 4)},
+    "sparse_tern": Kind("conv", ("spmm", "gemm", "winograd"), weight_bits=16, sparse=True),
     "fc_sparse": Kind("fc", ("spmv", "gemm"), weight_bits=40, sparse=True),
     "fc_sparse_lut4": Kind("fc", ("spmv", "gemv_f32", "gemm"), weight_bits=8, sparse=True),
     **{f"fc_w{bits}": Kind("fc", ("gemv_f32", "gemm_f32", "gemm"), weight_bits=bits) for bits in (8, 4, 2)},
@@ -95,7 +96,7 @@ KINDS = {
 }
 """Kinds of layers. ``u8``: they read and write 8-bit codes; ``w8``, ``w4``, ``w2``: their weights have so many bits;
 ``w2c``: and a table of each channel; ``sparse``: most weights are zero, and the others have their position beside them;
-``sparse_winograd``: these are given for transformed tiles; ``lut8``, ``lut4``: codes into a table of 256 or 16;
+``sparse_winograd``: these are given for transformed tiles; ``lut8``, ``lut4``: codes into a table of 256 or 16; ``tern``: -1 and +1;
 ``sparse4``: four neighbouring input channels are zero together;
 ``b1``, ``b2``: planes of so many bits in and out, weights of -1 and +1, or two planes of weights with ``w2``.
 """

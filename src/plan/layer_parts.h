@@ -48,8 +48,13 @@ std::string stays_codes(const engine::LutGemvKernel& kernel);  // "weights stay 
 
 std::string percent(double ratio);  // "+12 %"
 
-// Estimated time of the dense float kernel that the layer would take, in cycles of the level's vector unit; and its name.
-double dense_conv_cost(const Builder& builder, const engine::ConvShape& shape, const char** kernel);
+// Weights of a binary, ternary or integer network in float form: its sums are exact, and steps behind them would turn any
+// rounding into other answers.
+bool all_integers(const float* weights, std::int64_t count);
+
+// Estimated time of the dense float kernel that the layer would take, in cycles of the level's vector unit; and its name. `exact`: it
+// must not round as Winograd does.
+double dense_conv_cost(const Builder& builder, const engine::ConvShape& shape, bool exact, const char** kernel);
 
 engine::PoolShape pool_shape(Builder& builder, const Item& item);
 // Of maps [n, c, h, w] before and behind a convolution.

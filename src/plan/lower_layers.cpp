@@ -152,23 +152,22 @@ std::string weight_note(const Builder& builder, const Item& item) {
   return note;
 }
 
-// Weights of a binary, ternary or integer network in float form: its sums are exact, and steps behind them would turn any
-// rounding into other answers.
+}  // namespace
+
 bool all_integers(const float* weights, std::int64_t count) {
   return std::all_of(weights, weights + count, [](float w) { return w == std::nearbyint(w); });
 }
 
-}  // namespace
-
-double dense_conv_cost(const Builder& builder, const ConvShape& s, const char** name) {
+double dense_conv_cost(const Builder& builder, const ConvShape& s, bool exact, const char** name) {
   const bool flat = s.kh == 1 && s.kw == 1 && s.stride_h == 1 && s.stride_w == 1;
   double cost = 0;
   for (const GemmKernel& kernel : engine::gemm_kernels(builder.source().isa)) {
     const double c = GemmConv::cost(kernel, s, 16, flat);
     if (cost == 0 || c < cost) cost = c, *name = kernel.name;
   }
+  if (exact || !builder.source().winograd) return cost;
   const WinogradChoice winograd = choose_winograd(builder, s);
-  if (winograd.kernel == nullptr || !builder.source().winograd || winograd.cost >= cost) return cost;
+  if (winograd.kernel == nullptr || winograd.cost >= cost) return cost;
   *name = winograd.kernel->name;
   // Transformed weights that no cache holds come from memory in every run, beside the products (measured, 3x3 of 256 and 512 channels).
   constexpr double cached = 12e6, bytes_of_cycle = 12;

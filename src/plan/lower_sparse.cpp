@@ -15,6 +15,7 @@ using engine::ConvShape;
 using engine::Map;
 using engine::SparseConv;
 using engine::SparseRows;
+using engine::SpmmForm;
 using engine::SpmmKernel;
 
 // Cycles of the vector unit that moving one element between layouts takes.
@@ -42,10 +43,33 @@ std::string times(double ratio) {
 
 }  // namespace
 
+const SpmmKernel* spmm_kernel(const Builder& builder, const SpmmKernel* asked, SpmmForm form) {
+  if (asked != nullptr) return asked;
+  const auto list = engine::spmm_kernels(builder.source().isa);
+  return &*std::find_if(list.begin(), list.end(), [&](const SpmmKernel& kernel) { return kernel.form == form; });
+}
+
+bool sparse_form(Builder& builder, const Item& item, SparseRows& rows, const SpmmKernel* asked, bool lists_fit, std::vector<float>& table,
+                 engine::SparseLists& lists, SpmmForm& form) {
+  const bool few = weight_encoding(builder, item)->kind != graph::EncodingKind::sparse;
+  const auto wanted = [&](SpmmForm which, bool otherwise) { return asked != nullptr ? asked->form == which : otherwise; };
+  form = SpmmForm::values;
+  if (wanted(SpmmForm::lists, lists_fit) && lists_fit && engine::to_lists(rows, item.whole_sums, lists)) {
+    form = SpmmForm::lists;
+  } else if (wanted(SpmmForm::codes, few) && engine::to_codes(rows, table)) {
+    form = SpmmForm::codes;
+  }
+  if (form != SpmmForm::codes) table.clear();
+  return asked == nullptr || asked->form == form;
+}
+
+std::string form_text(const SpmmKernel& kernel) { return kernel.form == SpmmForm::lists ? ", in lists without values" : ""; }
+
 bool may_hold_zeros(const graph::Encoding& tree) {
   switch (tree.kind) {
     case graph::EncodingKind::sparse:
     case graph::EncodingKind::codebook:
+    case graph::EncodingKind::seeded:
     case graph::EncodingKind::ternary: return true;
     case graph::EncodingKind::affine: return tree.codes->kind == graph::EncodingKind::sparse;
     default: return false;
@@ -55,10 +79,6 @@ bool may_hold_zeros(const graph::Encoding& tree) {
 void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
   const SpmmKernel* asked = asked_kernel<SpmmKernel>(builder, engine::spmm_kernels);
   if (asked == nullptr && asks_for(builder, "gemm_")) return;
-  const auto kernel_of = [&](bool codes) {
-    const auto list = engine::spmm_kernels(builder.source().isa);
-    return asked != nullptr ? asked : &*std::find_if(list.begin(), list.end(), [&](const SpmmKernel& kernel) { return kernel.codes == codes; });
-  };
   struct Candidate {
     const Item* item;
     SparseLayer layer;
@@ -82,8 +102,10 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     SparseLayer& layer = candidate.layer;
     const auto entries = static_cast<double>(engine::count_nonzero(weights));
     layer.density = weights.empty() ? 0.0 : entries / static_cast<double>(weights.size());
-    layer.kernel = kernel_of(false);
-    layer.dense_cost = dense_conv_cost(builder, s, &layer.dense_kernel);
+    const bool lists_fit = SparseConv::fits(s, SpmmForm::lists) && engine::two_values(weights, s.oc);
+    layer.kernel = spmm_kernel(builder, asked, lists_fit ? SpmmForm::lists : SpmmForm::values);
+    const bool exact = item.whole_sums || (item.scale.empty() && all_integers(weights.data(), static_cast<std::int64_t>(weights.size())));
+    layer.dense_cost = dense_conv_cost(builder, s, exact, &layer.dense_kernel);
     layer.sparse_cost = SparseConv::cost(*layer.kernel, s, entries);
     layer.chosen = asked != nullptr || layer.sparse_cost < layer.dense_cost;
     makers[item.output] = candidates.size();
@@ -96,11 +118,9 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     layer.charge->take(static_cast<std::uint64_t>(entries) * bytes_of_entry, builder.source().place + ": " + place_of(item));
     *candidate.rows = engine::sparse_rows(weights.data(), s.oc, s.c / s.groups * s.kh * s.kw);
     // Few values stay codes, unless another kernel was asked for.
-    const bool codes = (asked == nullptr || asked->codes) && (asked != nullptr || tree.kind != graph::EncodingKind::sparse) &&
-                       engine::to_codes(*candidate.rows, layer.table);
-    if (!codes) layer.table.clear();
-    layer.kernel = kernel_of(codes);
-    if (layer.kernel->codes && !codes) layer.chosen = false;  // it was asked for, and cannot run these weights
+    SpmmForm form = SpmmForm::values;
+    layer.chosen = sparse_form(builder, item, *candidate.rows, asked, lists_fit, layer.table, layer.lists, form);
+    layer.kernel = spmm_kernel(builder, asked, form);
     candidates.push_back(std::move(candidate));
   }
   // Layers whose gain does not pay for moving their input and output between layouts give up, until none does.
@@ -132,15 +152,15 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     if (asked != nullptr) {
       layer.reason = "asked for";
     } else if (layer.chosen) {
-      layer.reason = std::string(density) + ": estimated " + times(layer.dense_cost / layer.sparse_cost) + " times as fast as the dense kernel";
+      layer.reason = std::string(density) + form_text(*layer.kernel) + ": estimated " + times(layer.dense_cost / layer.sparse_cost) + " times as fast as the dense kernel";
     } else {
       layer.reason = std::string("; dense although ") + density + ": the sparse kernel is estimated " +
                      percent(layer.sparse_cost / std::max(1.0, layer.dense_cost)) + " in time, without moves between layouts";
     }
     if (!layer.chosen) layer.charge.reset();
     if (layer.chosen) {
-      // Scalings are folded into values; sums of codes are scaled.
-      for (std::size_t o = 0; layer.table.empty() && o < candidate.item->scale.size(); ++o) {
+      // Scalings are folded into values; sums of codes and of lists are scaled.
+      for (std::size_t o = 0; layer.kernel->form == SpmmForm::values && o < candidate.item->scale.size(); ++o) {
         for (auto e = candidate.rows->first[o]; e < candidate.rows->first[o + 1]; ++e) {
           candidate.rows->value[static_cast<std::size_t>(e)] *= candidate.item->scale[o];
         }
@@ -184,25 +204,31 @@ void lower_sparse_conv(Builder& builder, const Item& item, const SparseLayer& ch
       std::copy(values.begin(), values.end(), target);
     });
   }
-  const float* table = nullptr;
-  const float* scale = nullptr;
-  if (!choice.table.empty()) {
-    table = builder.weights(weights_key(item, "sparse table"), 256, what, [&](float* target) {
+  engine::SpmmFactors factors;
+  if (choice.kernel->form == SpmmForm::lists) {
+    factors.scale = builder.weights(weights_key(item, "sparse lists"), 2 * s.oc, what, [&](float* target) {
+      for (std::size_t o = 0; o < choice.lists.scale.size(); ++o) *target++ = choice.lists.scale[o] * (item.scale.empty() ? 1.0f : item.scale[o]);
+      std::copy(choice.lists.ratio.begin(), choice.lists.ratio.end(), target);
+    });
+    factors.ratio = factors.scale + s.oc;
+  } else if (!choice.table.empty()) {
+    factors.table = builder.weights(weights_key(item, "sparse table"), 256, what, [&](float* target) {
       std::fill(target, target + 256, 0.0f);
       std::copy(choice.table.begin(), choice.table.end(), target);
     });
     if (!item.scale.empty()) {
       const auto copy = [&](float* target) { std::copy(item.scale.begin(), item.scale.end(), target); };
-      scale = builder.weights(weights_key(item, "sparse scale"), s.oc, what, copy);
+      factors.scale = builder.weights(weights_key(item, "sparse scale"), s.oc, what, copy);
     }
   }
-  const std::int64_t beside = ((bias != nullptr) + (scale != nullptr)) * s.oc * 4 + (table != nullptr ? 1024 : 0);
+  const std::int64_t numbers = (bias != nullptr) + (factors.scale != nullptr) + (factors.ratio != nullptr);
+  const std::int64_t beside = numbers * s.oc * 4 + (factors.table != nullptr ? 1024 : 0);
   info.packed_bytes = static_cast<std::uint64_t>(layer.packed_bytes() + beside);
   const Place scratch = builder.scratch((layer.scratch_bytes() + 3) / 4);
   const bool added = !item.residual.empty();
   builder.emit([=, lo = item.lo, hi = item.hi](const RunContext& run) {
     const engine::Epilogue epilogue{bias, added ? run.read(residual.place) : nullptr, lo, hi};
-    layer.run(run.read(in.place), reinterpret_cast<const std::byte*>(packed), table, scale, epilogue, run.write(out.place),
+    layer.run(run.read(in.place), reinterpret_cast<const std::byte*>(packed), factors, epilogue, run.write(out.place),
               run.write<std::byte>(scratch), *run.team);
   }, {in.place, out.place, scratch, added ? residual.place : in.place});
 }

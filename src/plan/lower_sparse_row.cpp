@@ -123,19 +123,15 @@ bool lower_sparse_row(Builder& builder, const Item& item, std::int64_t k, std::i
 bool lower_sparse_product(Builder& builder, const Item& item, const engine::ConvShape& s, double dense, const Storage& in, const Storage& out,
                           const Make& weights, const Make& bias, std::string& why_not) {
   using engine::SparseConv;
+  using engine::SpmmForm;
   using engine::SpmmKernel;
   const SpmmKernel* asked = asked_kernel<SpmmKernel>(builder, engine::spmm_kernels);
-  const graph::Encoding& tree = *weight_encoding(builder, item);
-  if (asked == nullptr && (asks_for_tiles(builder) || !may_hold_zeros(tree))) return false;
+  if (asked == nullptr && (asks_for_tiles(builder) || !may_hold_zeros(*weight_encoding(builder, item)))) return false;
   if (!SparseConv::fits(s)) return false;
   const double density = density_of(builder, item), entries = density * static_cast<double>(s.c) * static_cast<double>(s.oc);
-  const auto list = engine::spmm_kernels(builder.source().isa);
-  const auto kernel_of = [&](bool codes) {
-    return asked != nullptr ? asked : &*std::find_if(list.begin(), list.end(), [&](const SpmmKernel& kernel) { return kernel.codes == codes; });
-  };
   // Rows are turned into columns and back, about so many cycles a number.
   constexpr double turned = 1.5;
-  const double cost = SparseConv::cost(*kernel_of(false), s, entries) + turned * static_cast<double>(s.w * (s.c + s.oc));
+  const double cost = SparseConv::cost(*spmm_kernel(builder, asked, SpmmForm::values), s, entries) + turned * static_cast<double>(s.w * (s.c + s.oc));
   builder.current().density = density;
   char share[48];
   std::snprintf(share, sizeof share, "%.1f %% of the weights are not zero", 100 * density);
@@ -148,9 +144,10 @@ bool lower_sparse_product(Builder& builder, const Item& item, const engine::Conv
   charge.take(static_cast<std::uint64_t>(entries) * bytes_of_entry, what);
   SparseRows rows = engine::sparse_rows(weights().data(), s.oc, s.c);
   std::vector<float> values;
-  const bool codes = (asked != nullptr ? asked->codes : tree.kind != graph::EncodingKind::sparse) && engine::to_codes(rows, values);
-  if (asked != nullptr && asked->codes && !codes) return false;
-  const SpmmKernel& kernel = *kernel_of(codes);
+  engine::SparseLists two;
+  SpmmForm form = SpmmForm::values;
+  if (!sparse_form(builder, item, rows, asked, SparseConv::fits(s, SpmmForm::lists), values, two, form)) return false;
+  const SpmmKernel& kernel = *spmm_kernel(builder, asked, form);
   const engine::Map in_map = engine::make_map(1, s.c, 1, s.w, 1), out_map = engine::make_map(1, s.oc, 1, s.w, 1);
   const SparseConv layer(kernel, s, in_map, out_map, engine::Map{}, rows);
   char faster[64];
@@ -158,15 +155,17 @@ bool lower_sparse_product(Builder& builder, const Item& item, const engine::Conv
   LayerInfo& info = builder.current();
   info.kernel = kernel.name;
   info.isa = engine::name_of(kernel.isa);
-  info.reason = asked != nullptr ? "asked for" : std::string(share) + faster;
+  info.reason = asked != nullptr ? "asked for" : std::string(share) + form_text(kernel) + faster;
   info.layout = "rows -> rows";
   info.macs = s.macs();
-  // The table, the bias, then the weights on a line of the cache.
-  const std::int64_t bias_at = codes ? 256 : 0, packed_at = (bias_at + (bias ? s.oc : 0) + 15) / 16 * 16;
+  // The table, or factors and ratios of lists, the bias, then the weights on a line of the cache.
+  const bool codes = form == SpmmForm::codes, lists = form == SpmmForm::lists;
+  const std::int64_t bias_at = codes ? 256 : lists ? 2 * s.oc : 0, packed_at = (bias_at + (bias ? s.oc : 0) + 15) / 16 * 16;
   const std::int64_t floats = packed_at + (layer.packed_bytes() + 3) / 4;
   const float* stored = builder.weights(weights_key(item, info.kernel + " " + std::to_string(s.w)), floats, what, [&](float* target) {
     std::fill(target, target + packed_at, 0.0f);
     if (codes) std::copy(values.begin(), values.end(), target);
+    if (lists) std::copy(two.ratio.begin(), two.ratio.end(), std::copy(two.scale.begin(), two.scale.end(), target));
     if (bias) {
       const std::vector<float> numbers = bias();
       std::copy(numbers.begin(), numbers.end(), target + bias_at);
@@ -176,6 +175,7 @@ bool lower_sparse_product(Builder& builder, const Item& item, const engine::Conv
   });
   info.packed_bytes = static_cast<std::uint64_t>(floats) * sizeof(float);
   const engine::Epilogue epilogue{bias ? stored + bias_at : nullptr, nullptr, item.lo, item.hi};
+  const engine::SpmmFactors factors{codes ? stored : nullptr, lists ? stored : nullptr, lists ? stored + s.oc : nullptr};
   const Place columns = builder.scratch(s.c * s.w), sums = builder.scratch(s.oc * s.w), scratch = builder.scratch((layer.scratch_bytes() + 3) / 4);
   builder.emit([=](const RunContext& run) {
     constexpr std::int64_t size = sizeof(float);
@@ -184,7 +184,7 @@ bool lower_sparse_product(Builder& builder, const Item& item, const engine::Conv
       engine::strided_copy(shape, size, from, column, to, row);
     };
     turn(run.read(in.place), s.w, s.c, run.write(columns));
-    layer.run(run.read(columns), reinterpret_cast<const std::byte*>(stored + packed_at), codes ? stored : nullptr, nullptr, epilogue, run.write(sums),
+    layer.run(run.read(columns), reinterpret_cast<const std::byte*>(stored + packed_at), factors, epilogue, run.write(sums),
               run.write<std::byte>(scratch), *run.team);
     turn(run.read(sums), s.oc, s.w, run.write(out.place));
   }, {in.place, out.place, columns, sums, scratch});

@@ -22,7 +22,8 @@ struct SparseLayer {
   std::string reason;
   std::shared_ptr<const engine::SparseRows> rows;  // if chosen
   std::shared_ptr<Charge> charge;                  // for them
-  std::vector<float> table;                        // of the codes of rows; else values run as they are
+  std::vector<float> table;                        // of the codes of rows, or
+  engine::SparseLists lists;                       // for rows of two values; else values run as they are
   const engine::SpmmKernel* kernel = nullptr;
   const char* dense_kernel = "";                   // what dense_cost is of
 };
@@ -35,6 +36,17 @@ inline void describe_density(LayerInfo& info, const SparseLayer& layer) {
   info.dense_estimate = layer.dense_cost;
   info.sparse_estimate = layer.sparse_cost;
 }
+
+// What a plan says of such a layer's kernel.
+std::string form_text(const engine::SpmmKernel& kernel);
+
+// The kernel that was asked for, or the level's one of this form.
+const engine::SpmmKernel* spmm_kernel(const Builder& builder, const engine::SpmmKernel* asked, engine::SpmmForm form);
+
+// The form that the kernel for these rows of the item's weights has, with `table` or `lists` filled: lists where rows have two values,
+// codes if the encoding says few, or what the kernel has that was asked for. False if that one cannot run them.
+bool sparse_form(Builder& builder, const Item& item, engine::SparseRows& rows, const engine::SpmmKernel* asked, bool lists_fit,
+                 std::vector<float>& table, engine::SparseLists& lists, engine::SpmmForm& form);
 
 // True for encodings that say which weights are zero, or have few values, which may be zero.
 bool may_hold_zeros(const graph::Encoding& tree);

@@ -75,6 +75,35 @@ def emptied() -> Iterator[Case]:
         yield replace(case, constants={**case.constants, "w": w})
 
 
+def of_two_values(case: Case, density: float, rng: np.random.Generator) -> Case:
+    """The case with at most two values besides zero in each output channel: some of one magnitude, some of one sign."""
+    w = case.constants["w"]
+    transposed = case.nodes[0][3].get("transB") if case.nodes[0][0] == "Gemm" else True
+    rows = w if transposed else w.T
+    one = abs(float(rng.standard_normal())) + 0.1
+    pairs = [(one, -one), (one, 0.7 * one), (one, one), (-one, 0.3 * one), (-one, 0.0)]
+    if np.array_equal(w, np.rint(w)):
+        pairs = [(2.0, -2.0), (-3.0, -3.0), (1.0, -4.0), (8.0, 2.0), (-1.0, 0.0)]
+    made = np.zeros(rows.shape, np.float32)
+    for row in made:
+        first, second = pairs[int(rng.integers(len(pairs)))]
+        kept = rng.random(row.shape) < density
+        row[...] = np.where(kept, np.where(rng.random(row.shape) < rng.random(), first, second), 0)
+    made = made if transposed else np.ascontiguousarray(made.T)
+    return replace(case, constants={**case.constants, "w": made})
+
+
+def cases_of_two_values(loop: str) -> Iterator[Case]:
+    """What kernels without values in their lists run: convolutions, products of several rows, folded scalings."""
+    for index, shape in enumerate([*large(), *list(listed())[::2]]):
+        name = f"{loop}/two values{index}"
+        rng = np.random.default_rng(seed_of(name))
+        yield of_two_values(shape.case(name, rng, 1 + index % 2), (0.3, 0.6, 0.05, 1.0)[index % 4], rng)
+    for case in (*products(f"{loop}/two values"), *emptied()):
+        yield of_two_values(case, 0.4, np.random.default_rng(seed_of(f"two values {case.name}")))
+    yield of_two_values(normalized(np.random.default_rng(seed_of("spmm/normalized"))), 0.5, np.random.default_rng(6))
+
+
 def sparse_cases(loop: str) -> Iterator[Case]:
     """Convolutions of every density."""
     for index, shape in enumerate([*large(), *listed()]):
@@ -83,6 +112,7 @@ def sparse_cases(loop: str) -> Iterator[Case]:
         yield thinned(shape.case(name, rng, 1 + index % 2), DENSITIES[index % len(DENSITIES)], rng)
     yield from emptied()
     yield from products(loop)
+    yield from cases_of_two_values(loop)
     yield normalized(np.random.default_rng(seed_of("spmm/normalized")))
     yield from random_cases(
         loop,

@@ -36,7 +36,7 @@ _TYPES = ("F32", "BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "I64")
 def import_onnx(source: str | os.PathLike[str] | bytes | ModelProto) -> Network:
     """Import a model: a path (with its external data), bytes or a loaded ModelProto.
 
-    Weights stay exact: floats dense, or sparse where their zeros make that smaller, quantised ones in their codes.
+    Weights stay exact: floats dense, quantised ones in their codes, both sparse where their zeros make that smaller.
     Functions of the model are inlined. Raises UnsupportedError that names every operator, attribute and type that
     cannot be served, FormatError for a damaged model, InputError for an unreadable path.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bittern.encodings import Dense
+from bittern.encodings import Affine, Dense
 from bittern.errors import FormatError, ResourceError
 from bittern.importers.onnx_codes import widened
 from bittern.network import Network
@@ -69,8 +69,11 @@ def dense_array(tensor: SparseTensorProto, place: str) -> NDArray[Any]:
 
 
 def encode_zeros(network: Network) -> None:
-    """Give every float32 weight with zeros its smallest sparse encoding, where that is smaller; values stay exact."""
-    from bittern.compression.zeros import sparse_form
+    """Give every weight of float32 numbers or of codes with zeros its smallest sparse encoding, where that is smaller.
+
+    Values stay exact.
+    """
+    from bittern.compression.zeros import sparse_codes, sparse_form
 
     for node in network.nodes:
         for index in OPERATORS[node.op].weights:
@@ -78,3 +81,5 @@ def encode_zeros(network: Network) -> None:
             tree = network.constants.get(name)
             if isinstance(tree, Dense) and not tree.bf16 and tree.leaf.dtype == np.float32 and not tree.order:
                 network.constants[name] = sparse_form(tree.leaf) or tree
+            elif isinstance(tree, Affine):
+                network.constants[name] = sparse_codes(tree) or tree
