@@ -7,6 +7,7 @@ from typing import Any
 
 import bittern
 import numpy as np
+from bittern.encodings import Affine, Dense, Packed
 from bittern.values import NUMPY_TYPES
 
 from tests.builders import digits_like, floats, network
@@ -85,6 +86,13 @@ SAMPLES: tuple[Sample, ...] = (
     Sample("GatherND", (("N", 5, 3),), (_i(0, 4, 1, -1).reshape(2, 2),)),
     Sample("GroupNormalization", (("N", 6, 3, 2),), (_f(6), _f(6)), {"num_groups": 3}),
     Sample("GRU", ((5, "N", 3),), (_f(1, 12, 3), _f(1, 12, 4), _f(1, 24)), {"hidden_size": 4}, outputs=2),
+    Sample(
+        "GRU",
+        ((5, "N", 3),),
+        (_f(1, 12, 3), _f(1, 12, 4)),
+        {"hidden_size": 4, "dynamic_quantization": 1},
+        outputs=2,
+    ),
     Sample("InstanceNormalization", (MAP,), (_f(3), _f(3))),
     Sample("LpPool", (MAP,), (), {"kernel_shape": [2, 3], "p": 3}),
     Sample(
@@ -220,3 +228,14 @@ def combinations() -> Iterator[tuple[str, bittern.Network]]:
             ["y"],
         ),
     )
+    net = bittern.Network("dynamic")
+    net.add_input("x", (3, "N", 5))
+    net.add_constant(
+        "w", Affine(Packed.pack(rng.integers(-8, 8, (1, 36, 5)), 4, signed=True), Dense(np.array(0.1, "f4")))
+    )
+    net.add_constant(
+        "r", Affine(Packed.pack(rng.integers(-2, 2, (1, 36, 9)), 2, signed=True), Dense(np.array(0.2, "f4")))
+    )
+    net.add_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=9, dynamic_quantization=1)
+    net.set_outputs(["y"])
+    yield "dynamic", net

@@ -23,10 +23,11 @@ def run_model(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     options: dict[str, str | Path] = {
         "CMAKE_TOOLCHAIN_FILE": repository / "cmake" / "toolchains" / "aarch64-linux-gnu.cmake",
         "CMAKE_BUILD_TYPE": "Release",
-        "CMAKE_CXX_FLAGS_RELEASE": "-O1",  # kernels have -O3 anyway
+        "CMAKE_CXX_FLAGS_RELEASE": "-O0",  # kernels have -O3 anyway
         "CMAKE_EXE_LINKER_FLAGS": "-static",
         "BITTERN_JSON_INCLUDE": json_headers(folder / "json"),
         "BITTERN_BUILD_TOOLS": "ON",
+        "BITTERN_PRECOMPILED_HEADER": "ON",
         "BITTERN_WARNINGS_AS_ERRORS": "ON",
     }
     cmake = configure(repository, build, options)

@@ -376,6 +376,7 @@ M = np.zeros((2, 3), np.float32)
         ("GRU", [X, W, R], {"activations": "Sigmoid,Tan"}, "unknown activation tan"),
         ("GRU", [X, W, R], {"clip": -1.0}, "clip"),
         ("LSTM", [X, *LSTM_WEIGHTS], {"cell_clip": -1.0}, "cell_clip"),
+        ("GRU", [X, W, R], {"dynamic_quantization": 2}, "dynamic_quantization is 2; allowed are 0 and 1"),
         ("GRU", [X, W, R], {"input_forget": 1}, "unknown attribute input_forget"),
         ("GRU", [X, W, R, M], {}, "B has shape [2, 3]; it must be [1, 30]"),
         ("GRU", [X, W, R, None, np.zeros(2, np.int64)], {}, "input 4 (i4) is i64; supported: i32"),

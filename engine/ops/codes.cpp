@@ -1,6 +1,7 @@
 #include "ops/codes.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "ops/map_rows.h"
@@ -276,6 +277,26 @@ void for_runs(std::int64_t rows, std::int64_t k, Team& team, const F& f) {
 }
 
 }  // namespace
+
+Quantiser dynamic_quantiser(const float* x, std::int64_t count) noexcept {
+  // Several minima and maxima, which the compiler keeps in vectors.
+  constexpr std::int64_t lanes = 16;
+  float lows[lanes] = {}, highs[lanes] = {};
+  for (std::int64_t i = 0; i + lanes <= count; i += lanes) {
+    for (std::int64_t j = 0; j < lanes; ++j) {
+      lows[j] = x[i + j] < lows[j] ? x[i + j] : lows[j];
+      highs[j] = x[i + j] > highs[j] ? x[i + j] : highs[j];
+    }
+  }
+  for (std::int64_t i = count / lanes * lanes; i < count; ++i) {
+    lows[0] = x[i] < lows[0] ? x[i] : lows[0];
+    highs[0] = x[i] > highs[0] ? x[i] : highs[0];
+  }
+  const float low = *std::min_element(lows, lows + lanes), high = *std::max_element(highs, highs + lanes);
+  const float scale = high > low ? (high - low) / 255.0f : 1.0f;
+  const float exact = -low / scale;
+  return {scale, exact > 0 ? static_cast<std::int32_t>(std::nearbyint(std::min(exact, 255.0f))) : 0, 0, 255};
+}
 
 void quantise_rows(const CodeKernels& kernels, const Quantiser& to, std::int64_t rows, std::int64_t k, const float* source, std::int64_t pitch,
                    std::uint8_t* target, Team& team) {

@@ -62,6 +62,8 @@ void dequantise(const CodeKernels& kernels, const Quantiser& from, const Map& in
 // From a planar map of floats.
 void quantise_planar(const CodeKernels& kernels, const Quantiser& to, const Map& in, const float* source, const Map& out, std::uint8_t* target,
                      Team& team);
+// What DynamicQuantizeLinear chooses: the range of the codes is that of the numbers and of zero, so that zero has a code.
+Quantiser dynamic_quantiser(const float* x, std::int64_t count) noexcept;
 // Rows of `k` floats, to and from rows of codes `pitch` apart.
 void quantise_rows(const CodeKernels& kernels, const Quantiser& to, std::int64_t rows, std::int64_t k, const float* source, std::int64_t pitch,
                    std::uint8_t* target, Team& team);

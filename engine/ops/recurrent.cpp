@@ -20,20 +20,33 @@ std::int64_t residual_step(const RecurrentShape& s) {
   return s.batch_first ? at_least_one(s.steps) * width : width;
 }
 
-// The numbers of a direction's rows from `first` on.
+// Numbers of which a direction's rows from `first` on have `each`.
+std::span<const float> part_of_numbers(std::span<const float> from, std::size_t each, int axis, std::int64_t direction, std::int64_t first) {
+  if (from.size() <= each || axis < 0) return from;
+  return axis == 0 ? from.subspan(static_cast<std::size_t>(direction) * each, each) : from.subspan(static_cast<std::size_t>(first) * each);
+}
+
 CodedNumbers numbers_of(const RecurrentCodes& all, std::int64_t direction, std::int64_t first) {
-  const auto part = [&](std::span<const float> from, std::size_t each) {
-    if (from.size() <= each || all.axis < 0) return from;
-    return all.axis == 0 ? from.subspan(static_cast<std::size_t>(direction) * each, each) : from.subspan(static_cast<std::size_t>(first) * each);
-  };
+  const auto part = [&](std::span<const float> from, std::size_t each) { return part_of_numbers(from, each, all.axis, direction, first); };
   return {all.tables ? part(all.numbers.table, 4) : all.numbers.table, part(all.numbers.scale, 1)};
+}
+
+// From row `first` of a direction on, of so many rows of `columns` numbers.
+WholeRows rows_of(const RecurrentWhole& all, std::int64_t direction, std::int64_t first, std::int64_t rows, std::int64_t columns) {
+  return {all.rows.values + (direction * rows + first) * columns, part_of_numbers(all.rows.scale, 1, all.axis, direction, first), all.rows.alphabet};
 }
 
 // With the rows of some gates of W or R.
 RowProduct product(const RecurrentShape& s, Isa isa, std::int64_t m, std::int64_t k, std::int64_t first_gate, std::int64_t gates, std::int64_t added_step,
-                   const LutGemvKernel* coded, const SparseWeights* sparse) {
-  if (sparse == nullptr) return {isa, m, k, gates * s.hidden, added_step, coded};
-  return {m, k, gates * s.hidden, added_step, *sparse, {first_gate * s.hidden, s.gates() * s.hidden, s.directions}};
+                   const RecurrentKernels& kernels, bool of_inputs) {
+  const std::int64_t n = gates * s.hidden;
+  const GemvKernel* whole = of_inputs ? kernels.whole_w : kernels.whole_r;
+  const SparseWeights* sparse = of_inputs ? kernels.sparse_w : kernels.sparse_r;
+  if (whole != nullptr) return {added_step, DynamicProduct(*whole, *kernels.codes, m, k, n)};
+  RowProduct made = sparse == nullptr ? RowProduct(isa, m, k, n, added_step, of_inputs ? kernels.w : kernels.r)
+                                      : RowProduct(m, k, n, added_step, *sparse, {first_gate * s.hidden, s.gates() * s.hidden, s.directions});
+  if (s.dynamic) made.round_inputs(*kernels.codes);
+  return made;
 }
 
 void copy(float* to, const float* from, std::int64_t count) { std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float)); }
@@ -43,12 +56,12 @@ void copy(float* to, const float* from, std::int64_t count) { std::memcpy(to, fr
 RecurrentLayer::RecurrentLayer(const RecurrentShape& shape, Isa isa, const RecurrentKernels& kernels)
     : shape_(shape),
       split_(resets_first(shape)),
-      inputs_(product(shape, isa, at_least_one(shape.steps * shape.batch), shape.input, 0, shape.gates(), 0, kernels.w, kernels.sparse_w)),
+      inputs_(product(shape, isa, at_least_one(shape.steps * shape.batch), shape.input, 0, shape.gates(), 0, kernels, true)),
       step_(product(shape, isa, at_least_one(shape.batch), shape.hidden, 0, split_ ? 2 : shape.gates(),
-                    shape.cell == Cell::gru && !split_ ? 0 : residual_step(shape), kernels.r, kernels.sparse_r)),
+                    shape.cell == Cell::gru && !split_ ? 0 : residual_step(shape), kernels, false)),
       eltwise_(op_kernel("eltwise", isa).eltwise) {
   const std::int64_t hidden = shape.hidden, width = shape.gates() * hidden;
-  if (split_) second_ = product(shape, isa, at_least_one(shape.batch), hidden, 2, 1, residual_step(shape), kernels.r, kernels.sparse_r);
+  if (split_) second_ = product(shape, isa, at_least_one(shape.batch), hidden, 2, 1, residual_step(shape), kernels, false);
   const auto take = [&](std::int64_t floats) {
     const std::int64_t at = scratch_;
     scratch_ += (floats + 15) / 16 * 16;
@@ -62,6 +75,7 @@ RecurrentLayer::RecurrentLayer(const RecurrentShape& shape, Isa isa, const Recur
   at_.reset = take(shape.batch * hidden);
   at_.h = take(shape.batch * hidden);
   at_.c = take(shape.batch * hidden);
+  at_.product = take(std::max({inputs_.scratch_floats(), step_.scratch_floats(), second_ ? second_->scratch_floats() : 0}));
 }
 
 void RecurrentLayer::pack_w(const float* w, float* packed) const {
@@ -93,6 +107,20 @@ void RecurrentLayer::pack_r(const RecurrentCodes& r, float* packed) const {
     float* to = packed + d * packed_step();
     step_.pack(numbers_of(r, d, 0), from, to);
     if (second_) second_->pack(numbers_of(r, d, 2 * hidden), from + 2 * hidden * hidden, to + step_.packed_floats());
+  }
+}
+
+void RecurrentLayer::pack_w(const RecurrentWhole& w, float* packed) const {
+  const std::int64_t rows = shape_.gates() * shape_.hidden;
+  for (std::int64_t d = 0; d < shape_.directions; ++d) inputs_.pack(rows_of(w, d, 0, rows, shape_.input), packed + d * inputs_.packed_floats());
+}
+
+void RecurrentLayer::pack_r(const RecurrentWhole& r, float* packed) const {
+  const std::int64_t hidden = shape_.hidden, rows = shape_.gates() * hidden;
+  for (std::int64_t d = 0; d < shape_.directions; ++d) {
+    float* to = packed + d * packed_step();
+    step_.pack(rows_of(r, d, 0, rows, hidden), to);
+    if (second_) second_->pack(rows_of(r, d, 2 * hidden, rows, hidden), to + step_.packed_floats());
   }
 }
 
@@ -163,13 +191,13 @@ void RecurrentLayer::run_direction(std::int64_t d, const RecurrentArrays& arrays
       }
     }
   }
-  if (steps > 0) inputs_.run(arrays.x, arrays.w + d * inputs_.packed_floats(), scratch + at_.input_bias, nullptr, wx, team, d);
+  if (steps > 0) inputs_.run(arrays.x, arrays.w + d * inputs_.packed_floats(), scratch + at_.input_bias, nullptr, wx, scratch + at_.product, team, d);
 
   const std::int64_t sample_step = shape_.batch_first ? steps * width : width, time_step = shape_.batch_first ? width : batch * width;
   for (std::int64_t s = 0; s < steps; ++s) {
     const std::int64_t t = backwards ? steps - 1 - s : s;
     const float* now = wx + t * time_step;
-    step_.run(h, r, joined_gru ? scratch + at_.step_bias : nullptr, joined_gru ? nullptr : now, gates, team, d);
+    step_.run(h, r, joined_gru ? scratch + at_.step_bias : nullptr, joined_gru ? nullptr : now, gates, scratch + at_.product, team, d);
     if (split_) {
       for (std::int64_t b = 0; b < batch; ++b) {
         float* row = gates + b * 2 * hidden;
@@ -177,7 +205,7 @@ void RecurrentLayer::run_direction(std::int64_t d, const RecurrentArrays& arrays
         activate(d, 0, row, 2 * hidden);
         for (std::int64_t i = 0; i < hidden; ++i) reset[b * hidden + i] = row[hidden + i] * h[b * hidden + i];
       }
-      second_->run(reset, r + step_.packed_floats(), nullptr, now + 2 * hidden, candidate, team, d);
+      second_->run(reset, r + step_.packed_floats(), nullptr, now + 2 * hidden, candidate, scratch + at_.product, team, d);
     }
     if (joined_gru) {
       for (std::int64_t b = 0; b < batch; ++b) {

@@ -31,6 +31,7 @@ struct RecurrentShape {
   float clip = 0;            // bound of the sums that go into f and g; 0 for none
   float cell_clip = 0;       // LSTM: bound of the cell state; 0 for none
   bool linear_before_reset = false, input_forget = false;
+  bool dynamic = false;      // what W and R multiply is quantised to 8 bits as it comes: x, and in each step the states
   std::vector<ActivationFunction> activations;  // f, g, h of the first direction, then of the second
 
   std::int64_t gates() const noexcept { return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1; }
@@ -53,11 +54,21 @@ struct RecurrentArrays {
 };
 
 // Kernels of one row for weights that are codes, or sparse weights, which may go after construction; null for dense ones.
+// Layers that are dynamic have kernels for codes, and where weights are whole numbers kernels that multiply them.
 struct RecurrentKernels {
   const LutGemvKernel* w = nullptr;
   const LutGemvKernel* r = nullptr;
   const SparseWeights* sparse_w = nullptr;
   const SparseWeights* sparse_r = nullptr;
+  const CodeKernels* codes = nullptr;
+  const GemvKernel* whole_w = nullptr;
+  const GemvKernel* whole_r = nullptr;
+};
+
+// W or R as whole numbers, of all directions: a scale is one, one for each direction (axis 0) or one for each gate's row (axis 1).
+struct RecurrentWhole {
+  WholeRows rows;
+  int axis = -1;
 };
 
 // W or R as codes, of all directions: scales and `tables` of 4 are one, one for each direction (axis 0) or one for each gate's
@@ -85,6 +96,8 @@ class RecurrentLayer {
   void pack_r(const float* r, float* packed) const;
   void pack_w(const RecurrentCodes& w, float* packed) const;
   void pack_r(const RecurrentCodes& r, float* packed) const;
+  void pack_w(const RecurrentWhole& w, float* packed) const;
+  void pack_r(const RecurrentWhole& r, float* packed) const;
   void pack_w(const SparseWeights& w, float* packed) const;
   void pack_r(const SparseWeights& r, float* packed) const;
   std::int64_t scratch_floats() const noexcept { return shape_.directions * scratch_; }
@@ -95,7 +108,7 @@ class RecurrentLayer {
  private:
   // Working memory of one direction, as offsets.
   struct Places {
-    std::int64_t input_bias = 0, step_bias = 0, wx = 0, gates = 0, candidate = 0, reset = 0, h = 0, c = 0;
+    std::int64_t input_bias = 0, step_bias = 0, wx = 0, gates = 0, candidate = 0, reset = 0, h = 0, c = 0, product = 0;
   };
   std::int64_t packed_step() const noexcept { return step_.packed_floats() + (second_ ? second_->packed_floats() : 0); }
   void run_direction(std::int64_t d, const RecurrentArrays& arrays, Team& team) const;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "ops/codes.h"
+
 namespace bittern::engine {
 namespace {
 
@@ -34,9 +36,18 @@ void RowProduct::pack(const SparseWeights& weights, std::int64_t matrix, float* 
   sparse_[static_cast<std::size_t>(matrix)].pack(rows, static_cast<std::uint8_t>(weights.table.size()), reinterpret_cast<std::byte*>(packed + table_floats));
 }
 
-void RowProduct::run(const float* x, const float* packed, const float* bias, const float* residual, float* y, Team& team, std::int64_t matrix) const {
+void RowProduct::run(const float* x, const float* packed, const float* bias, const float* residual, float* y, float* scratch, Team& team,
+                     std::int64_t matrix) const {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   const bool added = residual != nullptr;
+  if (whole_) return whole_->run(x, packed, added ? residual : bias, added ? residual_step_ : 0, y, scratch, team);
+  if (rounding_ != nullptr) {
+    const Quantiser of_x = dynamic_quantiser(x, m_ * k_);
+    auto* codes = reinterpret_cast<std::uint8_t*>(scratch + (m_ * k_ + 15) / 16 * 16);
+    quantise_rows(*rounding_, of_x, m_, k_, x, k_, codes, team);
+    dequantise_rows(*rounding_, of_x, m_, k_, k_, codes, scratch, team);
+    x = scratch;
+  }
   if (spmv_ != nullptr) {
     SpmvArgs args;
     args.table = packed;

@@ -45,7 +45,7 @@ _WINDOW = "auto_pad:string=NOTSET dilations:ints=ones kernel_shape:ints{} pads:i
 _POOL = _WINDOW.format("!") + " ceil_mode:int=0"
 _CELLS = (
     "activation_alpha:floats activation_beta:floats activations:string clip:float direction:string=forward"
-    " hidden_size:int layout:int=0"
+    " dynamic_quantization:int=0 hidden_size:int layout:int=0"
 )
 _CODES = "axis:int=1 bits:int=8 block_size:int=0 narrow:int=0"
 _TABLE = f"""

@@ -154,7 +154,7 @@ void add_sequence(Schemas& t) {
   t["GroupNormalization"] = {.min_inputs = 3, .max_inputs = 3, .attributes = {{"epsilon", real}, {"num_groups", integer}, {"stash_type", integer}},
                              .infer = channel_norm};
   const Attributes common = {{"activation_alpha", reals}, {"activation_beta", reals}, {"activations", text}, {"clip", real},
-                             {"direction", text}, {"hidden_size", integer}, {"layout", integer}};
+                             {"direction", text}, {"dynamic_quantization", integer}, {"hidden_size", integer}, {"layout", integer}};
   const auto with = [&](Attributes more) {
     more.insert(common.begin(), common.end());
     return more;

@@ -117,6 +117,9 @@ engine::RecurrentShape recurrent_of(const Node& node, const std::vector<const Va
   require(r.clip >= 0.0f, node, "clip is " + std::to_string(r.clip), "it must be positive");
   if (lstm) r.cell_clip = float_attribute(node, "cell_clip", 0.0f);
   require(r.cell_clip >= 0.0f, node, "cell_clip is " + std::to_string(r.cell_clip), "it must be positive, or 0 for no bound");
+  const std::int64_t dynamic = int_attribute(node, "dynamic_quantization", 0);
+  require(dynamic == 0 || dynamic == 1, node, "dynamic_quantization is " + std::to_string(dynamic), "allowed are 0 and 1");
+  r.dynamic = dynamic == 1;
   r.linear_before_reset = gru && int_attribute(node, "linear_before_reset", 0) != 0;
   r.input_forget = lstm && int_attribute(node, "input_forget", 0) != 0;
   const char* defaults = lstm ? "Sigmoid,Tanh,Tanh" : gru ? "Sigmoid,Tanh" : "Tanh";

@@ -138,6 +138,17 @@ void lower_plain(Builder& builder, const Item& item) {
       constants.release(name);
     });
   };
+  const WholeOf whole_of = [&](std::size_t i) -> std::optional<format::IntegerForm> {
+    if (!constant_real(i) || asks_for_tiles(builder)) return std::nullopt;
+    return constants.integer_form(node.inputs[i]);
+  };
+  const PackWhole pack_whole = [&](std::size_t i, const std::string& form, std::int64_t floats, const auto& fill) {
+    const std::string& name = node.inputs[i];
+    return builder.weights(take(i, form, floats), floats, what, [&](float* target) {
+      fill(constants.integer_values(name).data(), target);
+      constants.release(name);
+    });
+  };
   const auto* asked = asked_kernel<engine::SpmvKernel>(builder, engine::spmv_kernels);
   Charge rows_charge(*builder.source().budget);  // while the layer is made
   const SparseOf sparse_of = [&](std::size_t i) -> std::optional<engine::SparseRows> {
@@ -157,7 +168,7 @@ void lower_plain(Builder& builder, const Item& item) {
     });
   };
   const PlainKernel kernel =
-      prepare({node, inputs, outputs, builder.source().isa, pack, form_of, pack_codes, sparse_of, pack_sparse, asked, &builder.charge()});
+      prepare({node, inputs, outputs, builder.source().isa, pack, form_of, pack_codes, whole_of, pack_whole, sparse_of, pack_sparse, asked, &builder.charge()});
   std::vector<Place> in, out, uses;
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     if (packed[i]) inputs[i] = nullptr;

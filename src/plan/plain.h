@@ -11,6 +11,7 @@
 
 #include "base/isa.h"
 #include "base/thread_pool.h"
+#include "format/integer_form.h"
 #include "format/row_form.h"
 #include "gemm/tile.h"
 #include "graph/ops.h"
@@ -53,6 +54,13 @@ using FormOf = std::function<std::optional<format::RowForm>(std::size_t input)>;
 using PackCodes = std::function<const float*(std::size_t input, const std::string& form, std::int64_t floats,
                                              const std::function<void(const std::uint8_t*, float*)>& fill)>;
 
+// A constant input of f32 whose encoding is whole numbers times scales; nothing if it is another.
+using WholeOf = std::function<std::optional<format::IntegerForm>(std::size_t input)>;
+
+// As Pack, of an input that has such a form: fill(values, target).
+using PackWhole = std::function<const float*(std::size_t input, const std::string& form, std::int64_t floats,
+                                             const std::function<void(const std::int16_t*, float*)>& fill)>;
+
 // The rows of a constant input of f32 whose encoding may hold zeros; nothing for others, or if another kernel was asked for.
 using SparseOf = std::function<std::optional<engine::SparseRows>(std::size_t input)>;
 // As Pack, of such an input: fill(target).
@@ -67,6 +75,8 @@ struct PlainNode {
   Pack pack = {};  // may be empty: then no input is constant
   FormOf form_of = {};  // may be empty, likewise
   PackCodes pack_codes = {};
+  WholeOf whole_of = {};
+  PackWhole pack_whole = {};
   SparseOf sparse_of = {};
   PackSparse pack_sparse = {};
   const engine::SpmvKernel* asked = nullptr;  // by name

@@ -56,32 +56,15 @@ PlainKernel dequantize(const PlainNode& n) {
   });
 }
 
-// The range of the codes is that of the numbers and of zero, so that zero has a code.
 PlainKernel dynamic_quantize(const PlainNode& n) {
   const std::int64_t count = graph::element_count(n.outputs[0].shape, n.node.name);
   const std::array<bool, 3> wanted{true, n.outputs.size() > 1 && !n.node.outputs[1].empty(), n.outputs.size() > 2 && !n.node.outputs[2].empty()};
   return {[count, wanted, k = &engine::code_kernels(n.isa)](const PlainArrays& a) {
     const auto* x = static_cast<const float*>(a.in[0]);
-    // Several minima and maxima, which the compiler keeps in vectors.
-    constexpr std::int64_t lanes = 16;
-    float lows[lanes] = {}, highs[lanes] = {};
-    for (std::int64_t i = 0; i + lanes <= count; i += lanes) {
-      for (std::int64_t j = 0; j < lanes; ++j) {
-        lows[j] = x[i + j] < lows[j] ? x[i + j] : lows[j];
-        highs[j] = x[i + j] > highs[j] ? x[i + j] : highs[j];
-      }
-    }
-    for (std::int64_t i = count / lanes * lanes; i < count; ++i) {
-      lows[0] = x[i] < lows[0] ? x[i] : lows[0];
-      highs[0] = x[i] > highs[0] ? x[i] : highs[0];
-    }
-    const float low = *std::min_element(lows, lows + lanes), high = *std::max_element(highs, highs + lanes);
-    const float scale = high > low ? (high - low) / 255.0f : 1.0f;
-    const float exact = -low / scale;
-    const auto zero = static_cast<std::uint8_t>(exact > 0 ? std::nearbyint(std::min(exact, 255.0f)) : 0.0f);
-    engine::quantise_rows(*k, {scale, zero, 0, 255}, count, 1, x, 1, static_cast<std::uint8_t*>(a.out[0]), *a.team);
-    if (wanted[1]) *static_cast<float*>(a.out[1]) = scale;
-    if (wanted[2]) *static_cast<std::uint8_t*>(a.out[2]) = zero;
+    const engine::Quantiser to = engine::dynamic_quantiser(x, count);
+    engine::quantise_rows(*k, to, count, 1, x, 1, static_cast<std::uint8_t*>(a.out[0]), *a.team);
+    if (wanted[1]) *static_cast<float*>(a.out[1]) = to.scale;
+    if (wanted[2]) *static_cast<std::uint8_t*>(a.out[2]) = static_cast<std::uint8_t>(to.zero);
   }};
 }
 

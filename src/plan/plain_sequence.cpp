@@ -21,12 +21,15 @@ constexpr std::int64_t most_rows = 4;
 struct Coded {
   std::optional<format::RowForm> form;
   const engine::LutGemvKernel* kernel = nullptr;
+  std::optional<format::IntegerForm> whole;  // what inputs quantised on the fly are multiplied with
+  const engine::GemvKernel* whole_kernel = nullptr;
   std::optional<engine::SparseWeights> sparse;
   double density = 1;
   std::string why_not;
 
-  bool dense() const { return kernel == nullptr && !sparse; }
+  bool dense() const { return kernel == nullptr && !sparse && !whole; }
   engine::RecurrentCodes with(const std::uint8_t* codes) const { return {coded_numbers(*form), form->tables, form->axis, codes}; }
+  engine::RecurrentWhole with(const std::int16_t* values) const { return {{values, whole->scale, whole->alphabet}, whole->axis}; }
 };
 
 // Cycles of a row of the product otherwise, in the unit of SparseRow::cost(): bytes from caches or memory, look-ups or products.
@@ -63,8 +66,22 @@ void try_sparse(const PlainNode& node, std::size_t input, std::int64_t rows, Cod
   weights.why_not.clear();
 }
 
-Coded coded_weights(const PlainNode& node, std::size_t input, std::int64_t batch, std::int64_t rows) {
+// Weights as whole numbers of 8 bits, if they are such and no sum leaves 32 bits.
+bool try_whole(const PlainNode& node, std::size_t input, Coded& weights) {
+  const std::int64_t columns = node.inputs[input]->shape.back();
+  auto form = node.whole_of ? node.whole_of(input) : std::nullopt;
+  if (!form || form->axis == 2 || form->least < -128 || form->greatest > 127 || columns > engine::most_dynamic_inputs) return false;
+  const int bits = engine::code_bits(form->alphabet);
+  const auto list = engine::gemv_kernels(node.isa);
+  weights.whole_kernel = &*std::find_if(list.begin(), list.end(), [&](const engine::GemvKernel& kernel) { return kernel.bits == bits; });
+  weights.whole = std::move(form);
+  return true;
+}
+
+Coded coded_weights(const PlainNode& node, std::size_t input, const engine::RecurrentShape& shape, std::int64_t rows) {
+  const std::int64_t batch = shape.batch;
   Coded weights;
+  if (shape.dynamic && try_whole(node, input, weights)) return weights;
   if (node.form_of) weights.form = node.form_of(input);
   if (weights.form && weights.form->axis == 2) {
     weights.why_not = "no kernel has scales along the inputs";
@@ -80,6 +97,7 @@ Coded coded_weights(const PlainNode& node, std::size_t input, std::int64_t batch
 
 std::string stays(const Coded& weights) {
   if (weights.dense()) return "";
+  if (weights.whole) return "weights stay " + std::to_string(weights.whole_kernel->bits) + "-bit " + (weights.whole_kernel->bits == 8 ? "numbers" : "codes");
   if (!weights.sparse) return stays_codes(*weights.kernel);
   char text[48];
   std::snprintf(text, sizeof text, "%.1f %% of the weights are not zero", 100 * weights.density);
@@ -88,7 +106,7 @@ std::string stays(const Coded& weights) {
 
 std::string how_they_run(const engine::RecurrentLayer& layer, const Coded& w, const Coded& r) {
   if (w.dense() && r.dense()) return "";
-  if (!w.sparse && !r.sparse && w.kernel == r.kernel) return "row by row: " + stays(w);
+  if (!w.sparse && !r.sparse && w.kernel == r.kernel && w.whole_kernel == r.whole_kernel) return "row by row: " + stays(w);
   const auto part = [](const char* name, const Coded& weights, const engine::RowProduct& product) {
     return std::string(name) + " by " + product.kernel_name() + (weights.dense() ? "" : ": " + stays(weights));
   };
@@ -97,13 +115,17 @@ std::string how_they_run(const engine::RecurrentLayer& layer, const Coded& w, co
 
 PlainKernel prepare_recurrent(const PlainNode& node) {
   const engine::RecurrentShape shape = graph::recurrent_of(node.node, node.inputs);
-  const Coded coded_w = coded_weights(node, 1, shape.batch, std::max<std::int64_t>(1, shape.steps * shape.batch));
-  const Coded coded_r = coded_weights(node, 2, shape.batch, std::max<std::int64_t>(1, shape.batch));
+  const Coded coded_w = coded_weights(node, 1, shape, std::max<std::int64_t>(1, shape.steps * shape.batch));
+  const Coded coded_r = coded_weights(node, 2, shape, std::max<std::int64_t>(1, shape.batch));
   const auto sparse = [](const Coded& weights) { return weights.sparse ? &*weights.sparse : nullptr; };
-  const engine::RecurrentKernels kernels{coded_w.kernel, coded_r.kernel, sparse(coded_w), sparse(coded_r)};
+  const engine::RecurrentKernels kernels{coded_w.kernel, coded_r.kernel, sparse(coded_w), sparse(coded_r),
+                                         &engine::code_kernels(node.isa), coded_w.whole_kernel, coded_r.whole_kernel};
   const auto layer = std::make_shared<const engine::RecurrentLayer>(shape, node.isa, kernels);
   const auto pack = [&](std::size_t input, const Coded& coded, const std::string& form, std::int64_t floats, const auto& fill) -> const float* {
     if (coded.sparse) return node.pack_sparse(input, "recurrent " + form, floats, [&](float* to) { fill(*coded.sparse, to); });
+    if (coded.whole) {
+      return node.pack_whole(input, "recurrent " + form, floats, [&](const std::int16_t* values, float* to) { fill(coded.with(values), to); });
+    }
     if (coded.kernel != nullptr) {
       return node.pack_codes(input, "recurrent " + form, floats, [&](const std::uint8_t* codes, float* to) { fill(coded.with(codes), to); });
     }
@@ -123,6 +145,11 @@ PlainKernel prepare_recurrent(const PlainNode& node) {
   kernel.kernel = shown.kernel_name();
   kernel.isa = shown.kernel_isa();
   kernel.reason = how_they_run(*layer, coded_w, coded_r);
+  if (shape.dynamic) {
+    if (kernel.reason.empty()) kernel.reason = "products by this tile";
+    kernel.reason += "; activations are quantised on the fly";
+    if (!coded_w.whole || !coded_r.whole) kernel.reason += ", and decoded for weights that are no whole numbers of 8 bits, or computed";
+  }
   kernel.why_decoded = coded_w.why_not.empty() ? coded_r.why_not : coded_w.why_not;
   kernel.run = [=](const PlainArrays& arrays) {
     const auto in = [&](std::size_t i) { return i < inputs ? static_cast<const float*>(arrays.in[i]) : nullptr; };

@@ -51,6 +51,7 @@ class Recurrent:
     linear_before_reset: int = 0
     input_forget: int = 0
     cell_clip: float = 0.0
+    dynamic: bool = False
     functions: list[Function] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -70,21 +71,33 @@ class Recurrent:
         """`x` within the clip."""
         return np.clip(x, -self.clip, self.clip) if self.clip else x
 
+    def seen(self, x: Array) -> Array:
+        """What a matrix multiplies: `x`, or, of dynamic layers, its codes of 8 bits with one scale, in float32."""
+        if not self.dynamic or x.size == 0:
+            return x
+        x = x.astype(np.float32)
+        low, high = np.minimum(x.min(), np.float32(0)), np.maximum(x.max(), np.float32(0))
+        scale = np.float32((high - low) / np.float32(255)) if high > low else np.float32(1)
+        zero = np.clip(np.rint(-low / scale), 0, 255)
+        codes = np.clip(np.rint(x / scale) + zero, 0, 255)
+        result: Array = (codes - zero).astype(np.float64) * np.float64(scale)
+        return result
+
     def step(
         self, f: Sequence[Function], x: Array, r: Array, rb: Array, p: Array, h: Array, c: Array
     ) -> tuple[Array, Array]:
-        """The next states of one sample; `x` is W x and its bias."""
-        n = len(h)
+        """The next states [samples, hidden]; `x` is W x and its bias, a row for each sample."""
+        n = h.shape[1]
         if self.op == "RNN":
-            return f[0](self.bounded(x + r @ h + rb)), c
+            return f[0](self.bounded(x + self.seen(h) @ r.T + rb)), c
         if self.op == "GRU":
-            z, reset = np.split(f[0](self.bounded((x + r @ h + rb)[: 2 * n])), 2)
+            z, reset = np.split(f[0](self.bounded((x + self.seen(h) @ r.T + rb)[:, : 2 * n])), 2, axis=1)
             if self.linear_before_reset:
-                candidate = x[2 * n :] + reset * (r[2 * n :] @ h + rb[2 * n :])
+                candidate = x[:, 2 * n :] + reset * (self.seen(h) @ r[2 * n :].T + rb[2 * n :])
             else:
-                candidate = x[2 * n :] + r[2 * n :] @ (reset * h) + rb[2 * n :]
+                candidate = x[:, 2 * n :] + self.seen(reset * h) @ r[2 * n :].T + rb[2 * n :]
             return (1 - z) * f[1](self.bounded(candidate)) + z * h, c
-        i, o, forget, cell = np.split(x + r @ h + rb, 4)
+        i, o, forget, cell = np.split(x + self.seen(h) @ r.T + rb, 4, axis=1)
         i = f[0](self.bounded(i + p[:n] * c))
         forget = 1 - i if self.input_forget else f[0](self.bounded(forget + p[2 * n :] * c))
         c = forget * c + i * f[1](self.bounded(cell))
@@ -106,13 +119,16 @@ def recurrent(layer: Recurrent, inputs: Sequence[Array | None]) -> tuple[Array, 
         functions = layer.functions[d * each : (d + 1) * each]
         b = np.zeros(2 * width) if bias is None else bias[d]
         p = np.zeros(3 * hidden) if peepholes is None else peepholes[d]
-        for n in range(batch):
-            h = np.zeros(hidden) if initial_h is None else initial_h[d, n]
-            c = np.zeros(hidden) if initial_c is None else initial_c[d, n]
-            length = steps if lengths is None else min(max(int(lengths[n]), 0), steps)
-            times = range(length)
-            for t in reversed(times) if d == 1 or layer.direction == "reverse" else times:
-                h, c = layer.step(functions, w[d] @ x[t, n] + b[:width], r[d], b[width:], p, h, c)
-                y[t, d, n] = h
-            y_h[d, n], y_c[d, n] = h, c
+        h = np.zeros((batch, hidden)) if initial_h is None else initial_h[d]
+        c = np.zeros((batch, hidden)) if initial_c is None else initial_c[d]
+        ends = np.full(batch, steps) if lengths is None else np.clip(lengths, 0, steps)
+        products = layer.seen(x) @ w[d].T + b[:width]
+        times = range(steps)
+        for t in reversed(times) if d == 1 or layer.direction == "reverse" else times:
+            # A sample beyond its end keeps its states, which are among those that a dynamic layer quantises together.
+            there = (t < ends)[:, None]
+            next_h, next_c = layer.step(functions, products[t], r[d], b[width:], p, h, c)
+            h, c = np.where(there, next_h, h), np.where(there, next_c, c)
+            y[t, d] = np.where(there, h, 0)
+        y_h[d], y_c[d] = h, c
     return y, y_h, y_c

@@ -159,6 +159,9 @@ def _node(node: Node, constants: Mapping[str, NDArray[Any]]) -> NodeProto:
     if attributes.get("cell_clip"):
         raise UnsupportedError(f"node {node.name}", "ONNX cannot bound an LSTM's cell state", "keep it as .bittern")
     attributes.pop("cell_clip", None)
+    if attributes.pop("dynamic_quantization", 0):
+        remedy = "keep it as .bittern, or compress without activations='dynamic'"
+        raise UnsupportedError(f"node {node.name}", "ONNX cannot quantise a recurrent layer's states", remedy)
     if node.op in ("LSTM", "GRU", "RNN") and "activations" in attributes:
         attributes["activations"] = str(attributes["activations"]).split(",")
     if node.op == "ConstantOfShape":

@@ -27,14 +27,14 @@ from bittern.compression.layerwise.walk import (
     walk,
 )
 from bittern.compression.layerwise.weights import Placement, check_names, find_weights, groups_of
-from bittern.compression.quantize.dynamic import quantise_on_the_fly
+from bittern.compression.quantize.dynamic import is_whole, quantise_on_the_fly
 from bittern.compression.quantize.methods import METHODS
 from bittern.compression.quantize.placement import place_activations
 from bittern.compression.quantize.qdq import Builder
 from bittern.compression.quantize.ranges import METHODS as RANGES
 from bittern.compression.quantize.ranges import Observer, Quantiser
 from bittern.compression.quantize.shared import shared_grid
-from bittern.encodings import Affine, Encoding, Signs, Ternary
+from bittern.encodings import Encoding
 from bittern.errors import Error, InputError
 from bittern.model import load
 from bittern.network import Network
@@ -181,8 +181,12 @@ class Quantization:
         if settings.batch_norm != "fold":
             result = folded(recalibrated(result, samples if given else [], settings.batch_norm == "shift"))
         if settings.activations == "dynamic":
-            result, products = quantise_on_the_fly(result, set(encodings) - set(kept))
+            result, products, layers = quantise_on_the_fly(result, set(encodings) - set(kept))
             result._remarks.append(f"inputs of {products} products are quantised to 8 bits on the fly")
+            if layers:
+                result._remarks.append(
+                    f"inputs and states of {layers} recurrent layers are quantised to 8 bits on the fly"
+                )
         _report(result, network, walked, kept)
         if pruner is not None:
             result._notes.update(
@@ -265,14 +269,8 @@ def _kept(network: Network, encodings: Mapping[str, Encoding], static: bool) -> 
     return {
         name: "kept: the new encoding is not smaller"
         for name, tree in encodings.items()
-        if tree.nbytes >= network.constants[name].nbytes and not (static and not _is_whole(network.constants[name]))
+        if tree.nbytes >= network.constants[name].nbytes and not (static and not is_whole(network.constants[name]))
     }
-
-
-def _is_whole(tree: Encoding) -> bool:
-    if isinstance(tree, Ternary):
-        return np.array_equal(tree.positive.decode(), tree.negative.decode())
-    return isinstance(tree, Signs) or (isinstance(tree, Affine) and tree.group is None)
 
 
 def _about_norms(result: Network, prepared: Network, count: int, mode: str) -> str:
