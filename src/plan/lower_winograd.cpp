@@ -146,7 +146,7 @@ void lower_winograd(Builder& builder, const Item& item) {
   const auto kernels = engine::winograd_tiles_kernels(isa);
   const WinogradTilesKernel& kernel = *std::find_if(kernels.begin(), kernels.end(), [&](const auto& each) { return each.outputs == m; });
   const auto products = engine::spmm_kernels(isa);
-  const engine::SpmmKernel& product = *std::find_if(products.begin(), products.end(), [](const auto& each) { return !each.codes; });
+  const engine::SpmmKernel& product = *std::find_if(products.begin(), products.end(), [](const auto& each) { return each.form == engine::SpmmForm::values; });
 
   const std::vector<float> weights = folded(builder, item);
   const auto entries = static_cast<double>(engine::count_nonzero(weights));
