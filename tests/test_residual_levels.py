@@ -283,3 +283,50 @@ def test_scales_by_greedy_means(rng: np.random.Generator) -> None:
     for scales in unfit:
         with pytest.raises(bittern.InputError, match="add_residual_levels"):
             bittern.add_residual_levels(bittern.Network(), "x", scales, "y")
+
+
+LOOKALIKES: dict[str, list[tuple[str, list[str], str]]] = {
+    "levels of two maps": [
+        ("BipolarQuant", ["z", "g"], "c"),
+        ("Sub", ["z", "c"], "e"),
+        ("BipolarQuant", ["e", "h"], "d"),
+    ],
+    "a rest of another scale": [("Mul", ["b", "h"], "c"), ("Sub", ["x", "c"], "e"), ("BipolarQuant", ["e", "h"], "d")],
+    "turned round": [("Sub", ["b", "x"], "e"), ("BipolarQuant", ["e", "h"], "d")],
+    "added, not taken away": [("Add", ["x", "b"], "e"), ("BipolarQuant", ["e", "h"], "d")],
+    "bounded": [("Sub", ["x", "b"], "r"), ("Relu", ["r"], "e"), ("BipolarQuant", ["e", "h"], "d")],
+    "the first again": [("Sub", ["x", "b"], "e"), ("BipolarQuant", ["x", "h"], "d")],
+    "spread over the batch": [("Sub", ["z", "b"], "e"), ("BipolarQuant", ["e", "h"], "d")],
+    "taken away twice": [("Sub", ["x", "b"], "r"), ("Sub", ["r", "b"], "e"), ("BipolarQuant", ["e", "h"], "d")],
+    "five levels": [
+        *(("Sub", ["x", "b"], "e1"), ("BipolarQuant", ["e1", "h"], "b1"), ("Add", ["b", "b1"], "a1")),
+        *(("Sub", ["e1", "b1"], "e2"), ("BipolarQuant", ["e2", "h"], "b2"), ("Add", ["a1", "b2"], "a2")),
+        *(("Sub", ["e2", "b2"], "e3"), ("BipolarQuant", ["e3", "h"], "b3"), ("Add", ["a2", "b3"], "a3")),
+        *(("Sub", ["e3", "b3"], "e4"), ("BipolarQuant", ["e4", "h"], "b4"), ("Add", ["a3", "b4"], "d")),
+    ],
+}
+"""What is between the first level ``b`` of ``x`` and another value ``d`` that is added to it."""
+
+
+@pytest.mark.parametrize("case", LOOKALIKES)
+def test_what_only_looks_like_levels(case: str, rng: np.random.Generator) -> None:
+    """Graphs that differ from residual levels in one place: the numbers of the graph."""
+    wiring = Wiring(rng)
+    wiring.constant("g", np.array(2, F32))
+    wiring.constant("h", np.array(0.5, F32))
+    for name in "xz":
+        wiring.inputs[name] = np.round(
+            8 * floats(rng, 3 if case.startswith("spread") and name == "z" else 1, 33, 5, 4)
+        ) / F32(4)
+    wiring.add("BipolarQuant", ["x", "g"], "b")
+    for op, inputs, target in LOOKALIKES[case]:
+        wiring.add(op, inputs, target)
+    wiring.add("Add", ["b", "d"], "a")
+    wiring.trees["w"] = weights("signs", rng, (9, 33, 3, 3), 0)
+    wiring.add("Conv", ["a", "w"], "y", pads=[1, 1, 1, 1])
+    net = wiring.network(["y"])
+    expected = run(reference(net), wiring.inputs)["y"]
+    for level in LEVELS:
+        for kernels in ([], kernels_of(level, 0)):
+            model = bittern.load(net, isa=level, kernels=kernels, winograd=False)
+            assert_equal(model.run(wiring.inputs)["y"], expected, f"{case} {level}")
