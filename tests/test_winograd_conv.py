@@ -93,6 +93,24 @@ def test_weights_of_the_file(m: int, isa: str, rng: np.random.Generator) -> None
         assert_within(results[0], expected, bound)
 
 
+@pytest.mark.parametrize("way", ["", "winograd_f32_f32_f32_2x2__scalar", "sparse_winograd_f32_f32_f32_2x2__scalar"])
+def test_one_model_for_many_sizes(way: str, rng: np.random.Generator) -> None:
+    """Plans of one model share packed weights where they may."""
+    q, b = floats(rng, 17, 9, 4, 4), floats(rng, 17)
+    net = bittern.Network("sizes")
+    net.add_input("x", ("N", 9, "H", "W"))
+    net.add_constant("q", q)
+    net.add_constant("b", b)
+    net.add_node(NODE, ["x", "q", "b"], ["y"], pads=[1, 1, 1, 1])
+    net.set_outputs(["y"])
+    model = bittern.load(net, kernels=[way] * bool(way))
+    for shape in ((1, 9, 2, 2), (3, 9, 40, 33), (1, 9, 2, 2), (2, 9, 5, 70)):
+        feeds = {"x": floats(rng, *shape), "q": q, "b": b}
+        attributes = {"pads": [1, 1, 1, 1]}
+        y = model.run({"x": feeds["x"]})["y"]
+        assert_within(y, apply(NODE, list(feeds.values()), attributes), bound_of(feeds, attributes))
+
+
 def test_the_plan_says_how(rng: np.random.Generator) -> None:
     """Products are counted for weights that are not zero; which loop runs them follows from their share."""
     kernels = {}

@@ -82,7 +82,9 @@ SparseWinograd::SparseWinograd(const WinogradTilesKernel& kernel, const SpmmKern
   m_position_ = odd_lines(shape.oc * row_);
   // Transforms read whole vectors of the last row, whatever is behind it.
   panel_elements_ = positions_ * (v_position_ + m_position_) + 16;
-  together_ = std::clamp<std::int64_t>(granted_cpus(), 1, std::max<std::int64_t>(1, panels_));
+  constexpr std::int64_t most_elements = std::int64_t{1} << 24;
+  together_ = std::min({std::int64_t{granted_cpus()}, panels_, most_elements / panel_elements_});
+  together_ = std::max<std::int64_t>(1, together_);
   for (std::int64_t p = 0; p < positions_; ++p) {
     const SparseRows& own = rows[static_cast<std::size_t>(p)];
     const std::int64_t cuts = ceil_div(shape.oc, part_rows);

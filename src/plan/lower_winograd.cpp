@@ -77,7 +77,8 @@ Layer begin(Builder& builder, const Item& item, bool blocked, std::int64_t bias_
   builder.current().layout = blocked ? layout_name(layer.in.map) + " -> " + layout_name(layer.out.map) : "planar -> planar";
   if (has_bias(item) || !item.scale.empty()) {
     const std::string what = builder.source().place + ": " + place_of(item);
-    layer.bias = builder.weights(weights_key(item, blocked ? "winograd bias c16" : "winograd bias"), bias_floats, what, [&](float* target) {
+    // Plans for other shapes may take another tile, which pads it otherwise.
+    layer.bias = builder.weights(weights_key(item, "winograd bias " + std::to_string(bias_floats)), bias_floats, what, [&](float* target) {
       const std::vector<float> values = folded_bias(builder, item, builder.map_shape(item.output)[1]);
       std::fill(target, target + bias_floats, 0.0f);
       std::copy(values.begin(), values.end(), target);
