@@ -96,8 +96,8 @@ KINDS = {
 }
 """Kinds of layers. ``u8``: they read and write 8-bit codes; ``w8``, ``w4``, ``w2``: their weights have so many bits;
 ``w2c``: and a table of each channel; ``sparse``: most weights are zero, and the others have their position beside them;
-``sparse_winograd``: these are given for transformed tiles; ``lut8``, ``lut4``: codes into a table of 256 or 16; ``tern``: -1 and +1;
-``sparse4``: four neighbouring input channels are zero together;
+``sparse_winograd``: these are given for transformed tiles; ``lut8``, ``lut4``: codes into a table of 256 or 16;
+``tern``: -1 and +1; ``sparse4``: four neighbouring input channels are zero together;
 ``b1``, ``b2``: planes of so many bits in and out, weights of -1 and +1, or two planes of weights with ``w2``.
 """
 DENSITY = 0.1
