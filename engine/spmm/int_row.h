@@ -46,8 +46,10 @@ class SparseIntRow {
   // `quads` of a layer with k inputs and no taps.
   SparseIntRow(const IntSpmvKernel& kernel, std::int64_t k, const SparseQuads& quads);
 
-  // Estimated time in cycles: bytes from memory, or look-ups in registers.
+  // Estimated time in cycles, comparable with dense_cost(): what look-ups in registers take or, where the layer's dense weights do
+  // not stay in the caches, bytes from memory.
   double cost() const noexcept;
+  static double dense_cost(double weights, int bits) noexcept;
   std::int64_t packed_bytes() const noexcept { return packed_bytes_; }
   std::int64_t padded_channels() const noexcept { return static_cast<std::int64_t>(groups_.size()) * kernel_->lanes; }
   // Bytes of working memory: 0 if x, whose last quad is whole, can be read as it is.
@@ -66,6 +68,7 @@ class SparseIntRow {
 
   const IntSpmvKernel* kernel_;
   std::int64_t quads_, outputs_, packed_bytes_ = 0, slots_ = 0;
+  bool cached_;
   std::vector<Group> groups_;
 };
 

@@ -28,8 +28,7 @@ bool lower_sparse_code_row(Builder& builder, const Item& item, const engine::Con
   const engine::SparseQuads quads = engine::sparse_quads(weights.view(), s, static_cast<std::size_t>(density * all));
   const IntSpmvKernel& kernel = asked != nullptr ? *asked : engine::int_spmv_kernels(builder.source().isa)[0];
   const engine::SparseIntRow layer(kernel, s.c, quads);
-  // Bytes from memory, 8 a cycle; codes of few bits take some work.
-  const double dense = std::max(all * bits / 64, all * 0.03), sparse = layer.cost();
+  const double dense = engine::SparseIntRow::dense_cost(all, bits), sparse = layer.cost();
   LayerInfo& info = builder.current();
   info.density = density;
   info.dense_kernel = dense_kernel;
