@@ -353,6 +353,44 @@ def test_functions_of_one_code_are_tables(rng: np.random.Generator) -> None:
             assert [layer.kernel.split("__")[0] for layer in layers if layer.op == op] == ["table_u8"], (op, shape)
 
 
+RARE = ("Reciprocal", "Shrink", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh")
+
+
+@pytest.mark.parametrize("op", RARE)
+def test_tables_are_what_the_float_operator_gives(op: str, rng: np.random.Generator) -> None:
+    """All 256 codes, among them such of no number and of infinities."""
+    wiring, to = Wiring(rng), Form("u8", 0.02, 100)
+    value = wiring.add(op, [wiring.decoded("x", Form("u8", 0.0125, 128), 4, 64)])
+    y = wiring.quantise(value, to)
+    (name,) = wiring.inputs
+    wiring.inputs[name] = np.arange(256, dtype=np.uint8).reshape(4, 64)
+    model = bittern.load(wiring.network([y]))
+    found = model.run(wiring.inputs)[y]
+    assert [layer.kernel.split("__")[0] for layer in model.plan.layers if layer.op == op] == ["table_u8"]
+    real = model.run(wiring.inputs, taps=[value])[value]
+    quantiser = codes.Quantiser("uint8", F32(to.scale), to.zero, 0, 255)
+    assert_equal(found, quantiser.codes(real), op)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_softmax_of_codes(form: Form, isa: str, rng: np.random.Generator) -> None:
+    """Rows of any length as defined, and at most one code from what float32 gives."""
+    for shape in ((1, 1), (2, 5), (3, 257), (40, 1000)):
+        for to in (Form("u8", 1 / 256, 0), Form("i8", 1 / 256, -128), Form("u8", 0.001, 3, bits=4)):
+            wiring = Wiring(rng)
+            value = wiring.add("Softmax", [wiring.decoded("x", form, *shape)], axis=1)
+            y = wiring.quantise(value, to)
+            file = wiring.network([y]).to_bytes()
+            model = bittern.load(file, isa=isa, threads=2)
+            found = model.run(wiring.inputs)[y]
+            (layer,) = [layer for layer in model.plan.layers if layer.op == "Softmax"]
+            assert layer.kernel.startswith("quantize_f32") and "256 differences" in layer.reason
+            assert_equal(found, codes.run(file, wiring.inputs)[y], f"{shape} {to}")
+            quantiser = codes.Quantiser(found.dtype.name, F32(to.scale), to.zero, *to.limits)
+            real = quantiser.codes(model.run(wiring.inputs, taps=[value])[value])
+            assert np.abs(found.astype(int) - real.astype(int)).max() <= 1, f"{shape} {to}"
+
+
 def test_reasons_of_operators_between_codes(rng: np.random.Generator) -> None:
     """What computes with real numbers between codes says why."""
     cases: tuple[tuple[str, dict[str, Any], Form, str], ...] = (

@@ -318,6 +318,24 @@ void dequantise_rows(const CodeKernels& kernels, const Quantiser& from, std::int
   });
 }
 
+void code_softmax_rows(const CodeKernels& kernels, const float* exps, std::int64_t rows, std::int64_t k, std::int64_t pitch, const std::uint8_t* source,
+                       const Quantiser& to, std::int64_t out_pitch, std::uint8_t* target, float* work, Team& team) {
+  if (k == 0) return;
+  for_runs(rows, k, team, [&](std::int64_t first, std::int64_t count) {
+    for (std::int64_t r = first; r < first + count; ++r) {
+      const std::uint8_t* x = source + r * pitch;
+      float* e = work + r * k;
+      const std::uint8_t largest = *std::max_element(x, x + k);
+      double sum = 0;
+      for (std::int64_t i = 0; i < k; ++i) {
+        e[i] = exps[largest - x[i]];
+        sum += static_cast<double>(e[i]);
+      }
+      kernels.quantise({e, target + r * out_pitch, k, static_cast<float>(sum) * to.scale, to.lowest(), to.highest(), to.zero});
+    }
+  });
+}
+
 void interleave_codes(const Map& in, const std::uint8_t* source, std::uint8_t flip, const Map& out, std::uint8_t* target, Team& team) {
   for_rows(out, team, [&](std::int64_t n, std::int64_t b, std::int64_t y) {
     std::uint8_t* row = target + row_at(out, n, b, y);

@@ -69,6 +69,10 @@ void quantise_rows(const CodeKernels& kernels, const Quantiser& to, std::int64_t
                    std::uint8_t* target, Team& team);
 void dequantise_rows(const CodeKernels& kernels, const Quantiser& from, std::int64_t rows, std::int64_t k, std::int64_t pitch, const std::uint8_t* source,
                      float* target, Team& team);
+// Softmax of each row: round(exps[largest - code] / (sum * to.scale)) + to.zero, with the sum taken in double, one after the other.
+// exps: 256, of the differences of codes. `work`: rows * k floats.
+void code_softmax_rows(const CodeKernels& kernels, const float* exps, std::int64_t rows, std::int64_t k, std::int64_t pitch, const std::uint8_t* source,
+                       const Quantiser& to, std::int64_t out_pitch, std::uint8_t* target, float* work, Team& team);
 // Between planar tensors of bytes as the caller sees them and codes; `flip` is 128 for signed tensors, else 0.
 void interleave_codes(const Map& in, const std::uint8_t* source, std::uint8_t flip, const Map& out, std::uint8_t* target, Team& team);
 void separate_codes(const Map& in, const std::uint8_t* source, std::uint8_t flip, const Map& out, std::uint8_t* target, Team& team);

@@ -110,6 +110,7 @@ class CodeUser {
   bool is_fixed_point(std::size_t q) const { return graph::string_attribute(*items_[q].node, "requantize", "") == "tflite"; }
 
   void convert(std::size_t i);
+  bool softmax_of_rows(const Item& item, const graph::Node& quantiser, const engine::Quantiser& from) const;
   // True if the parts of a concatenation of channels start blocks of 16.
   bool joins_blocks(const Item& item) const;
   // An operator that computes nothing, on the codes as they are.

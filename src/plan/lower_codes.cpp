@@ -1,5 +1,6 @@
 // Lowering of the operators on 8-bit codes that have no weights, and of the conversions between codes and real numbers.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -109,6 +110,24 @@ void lower_table(Builder& builder, const Item& item) {
   }
 }
 
+// Rows of codes.
+void lower_softmax(Builder& builder, const Item& item) {
+  const Quantiser from = item.codes->inputs[0], to = *item.codes->output;
+  const Storage in = builder.codes(item.inputs[0], from.zero);
+  builder.layer(item);
+  const Storage out = builder.make_codes(item.output, to.zero);
+  say(builder, "quantize_f32", "exponentials of 256 differences of codes stand in a table", between(in, out));
+  const float* exps = builder.weights("exponentials " + std::to_string(std::bit_cast<std::uint32_t>(from.scale)), 256, builder.source().place, [&](float* target) {
+    for (int d = 0; d < 256; ++d) target[d] = static_cast<float>(std::exp(-static_cast<double>(from.scale) * d));
+  });
+  const std::int64_t rows = in.map.w, k = in.map.c;
+  const Place work = builder.scratch(rows * k);
+  builder.emit([=, kernels = &builder.code_kernels()](const RunContext& run) {
+    engine::code_softmax_rows(*kernels, exps, rows, k, in.map.block, run.read<std::uint8_t>(in.place), to, out.map.block, run.write<std::uint8_t>(out.place),
+                              run.write(work), *run.team);
+  }, {in.place, out.place, work});
+}
+
 void lower_concat(Builder& builder, const Item& item) {
   const CodesForm& form = *item.codes;
   struct Part {
@@ -184,6 +203,7 @@ void lower_codes(Builder& builder, const Item& item) {
   if (item.op == "MultiThreshold") return lower_thresholds(builder, item);
   if (item.op == "MaxPool" || item.op == "AveragePool" || item.op == "GlobalAveragePool") return lower_pool(builder, item);
   if (item.op == "Add" && item.codes->table == nullptr) return lower_add(builder, item);
+  if (item.op == "Softmax") return lower_softmax(builder, item);
   if (item.op == "Concat") return lower_concat(builder, item);
   if (item.codes->table != nullptr || item.op == "Requantize") return lower_table(builder, item);
   lower_view(builder, item);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <limits>
 
 #include "graph/quantize.h"
 #include "plan/code_parts.h"
@@ -18,7 +19,8 @@ bool is_code(DType type) { return type == DType::u8 || type == DType::i8; }
 // Operators of one input, element by element: 256 codes tell all.
 bool is_elementwise(const std::string& op) {
   const char* const names[] = {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Elu", "Selu", "Celu", "Gelu", "Mish", "Softplus",
-                               "Softsign", "Swish", "Abs", "Neg", "Exp", "Log", "Sqrt", "Erf", "Floor", "Ceil", "Round", "Sign", "ThresholdedRelu"};
+                               "Softsign", "Swish", "Abs", "Neg", "Exp", "Log", "Sqrt", "Erf", "Floor", "Ceil", "Round", "Sign", "ThresholdedRelu",
+                               "Reciprocal", "Shrink", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"};
   return std::find(std::begin(names), std::end(names), op) != std::end(names);
 }
 
@@ -168,6 +170,7 @@ void CodeUser::convert(std::size_t i) {
   } else if (item.op == "Concat" && !item.plain && joins_blocks(item)) {
     form.inputs.clear();
     for (const std::string& input : item.inputs) form.inputs.push_back(decoded(input)->quantiser);
+  } else if (item.op == "Softmax" && softmax_of_rows(item, *quantiser.node, from->quantiser)) {
   } else if (is_view(item.op) && same && tabled) {
     rows = rows_.count(quantiser.output) != 0;  // whoever reads it has said what it wants
   } else if ((is_elementwise(item.op) ? item.fused.empty() : constant) && tabled) {
@@ -183,6 +186,14 @@ void CodeUser::convert(std::size_t i) {
   item.plain = false;
   take_over(i, static_cast<std::size_t>(q), form, rows);
   item.codes = std::move(form);
+}
+
+// Only differences of codes count, and of those there are 256. TensorFlow Lite has an arithmetic of its own.
+bool CodeUser::softmax_of_rows(const Item& item, const graph::Node& quantiser, const Quantiser& from) const {
+  const std::int64_t axis = graph::int_attribute(*item.node, "axis", -1);
+  const bool finite = from.scale > 0 && from.scale <= std::numeric_limits<float>::max();
+  return types_.at(item.output).shape.size() == 2 && (axis == 1 || axis == -1) && !item.plain && item.fused.empty() && finite &&
+         graph::string_attribute(quantiser, "requantize", "").empty();
 }
 
 bool CodeUser::joins_blocks(const Item& item) const {

@@ -268,6 +268,8 @@ class CodesNetwork:
             return exact_mean(self.value(mean_of[0]), source.attributes, whole, mean_of[1], to)
         if source.op == "Concat":
             return self.concatenation(source, to)
+        if source.op == "Softmax":
+            return self.softmax(source, to)
         total = self.addition(name, to)
         return self.layer(name, to) if total is None else total
 
@@ -277,6 +279,16 @@ class CodesNetwork:
         if value.ndim not in (2, 3, 4):
             return None
         return to.saturate(source.units(value) * F32(source.scale / to.scale))
+
+    def softmax(self, node: Node, to: Quantiser) -> Array | None:
+        """Of rows: exponentials of differences of codes in float32, over their sum in double times the scale."""
+        part = self.decoded(node.inputs[0])
+        if part is None or self.value(part[0]).ndim != 2 or node.attributes.get("axis", -1) not in (1, -1):
+            return None
+        units = part[1].units(self.value(part[0])).astype(np.float64)
+        powers = np.exp((units - units.max(axis=1, keepdims=True)) * np.float64(part[1].scale)).astype(F32)
+        sums = np.cumsum(powers, axis=1, dtype=np.float64)[:, -1:].astype(F32)
+        return to.saturate(powers / (sums * to.scale))
 
     def concatenation(self, node: Node, to: Quantiser) -> Array | None:
         """Parts of whole blocks of 16 channels, each requantised."""
