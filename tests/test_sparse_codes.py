@@ -148,3 +148,45 @@ def test_a_pruned_and_quantised_network() -> None:
     assert kernels["c1"].startswith("spmm_u8_"), kernels
     dense = [each.name for each in bittern.kernels() if each.loop == "gemm_u8" and each.usable][-1]
     np.testing.assert_array_equal(model(images[:1]), bittern.load(made, kernels=[dense])(images[:1]))
+
+
+def row_network(dynamic: bool) -> bittern.Network:
+    """A product with weights zero in quads of inputs; its activations have a quantiser, or get one at run time."""
+    rng = np.random.default_rng(5)
+    mask = np.repeat(rng.random((250, 75)) < 0.1, 4, axis=1)
+    codes = np.where(mask, rng.integers(-128, 128, mask.shape), 0).astype(np.int8)
+    tree = Affine(Sparse(Bitmap.of(codes != 0), Dense(codes[codes != 0]), mask.shape), Dense(np.float32([0.01])[0]))
+    net = bittern.Network("row")
+    net.add_input("x", ("N", 300))
+    net.add_constant("w", tree)
+    net.add_constant("b", rng.standard_normal(250).astype(np.float32))
+    if dynamic:
+        net.add_node("DynamicQuantizeLinear", ["x"], ["x.q", "scale", "zero"])
+    else:
+        net.add_constant("scale", np.array(0.02, np.float32))
+        net.add_constant("zero", np.array(131, np.uint8))
+        net.add_node("QuantizeLinear", ["x", "scale", "zero"], ["x.q"])
+    net.add_node("DequantizeLinear", ["x.q", "scale", "zero"], ["x.r"])
+    net.add_node("Gemm", ["x.r", "w", "b"], ["y"], name="product", transB=1)
+    net.set_outputs(["y"])
+    return net
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_one_row_runs_sparse_and_equals_several(isa: str, dynamic: bool) -> None:
+    """Several rows take the dense or the panels' kernel: the same exact sums."""
+    x = np.random.default_rng(1).standard_normal((3, 300)).astype(np.float32)
+    x[:, 0], x[:, 1] = -4, 4  # so that all rows have one range
+    x = x.clip(-4, 4)
+    models = [bittern.load(row_network(dynamic), isa=isa, threads=threads) for threads in (1, 2)]
+    (one,) = (layer for layer in models[0].plan_for({"x": (1, 300)}).layers if layer.name == "product")
+    (some,) = (layer for layer in models[0].plan_for({"x": (3, 300)}).layers if layer.name == "product")
+    level = isa.removesuffix("icl") + "vnni" * isa.endswith("icl")
+    assert one.kernel.startswith("spmv_u8_") and one.kernel.endswith(f"__{level}"), f"{one}"
+    assert not some.kernel.startswith("spmv_u8_")
+    assert one.dense_kernel.startswith("gemv_u8_") and one.sparse_estimate < one.dense_estimate
+    assert "10." in one.reason or "9." in one.reason
+    together = models[0](x)
+    for row in range(3):
+        for model in models:
+            np.testing.assert_array_equal(model(x[row : row + 1]), together[row : row + 1])
