@@ -42,7 +42,7 @@ inline const SpmmPiece* store_pieces(const SpmmPiece* piece, vf sum, const float
 }
 
 struct f32x4 {
-  static constexpr SpmmForm form = SpmmForm::blocks;
+  [[maybe_unused]] static constexpr SpmmForm form = SpmmForm::blocks;  // not every level has the kernel
 };
 
 // Stores the finished sums of an output channel. In every kernel: sums whose address were taken would leave the registers.
