@@ -208,10 +208,11 @@ const std::vector<KernelInfo>& kernels() {
         list.push_back({k.name, "gemm", k.isa, k.rows, k.cols, "dense tile: convolution and fully connected layers"});
       }
       for (const SpmmKernel& k : spmm_kernels(static_cast<Isa>(level))) {
-        list.push_back({k.name, "spmm", k.isa, k.vectors * k.lanes, 1,
+        list.push_back({k.name, "spmm", k.isa, k.vectors * k.lanes, static_cast<int>(spmm_rows(k.form)),
                         k.form == SpmmForm::values  ? "weights that are not zero over a panel of pixels"
                         : k.form == SpmmForm::codes ? "weights that are not zero, as codes, over a panel of pixels"
-                                                    : "weights of two values that are not zero, as lists, over a panel of pixels"});
+                        : k.form == SpmmForm::lists ? "weights of two values that are not zero, as lists, over a panel of pixels"
+                                                    : "weights that are not zero, of four output channels at a time, over a panel of pixels"});
       }
       for (const SpmvKernel& k : spmv_kernels(static_cast<Isa>(level))) {
         list.push_back({k.name, "spmv", k.isa, 1, k.lanes,

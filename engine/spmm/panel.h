@@ -22,7 +22,9 @@ enum class SpmmForm : std::uint8_t {
   values,  // SpmmEntry
   codes,   // spmm_code, into a table of at most 256
   lists,   // 16 bits: where the input stands, in steps of SpmmArgs::unit; two lists a row
+  blocks,  // SpmmBlock: four output channels, a row of the kernel, share the loads of an input
 };
+inline constexpr std::int64_t spmm_rows(SpmmForm form) noexcept { return form == SpmmForm::blocks ? 4 : 1; }
 
 // Rows of `entries` weights each, and of `second` ones in front of them in the form of lists.
 struct SpmmGroup {
@@ -34,6 +36,20 @@ struct SpmmEntry {
   std::uint32_t offset = 0;
   float weight = 0;
 };
+
+struct SpmmBlock {
+  std::uint32_t offset = 0;
+  float weight[4] = {};
+};
+
+constexpr std::int64_t entry_bytes(SpmmForm form) noexcept {
+  switch (form) {
+    case SpmmForm::values: return sizeof(SpmmEntry);
+    case SpmmForm::codes: return sizeof(std::uint32_t);
+    case SpmmForm::lists: return sizeof(std::uint16_t);
+    default: return sizeof(SpmmBlock);
+  }
+}
 
 // A code of 8 bits below the offset in units of spmm_unit bytes, for weights from a table of at most 256.
 inline constexpr std::int64_t spmm_unit = 16;
@@ -59,7 +75,7 @@ struct SpmmArgs {
   const SpmmGroup* groups = nullptr;
   std::int64_t group_count = 0;
   const std::uint16_t* rows = nullptr;    // of each row of the groups: its number
-  float* sums = nullptr;                  // row r: `vectors` vectors from r * vectors * width on; aligned
+  float* sums = nullptr;                  // output channel r: `vectors` vectors from r * vectors * width on; aligned
   bool first = false, last = false;       // block: starts from the bias; stores into y
   const float* scale = nullptr;           // of each row, or null: y = scale * (w x) + bias
   const float* bias = nullptr;            // of each row, or null

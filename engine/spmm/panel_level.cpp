@@ -41,8 +41,86 @@ inline const SpmmPiece* store_pieces(const SpmmPiece* piece, vf sum, const float
   return piece;
 }
 
+struct f32x4 {
+  [[maybe_unused]] static constexpr SpmmForm form = SpmmForm::blocks;  // not every level has the kernel
+};
+
+// Stores the finished sums of an output channel. In every kernel: sums whose address were taken would leave the registers.
+template <int vectors>
+__attribute__((always_inline)) inline void finish(const SpmmArgs& args, std::int64_t r, vf (&acc)[vectors], vf lo, vf hi) {
+  if (args.scale != nullptr) {
+    const vf scale = set1(args.scale[r]), bias = args.bias != nullptr ? set1(args.bias[r]) : zero();
+    BITTERN_UNROLL
+    for (int v = 0; v < vectors; ++v) acc[v] = fma(scale, acc[v], bias);
+  }
+  float* y = args.y + r * args.y_row;
+  const float* residual = args.residual != nullptr ? args.residual + r * args.residual_row : nullptr;
+  if (args.pieces != nullptr) {
+    const SpmmPiece* piece = args.pieces;
+    BITTERN_UNROLL
+    for (int v = 0; v < vectors; ++v) piece = store_pieces(piece, acc[v], residual, lo, hi, y);
+    return;
+  }
+  if (residual != nullptr) {
+    BITTERN_UNROLL
+    for (int v = 0; v < vectors - 1; ++v) acc[v] = add(acc[v], load(residual + v * width));
+    acc[vectors - 1] = add(acc[vectors - 1], load_first(residual + (vectors - 1) * width, args.last_lanes));
+  }
+  BITTERN_UNROLL
+  for (int v = 0; v < vectors - 1; ++v) store(y + v * width, min(hi, max(lo, acc[v])));
+  store_first(y + (vectors - 1) * width, min(hi, max(lo, acc[vectors - 1])), args.last_lanes);
+}
+
+// Sums of four output channels wait in registers together: a vector of the panel is loaded once for them.
+template <int vectors>
+void panel_of_blocks(const SpmmArgs& args) {
+  constexpr int rows = static_cast<int>(spmm_rows(SpmmForm::blocks));
+  const auto* entry = static_cast<const SpmmBlock*>(args.entries);
+  const auto* x = reinterpret_cast<const char*>(args.x);
+  const std::uint16_t* row = args.rows;
+  const vf lo = set1(args.lo), hi = set1(args.hi);
+  for (std::int64_t g = 0; g < args.group_count; ++g) {
+    const SpmmGroup group = args.groups[g];
+    for (std::uint32_t i = 0; i < group.rows; ++i) {
+      const std::int64_t first = std::int64_t{*row++} * rows;
+      float* sums = args.sums + first * vectors * width;
+      vf acc[rows][vectors];
+      BITTERN_UNROLL
+      for (int r = 0; r < rows; ++r) {
+        const vf bias = args.bias != nullptr ? set1(args.bias[first + r]) : zero();
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) acc[r][v] = args.first ? bias : load(sums + (r * vectors + v) * width);
+      }
+      for (const auto* end = entry + group.entries; entry != end; ++entry) {
+        const auto* input = reinterpret_cast<const float*>(x + entry->offset);
+        vf pixels[vectors];
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) pixels[v] = load(input + v * width);
+        BITTERN_UNROLL
+        for (int r = 0; r < rows; ++r) {
+          const vf w = set1(entry->weight[r]);
+          BITTERN_UNROLL
+          for (int v = 0; v < vectors; ++v) acc[r][v] = fma(w, pixels[v], acc[r][v]);
+        }
+      }
+      BITTERN_UNROLL
+      for (int r = 0; r < rows; ++r) {
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) store(sums + (r * vectors + v) * width, acc[r][v]);
+      }
+      // One after the other: less code, for a step that a channel takes once.
+      for (int r = 0; args.last && r < rows; ++r) {
+        vf sum[vectors];
+        BITTERN_UNROLL
+        for (int v = 0; v < vectors; ++v) sum[v] = load(sums + (r * vectors + v) * width);
+        finish<vectors>(args, first + r, sum, lo, hi);
+      }
+    }
+  }
+}
+
 template <class Weight, int vectors>
-void panel(const SpmmArgs& args) {
+void panel_of_rows(const SpmmArgs& args) {
   const auto* entry = static_cast<const typename Weight::entry*>(args.entries);
   const auto* x = reinterpret_cast<const char*>(args.x);
   const std::uint16_t* row = args.rows;
@@ -90,27 +168,7 @@ void panel(const SpmmArgs& args) {
         for (int v = 0; v < vectors; ++v) store(sums + v * width, acc[v]);
         continue;
       }
-      if (args.scale != nullptr) {
-        const vf scale = set1(args.scale[r]), bias = args.bias != nullptr ? set1(args.bias[r]) : zero();
-        BITTERN_UNROLL
-        for (int v = 0; v < vectors; ++v) acc[v] = fma(scale, acc[v], bias);
-      }
-      float* y = args.y + r * args.y_row;
-      const float* residual = args.residual != nullptr ? args.residual + r * args.residual_row : nullptr;
-      if (args.pieces != nullptr) {
-        const SpmmPiece* piece = args.pieces;
-        BITTERN_UNROLL
-        for (int v = 0; v < vectors; ++v) piece = store_pieces(piece, acc[v], residual, lo, hi, y);
-        continue;
-      }
-      if (residual != nullptr) {
-        BITTERN_UNROLL
-        for (int v = 0; v < vectors - 1; ++v) acc[v] = add(acc[v], load(residual + v * width));
-        acc[vectors - 1] = add(acc[vectors - 1], load_first(residual + (vectors - 1) * width, args.last_lanes));
-      }
-      BITTERN_UNROLL
-      for (int v = 0; v < vectors - 1; ++v) store(y + v * width, min(hi, max(lo, acc[v])));
-      store_first(y + (vectors - 1) * width, min(hi, max(lo, acc[vectors - 1])), args.last_lanes);
+      finish<vectors>(args, r, acc, lo, hi);
     }
   }
 }
@@ -181,6 +239,15 @@ void copy(const float* x, std::int64_t row, std::int64_t rows, std::int64_t coun
   }
 }
 
+template <class Weight, int vectors>
+void panel(const SpmmArgs& args) {
+  if constexpr (Weight::form == SpmmForm::blocks) {
+    panel_of_blocks<vectors>(args);
+  } else {
+    panel_of_rows<Weight, vectors>(args);
+  }
+}
+
 template <class Weight, int... v>
 struct Panels {
   static constexpr SpmmFunction list[] = {&panel<Weight, v>...};
@@ -192,7 +259,7 @@ struct PanelsUpTo<Weight, 0, v...> : Panels<Weight, v...> {};
 
 constexpr SpmmKernel list[] = {
 #define BITTERN_SPMM(level, weight, vectors)                                                                                                      \
-  BITTERN_ONLY(level, {"spmm_f32_" #weight "_f32_1x" #vectors "v__" #level, Isa::level, vectors, width, weight::form,                             \
+  BITTERN_ONLY(level, {"spmm_f32_" #weight "_f32_1x" #vectors "v__" #level, Isa::level, vectors, width, weight::form,                            \
                        PanelsUpTo<weight, vectors>::list, &expand, &copy, &pick}, )
 #include "spmm/kernels.inc"
 #undef BITTERN_SPMM

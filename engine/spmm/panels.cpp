@@ -89,12 +89,14 @@ PanelForm panel_form(const SpmmKernel& kernel, const ConvShape& s, double entrie
 double panel_cost(const SpmmKernel& kernel, const ConvShape& s, const PanelForm& form, double entries) noexcept {
   const double panels = static_cast<double>(form.panels), all = static_cast<double>(form.all_vectors);
   const double channels = static_cast<double>(s.c), rows = static_cast<double>(s.oc), inputs = static_cast<double>(s.h) * static_cast<double>(s.w);
-  const bool in_place = direct(s, kernel.lanes, entries), strided = s.stride_h > 1 || s.stride_w > 1;
+  const auto together = static_cast<double>(spmm_rows(kernel.form));
+  const bool in_place = direct(s, kernel.lanes, entries * together), strided = s.stride_h > 1 || s.stride_w > 1;
   const double blocks = in_place ? channels / static_cast<double>(most_direct_rows)
                                  : channels * form.filled / panels * kernel.lanes * 4 / static_cast<double>(panel_bytes);
-  // An entry: a load for each vector, one for the weight, and some for positions. A row of a block: its sums come and go.
-  const double products = entries * (all + panels * 1.35);
-  const double sums = rows * std::max(1.0, blocks / static_cast<double>(s.groups)) * (all * 3.0 + panels * 8.0);
+  // An entry: a load for each vector, one for the weight, and some for positions. A row of a block: its sums come and go. With four
+  // rows an entry the products count, not the loads; sums go through memory once more at the end.
+  const double products = entries * (all * together + panels * 1.35);
+  const double sums = rows * std::max(1.0, blocks / static_cast<double>(s.groups)) * (all * (together > 1 ? 4.5 : 3.0) + panels * 8.0 / together);
   // A part of a vector is a load that leaves most of a line of the cache alone; a stored vector comes back later.
   const double fills = in_place ? 0.0 : static_cast<double>(ceil_div(s.oc, most_rows_together));
   const double filled = fills * channels * (form.filled * 1.5 + (contiguous(s) ? 0.0 : form.pieces * 3.0));
@@ -105,8 +107,7 @@ double panel_cost(const SpmmKernel& kernel, const ConvShape& s, const PanelForm&
   const double split = strided ? channels * inputs * 0.9 * 16 / kernel.lanes : 0.0;
   // What does not stay in the caches comes at some 6 bytes a cycle: maps, and weights that every panel reads again.
   constexpr double from_memory = 6, large_weights = 2e6;
-  const double entry_bytes = kernel.form == SpmmForm::values ? 8 : kernel.form == SpmmForm::codes ? 4 : 2;
-  const double maps = bytes + channels * inputs * 4, weights = entries * entry_bytes;
+  const double maps = bytes + channels * inputs * 4, weights = entries * static_cast<double>(entry_bytes(kernel.form));
   const double moved = (maps > cached ? maps : 0.0) + (weights > large_weights ? panels * weights : 0.0);
   return static_cast<double>(s.n) * (products + sums + filled + apart + split + moved / from_memory);
 }

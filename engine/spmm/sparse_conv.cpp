@@ -1,10 +1,7 @@
 #include "spmm/sparse_conv.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
-#include <unordered_map>
 #include <utility>
 
 #include "base/cpu_count.h"
@@ -19,110 +16,16 @@ constexpr std::int64_t rounded(std::int64_t bytes) { return ceil_div(bytes, line
 
 constexpr std::int64_t chunk_rows = 256, small_chunk_rows = 128;
 
-constexpr std::int64_t entry_bytes(SpmmForm form) { return form == SpmmForm::values ? 8 : form == SpmmForm::codes ? 4 : 2; }
-
 // Both lists of a row in one number, those behind above: rows of the same number stand together, in its order.
 constexpr int second_list = 32;
 constexpr std::int64_t first_count(std::int64_t counts) { return counts & ((std::int64_t{1} << second_list) - 1); }
 
 }  // namespace
 
-std::int64_t count_nonzero(std::span<const float> weights) noexcept {
-  return static_cast<std::int64_t>(weights.size()) - std::count(weights.begin(), weights.end(), 0.0f);
-}
-
-SparseRows sparse_rows(const float* weights, std::int64_t rows, std::int64_t columns) {
-  SparseRows sparse;
-  sparse.first.push_back(0);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t c = 0; c < columns; ++c) {
-      const float w = weights[r * columns + c];
-      if (w == 0.0f) continue;
-      sparse.position.push_back(static_cast<std::int32_t>(c));
-      sparse.value.push_back(w);
-    }
-    sparse.first.push_back(sparse.entries());
-  }
-  return sparse;
-}
-
-SparseRows part_of(const SparseRows& rows, std::int64_t first, std::int64_t count) {
-  SparseRows part;
-  const auto at = [&](std::int64_t row) { return rows.first[static_cast<std::size_t>(row)]; };
-  const std::int64_t begin = at(first), end = at(first + count);
-  for (std::int64_t r = first; r <= first + count; ++r) part.first.push_back(at(r) - begin);
-  part.position.assign(rows.position.begin() + begin, rows.position.begin() + end);
-  if (!rows.value.empty()) part.value.assign(rows.value.begin() + begin, rows.value.begin() + end);
-  if (!rows.code.empty()) part.code.assign(rows.code.begin() + begin, rows.code.begin() + end);
-  return part;
-}
-
-bool to_codes(SparseRows& rows, std::vector<float>& table) {
-  std::unordered_map<std::uint32_t, std::uint8_t> codes;
-  table.clear();
-  rows.code.clear();
-  rows.code.reserve(rows.value.size());
-  for (const float value : rows.value) {
-    const auto bits = std::bit_cast<std::uint32_t>(value);
-    const auto found = codes.find(bits);
-    if (found != codes.end()) {
-      rows.code.push_back(found->second);
-      continue;
-    }
-    if (table.size() == 256) return false;
-    const auto code = static_cast<std::uint8_t>(table.size());
-    codes.emplace(bits, code);
-    table.push_back(value);
-    rows.code.push_back(code);
-  }
-  return true;
-}
-
-bool two_values(std::span<const float> weights, std::int64_t rows) noexcept {
-  const std::size_t columns = weights.size() / static_cast<std::size_t>(std::max<std::int64_t>(1, rows));
-  for (std::size_t at = 0; at < weights.size(); at += columns) {
-    float first = 0, second = 0;
-    for (const float value : weights.subspan(at, columns)) {
-      if (value == 0.0f || value == first || value == second) continue;
-      if (second != 0.0f) return false;
-      (first == 0.0f ? first : second) = value;
-    }
-  }
-  return true;
-}
-
-bool to_lists(SparseRows& rows, bool exact, SparseLists& lists) {
-  constexpr float apart = 0x1p20f;
-  const std::size_t count = rows.first.size() - 1;
-  lists.scale.assign(count, 1.0f);
-  lists.ratio.assign(count, 1.0f);
-  rows.code.assign(rows.value.size(), 0);
-  for (std::size_t r = 0; r < count; ++r) {
-    const auto begin = static_cast<std::size_t>(rows.first[r]), end = static_cast<std::size_t>(rows.first[r + 1]);
-    if (begin == end) continue;
-    float first = rows.value[begin], second = first;
-    for (std::size_t e = begin; e < end; ++e) {
-      const float value = rows.value[e];
-      if (second == first) second = value;
-      if (value != first && value != second) return false;
-    }
-    // A ratio below 1 cannot overflow. Signs alone are split the same way in every row.
-    if (std::abs(second) > std::abs(first) || (std::abs(second) == std::abs(first) && second > first)) std::swap(first, second);
-    if (!std::isfinite(first) || !std::isfinite(second) || std::abs(first) > std::abs(second) * apart) return false;
-    const float ratio = second / first;
-    int exponent = 0;
-    const bool whole = first == std::nearbyint(first) && second == std::nearbyint(second);
-    if ((exact || whole) && std::abs(std::frexp(ratio, &exponent)) != 0.5f) return false;
-    for (std::size_t e = begin; e < end; ++e) rows.code[e] = rows.value[e] == first ? 0 : 1;
-    lists.scale[r] = first;
-    lists.ratio[r] = ratio;
-  }
-  return true;
-}
-
 SparseConv::SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const Map& in, const Map& out, const Map& residual, const SparseRows& rows)
     : kernel_(&kernel), shape_(shape), out_(out), residual_(residual),
-      form_(panel_form(kernel, shape, static_cast<double>(rows.entries()))), panels_(kernel, shape, form_, in), contiguous_(contiguous(shape)), direct_(direct(shape, kernel.lanes, static_cast<double>(rows.entries()))) {
+      form_(panel_form(kernel, shape, static_cast<double>(rows.entries()))), panels_(kernel, shape, form_, in), contiguous_(contiguous(shape)),
+      direct_(direct(shape, kernel.lanes, static_cast<double>(rows.entries() * spmm_rows(kernel.form)))) {
   if (panels_.has_phases()) phase_bytes_ = rounded(shape.n * panels_.image() * 4);
   plan_blocks(rows);
   for (const Panels::Copy& copy : panels_.copies()) halos_.push_back(copy.halo);
@@ -131,7 +34,7 @@ SparseConv::SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const M
   // A strip has its working memory and computes units in turn. Twice as many as threads even out their speeds.
   strips_ = std::clamp<std::int64_t>(units, 1, std::max(8, 2 * granted_cpus()));
   std::int64_t widest = shape.groups == 1 ? std::min(shape.oc, most_rows_together) : 0;
-  for (const Chunk& chunk : chunks_) widest = std::max(widest, chunk.count);
+  for (const Chunk& chunk : chunks_) widest = std::max(widest, chunk.count * spmm_rows(kernel.form));
   pieces_at_ = direct_ ? 0 : rounded(most_vectors_ * vector_bytes);
   pieces_ = panels_.most_pieces();  // the copies' first pieces stand behind
   sums_at_ = pieces_at_ + (contiguous_ ? 0 : rounded(pieces_ * static_cast<std::int64_t>(sizeof(SpmmPiece)) + copies * 4));
@@ -139,6 +42,7 @@ SparseConv::SparseConv(const SpmmKernel& kernel, const ConvShape& shape, const M
 }
 
 bool SparseConv::fits(const ConvShape& s, SpmmForm form) noexcept {
+  if (form == SpmmForm::blocks && (s.groups != 1 || s.oc % spmm_rows(form) != 0)) return false;
   // The widest panels of all levels. A code shares 32 bits with its offset: in steps of spmm_unit bytes that is 2^28.
   constexpr std::int64_t widest = 7 * 16 * 4, most = std::int64_t{1} << 31;
   const std::int64_t taps = s.kh * s.kw;
@@ -160,10 +64,13 @@ std::int64_t SparseConv::unit() const noexcept { return (direct_ ? panels_.plane
 
 void SparseConv::plan_blocks(const SparseRows& rows) {
   const ConvShape& s = shape_;
-  const std::int64_t taps = s.kh * s.kw, inputs = s.c / s.groups, outputs = s.oc / s.groups;
+  // Rows of the kernel, of one output channel or of four.
+  const std::int64_t together = spmm_rows(kernel_->form), all_rows = s.oc / together;
+  const std::int64_t taps = s.kh * s.kw, inputs = s.c / s.groups, outputs = all_rows / s.groups;
   // Of a block, in vectors; of planes that are read in place, their number.
   const std::int64_t limit = direct_ ? most_direct_rows : panel_bytes / (kernel_->lanes * 4);
-  const std::int64_t wanted = s.n * static_cast<std::int64_t>(panels_.list().size()) * ceil_div(s.oc, chunk_rows) < 4 ? small_chunk_rows : chunk_rows;
+  const bool few = s.n * static_cast<std::int64_t>(panels_.list().size()) * ceil_div(s.oc, chunk_rows) < 4;
+  const std::int64_t wanted = (few ? small_chunk_rows : chunk_rows) / together;
   // A part of a group, or whole groups.
   std::vector<std::int64_t> cuts{0};
   if (outputs >= wanted || s.groups == 1) {
@@ -173,7 +80,7 @@ void SparseConv::plan_blocks(const SparseRows& rows) {
   } else {
     const std::int64_t each = wanted / outputs;
     for (std::int64_t g = each; g < s.groups; g += each) cuts.push_back(g * outputs);
-    cuts.push_back(s.oc);
+    cuts.push_back(all_rows);
   }
   const bool lists = kernel_->form == SpmmForm::lists;
   std::vector<unsigned char> used;
@@ -191,7 +98,7 @@ void SparseConv::plan_blocks(const SparseRows& rows) {
     const auto ends = [&](std::int64_t o) { return std::pair(rows.first[static_cast<std::size_t>(o)], rows.first[static_cast<std::size_t>(o) + 1]); };
     // Without groups all chunks read the same blocks, so that a panel may be filled once for several of them.
     const bool same = s.groups == 1;
-    const std::int64_t first_row = same ? 0 : chunk.first, end_row = same ? s.oc : chunk.first + chunk.count;
+    const std::int64_t first_row = same ? 0 : chunk.first, end_row = same ? all_rows : chunk.first + chunk.count;
     if (!same || i == 0) {
       for (std::int64_t o = first_row; o < end_row; ++o)
         for (auto [e, end] = ends(o); e < end; ++e) used[static_cast<std::size_t>(at(o, e))] = 1;
@@ -259,7 +166,7 @@ void SparseConv::plan_blocks(const SparseRows& rows) {
 
 void SparseConv::pack(const SparseRows& rows, std::byte* packed) const {
   const ConvShape& s = shape_;
-  const std::int64_t taps = s.kh * s.kw, inputs = s.c / s.groups, outputs = s.oc / s.groups;
+  const std::int64_t taps = s.kh * s.kw, inputs = s.c / s.groups, outputs = s.oc / s.groups / spmm_rows(kernel_->form);
   std::memset(packed, 0, static_cast<std::size_t>(packed_bytes_));
   const std::size_t copies = panels_.copies().size();
   std::vector<std::int64_t> slot(static_cast<std::size_t>(s.c) * copies);  // first vector of each copy in its block
@@ -320,6 +227,12 @@ void SparseConv::pack(const SparseRows& rows, std::byte* packed) const {
             const auto place = static_cast<std::uint16_t>(offset);
             std::memcpy(list, &place, sizeof place);
             list += sizeof place;
+          } else if (kernel_->form == SpmmForm::blocks) {
+            SpmmBlock four;
+            four.offset = static_cast<std::uint32_t>(offset);
+            std::copy_n(rows.value.begin() + static_cast<std::ptrdiff_t>(4 * i), 4, four.weight);
+            std::memcpy(entry, &four, sizeof four);
+            entry += sizeof four;
           } else if (kernel_->form == SpmmForm::codes) {
             const std::uint32_t word = spmm_code(offset, rows.code[i]);
             std::memcpy(entry, &word, sizeof word);
@@ -378,6 +291,7 @@ void SparseConv::fill(const Panels::Panel& panel, const Block& block, const floa
 void SparseConv::run(const float* in, const std::byte* packed, const SpmmFactors& factors, const Epilogue& epilogue, float* out, std::byte* scratch,
                      Team& team) const {
   const auto panels = static_cast<std::int64_t>(panels_.list().size()), chunks = static_cast<std::int64_t>(chunks_.size());
+  const std::int64_t outputs = spmm_rows(kernel_->form);  // of a row
   const std::int64_t units = shape_.n * panels * chunks;
   const float* source = in;
   if (panels_.has_phases()) {
@@ -405,9 +319,9 @@ void SparseConv::run(const float* in, const std::byte* packed, const SpmmFactors
       const std::int64_t first_chunk = unit % chunks, image = unit / chunks / panels;
       const Panels::Panel& panel = panels_.list()[static_cast<std::size_t>(unit / chunks % panels)];
       // Chunks that the panel is filled for once.
-      std::int64_t rows = chunks_[static_cast<std::size_t>(first_chunk)].count;
+      std::int64_t rows = chunks_[static_cast<std::size_t>(first_chunk)].count * outputs;
       for (together = 1; shape_.groups == 1 && unit + together < end && first_chunk + together < chunks; ++together) {
-        rows += chunks_[static_cast<std::size_t>(first_chunk + together)].count;
+        rows += chunks_[static_cast<std::size_t>(first_chunk + together)].count * outputs;
         if (rows > most_rows_together) break;
       }
       args.last_lanes = static_cast<int>(panel.count - (panel.vectors - 1) * kernel_->lanes);  // in a row
@@ -429,12 +343,13 @@ void SparseConv::run(const float* in, const std::byte* packed, const SpmmFactors
             fill(panel, block, source + image * panels_.image(), pieces, first, target);
             args.x = target;
           }
-          args.y = out + image * out_.image + chunk.first * out_.plane + at;
+          const std::int64_t channel_of_chunk = chunk.first * outputs;
+          args.y = out + image * out_.image + channel_of_chunk * out_.plane + at;
           args.residual = epilogue.residual;
-          if (args.residual != nullptr) args.residual += image * residual_.image + chunk.first * residual_.plane + at;
-          args.bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + chunk.first;
-          args.scale = factors.scale == nullptr ? nullptr : factors.scale + chunk.first;
-          args.ratio = factors.ratio == nullptr ? nullptr : factors.ratio + chunk.first;
+          if (args.residual != nullptr) args.residual += image * residual_.image + channel_of_chunk * residual_.plane + at;
+          args.bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + channel_of_chunk;
+          args.scale = factors.scale == nullptr ? nullptr : factors.scale + channel_of_chunk;
+          args.ratio = factors.ratio == nullptr ? nullptr : factors.ratio + channel_of_chunk;
           args.entries = packed + block.entries;
           args.groups = reinterpret_cast<const SpmmGroup*>(packed + block.groups);
           args.group_count = block.group_count;
@@ -443,7 +358,7 @@ void SparseConv::run(const float* in, const std::byte* packed, const SpmmFactors
           args.first = b == 0;
           args.last = b + 1 == blocks;
           kernel_->panels[panel.vectors - 1](args);
-          chunk_sums += chunk.count * form_.vectors * kernel_->lanes;
+          chunk_sums += chunk.count * outputs * form_.vectors * kernel_->lanes;
         }
       }
     }

@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "base/map.h"
@@ -18,38 +17,9 @@
 #include "gemm/conv.h"
 #include "spmm/panel.h"
 #include "spmm/panels.h"
+#include "spmm/sparse_rows.h"
 
 namespace bittern::engine {
-
-// The weights that are not zero, output channel by output channel, positions rising: (i * kh + r) * kw + s inside the group.
-struct SparseRows {
-  std::vector<std::int64_t> first;       // of each row, and the end
-  std::vector<std::int32_t> position;
-  std::vector<float> value;              // or
-  std::vector<std::uint8_t> code;        // codes into a table; of lists 0 or 1, the first value of its row or the second
-
-  std::int64_t entries() const noexcept { return static_cast<std::int64_t>(position.size()); }
-};
-
-std::int64_t count_nonzero(std::span<const float> weights) noexcept;
-SparseRows sparse_rows(const float* weights, std::int64_t rows, std::int64_t columns);
-
-// Rows from `first` on.
-SparseRows part_of(const SparseRows& rows, std::int64_t first, std::int64_t count);
-
-// The table of at most 256 values that the rows' values come from, and their codes into it; false if there are more.
-bool to_codes(SparseRows& rows, std::vector<float>& table);
-
-// Whether each row has at most two values besides zero.
-bool two_values(std::span<const float> weights, std::int64_t rows) noexcept;
-
-// For rows of at most two values each, as those of ternary weights: the first value of each row and the second over the first. False
-// if a row has more, or two of so different magnitudes that their ratio would lose bits. Where both are whole numbers, or if `exact`,
-// sums of whole numbers must stay exact: then it must be a power of two.
-struct SparseLists {
-  std::vector<float> scale, ratio;
-};
-bool to_lists(SparseRows& rows, bool exact, SparseLists& lists);
 
 // What weights are made of, for the form of the kernel: a table of 256 for codes; a factor of each output channel's sum, which for
 // codes may be null; and for lists the ratio.
@@ -67,7 +37,8 @@ class SparseConv {
   // False for layers whose positions leave their 32 bits, or the 16 of lists: windows or planes beyond what occurs.
   static bool fits(const ConvShape& shape, SpmmForm form = SpmmForm::values) noexcept;
 
-  // Estimated time in cycles of the level's vector unit, comparable with GemmConv::cost.
+  // Estimated time in cycles of the level's vector unit, comparable with GemmConv::cost. `entries` as the kernel has them: blocks count
+  // once.
   static double cost(const SpmmKernel& kernel, const ConvShape& shape, double entries) noexcept;
 
   std::int64_t packed_bytes() const noexcept { return packed_bytes_; }

@@ -396,7 +396,7 @@ def panel_shape(kernel: Kernel, shape: LayerShape) -> Panel | None:
     None for other kernels. Weights of a row: the mean in a whole block. Windows are taken to have upright panels, where
     blocks hold more weights; the kernel may have reasons for the others, whose limit is lower.
     """
-    if kernel.loop != "spmm":
+    if kernel.loop != "spmm" or kernel.cols > 1:
         return None
     widest = int(kernel.name.rpartition("__")[0].rpartition("_1x")[2].removesuffix("v"))
     lanes = kernel.rows // widest

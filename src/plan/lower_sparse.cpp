@@ -46,24 +46,44 @@ std::string times(double ratio) {
 const SpmmKernel* spmm_kernel(const Builder& builder, const SpmmKernel* asked, SpmmForm form) {
   if (asked != nullptr) return asked;
   const auto list = engine::spmm_kernels(builder.source().isa);
-  return &*std::find_if(list.begin(), list.end(), [&](const SpmmKernel& kernel) { return kernel.form == form; });
+  const auto found = std::find_if(list.begin(), list.end(), [&](const SpmmKernel& kernel) { return kernel.form == form; });
+  return found == list.end() ? nullptr : &*found;
 }
 
-bool sparse_form(Builder& builder, const Item& item, SparseRows& rows, const SpmmKernel* asked, bool lists_fit, std::vector<float>& table,
-                 engine::SparseLists& lists, SpmmForm& form) {
-  const bool few = weight_encoding(builder, item)->kind != graph::EncodingKind::sparse;
-  const auto wanted = [&](SpmmForm which, bool otherwise) { return asked != nullptr ? asked->form == which : otherwise; };
-  form = SpmmForm::values;
-  if (wanted(SpmmForm::lists, lists_fit) && lists_fit && engine::to_lists(rows, item.whole_sums, lists)) {
-    form = SpmmForm::lists;
-  } else if (wanted(SpmmForm::codes, few) && engine::to_codes(rows, table)) {
-    form = SpmmForm::codes;
+SpmmForm cheapest_form(const Builder& builder, const SpmmKernel* asked, const ConvShape& s, std::span<const float> weights, double& cost) {
+  const auto cost_of = [&](SpmmForm form) {
+    const std::int64_t entries = form == SpmmForm::blocks ? engine::count_blocks(weights, s.oc) : engine::count_nonzero(weights);
+    return SparseConv::cost(*spmm_kernel(builder, asked, form), s, static_cast<double>(entries));
+  };
+  SpmmForm best = asked != nullptr ? asked->form : SpmmForm::values;
+  if (!SparseConv::fits(s, best)) best = SpmmForm::values;
+  cost = cost_of(best);
+  if (asked != nullptr) return best;
+  for (const SpmmForm form : {SpmmForm::lists, SpmmForm::blocks}) {
+    if (!SparseConv::fits(s, form) || spmm_kernel(builder, asked, form) == nullptr) continue;
+    if (form == SpmmForm::lists && !engine::two_values(weights, s.oc)) continue;
+    if (const double other = cost_of(form); other <= cost) best = form, cost = other;
+  }
+  return best;
+}
+
+bool sparse_form(Builder& builder, const Item& item, SparseRows& rows, const SpmmKernel* asked, std::vector<float>& table, engine::SparseLists& lists,
+                 SpmmForm& form) {
+  const bool few = asked != nullptr ? asked->form == SpmmForm::codes : weight_encoding(builder, item)->kind != graph::EncodingKind::sparse;
+  if (form == SpmmForm::blocks) {
+    rows = engine::to_blocks(rows);
+  } else if (form != SpmmForm::lists || !engine::to_lists(rows, item.whole_sums, lists)) {
+    form = few && engine::to_codes(rows, table) ? SpmmForm::codes : SpmmForm::values;
   }
   if (form != SpmmForm::codes) table.clear();
   return asked == nullptr || asked->form == form;
 }
 
-std::string form_text(const SpmmKernel& kernel) { return kernel.form == SpmmForm::lists ? ", in lists without values" : ""; }
+std::string form_text(const SpmmKernel& kernel) {
+  return kernel.form == SpmmForm::lists    ? ", in lists without values"
+         : kernel.form == SpmmForm::blocks ? ", of four output channels at a time"
+                                           : "";
+}
 
 bool may_hold_zeros(const graph::Encoding& tree) {
   switch (tree.kind) {
@@ -102,11 +122,10 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     SparseLayer& layer = candidate.layer;
     const auto entries = static_cast<double>(engine::count_nonzero(weights));
     layer.density = weights.empty() ? 0.0 : entries / static_cast<double>(weights.size());
-    const bool lists_fit = SparseConv::fits(s, SpmmForm::lists) && engine::two_values(weights, s.oc);
-    layer.kernel = spmm_kernel(builder, asked, lists_fit ? SpmmForm::lists : SpmmForm::values);
+    SpmmForm form = cheapest_form(builder, asked, s, weights, layer.sparse_cost);
+    layer.kernel = spmm_kernel(builder, asked, form);
     const bool exact = item.whole_sums || (item.scale.empty() && all_integers(weights.data(), static_cast<std::int64_t>(weights.size())));
     layer.dense_cost = dense_conv_cost(builder, s, exact, &layer.dense_kernel);
-    layer.sparse_cost = SparseConv::cost(*layer.kernel, s, entries);
     layer.chosen = asked != nullptr || layer.sparse_cost < layer.dense_cost;
     makers[item.output] = candidates.size();
     if (!layer.chosen) {
@@ -118,8 +137,7 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     layer.charge->take(static_cast<std::uint64_t>(entries) * bytes_of_entry, builder.source().place + ": " + place_of(item));
     *candidate.rows = engine::sparse_rows(weights.data(), s.oc, s.c / s.groups * s.kh * s.kw);
     // Few values stay codes, unless another kernel was asked for.
-    SpmmForm form = SpmmForm::values;
-    layer.chosen = sparse_form(builder, item, *candidate.rows, asked, lists_fit, layer.table, layer.lists, form);
+    layer.chosen = sparse_form(builder, item, *candidate.rows, asked, layer.table, layer.lists, form);
     layer.kernel = spmm_kernel(builder, asked, form);
     candidates.push_back(std::move(candidate));
   }
@@ -152,7 +170,8 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     if (asked != nullptr) {
       layer.reason = "asked for";
     } else if (layer.chosen) {
-      layer.reason = std::string(density) + form_text(*layer.kernel) + ": estimated " + times(layer.dense_cost / layer.sparse_cost) + " times as fast as the dense kernel";
+      const std::string faster = times(layer.dense_cost / layer.sparse_cost);
+      layer.reason = std::string(density) + form_text(*layer.kernel) + ": estimated " + faster + " times as fast as the dense kernel";
     } else {
       layer.reason = std::string("; dense although ") + density + ": the sparse kernel is estimated " +
                      percent(layer.sparse_cost / std::max(1.0, layer.dense_cost)) + " in time, without moves between layouts";
@@ -160,9 +179,12 @@ void choose_sparse_layers(Builder& builder, const std::vector<Item>& items) {
     if (!layer.chosen) layer.charge.reset();
     if (layer.chosen) {
       // Scalings are folded into values; sums of codes and of lists are scaled.
-      for (std::size_t o = 0; layer.kernel->form == SpmmForm::values && o < candidate.item->scale.size(); ++o) {
-        for (auto e = candidate.rows->first[o]; e < candidate.rows->first[o + 1]; ++e) {
-          candidate.rows->value[static_cast<std::size_t>(e)] *= candidate.item->scale[o];
+      const std::vector<float>& scale = candidate.item->scale;
+      const bool summed = layer.kernel->form == SpmmForm::codes || layer.kernel->form == SpmmForm::lists;
+      const auto outputs = static_cast<std::size_t>(engine::spmm_rows(layer.kernel->form));
+      for (std::size_t o = 0; !summed && o < scale.size(); ++o) {
+        for (auto e = candidate.rows->first[o / outputs]; e < candidate.rows->first[o / outputs + 1]; ++e) {
+          candidate.rows->value[static_cast<std::size_t>(e) * outputs + o % outputs] *= scale[o];
         }
       }
       layer.rows = candidate.rows;

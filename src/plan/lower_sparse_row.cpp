@@ -142,11 +142,17 @@ bool lower_sparse_product(Builder& builder, const Item& item, const engine::Conv
   const std::string what = builder.source().place + ": " + place_of(item);
   Charge charge(*builder.source().budget);
   charge.take(static_cast<std::uint64_t>(entries) * bytes_of_entry, what);
-  SparseRows rows = engine::sparse_rows(weights().data(), s.oc, s.c);
+  SparseRows rows;
   std::vector<float> values;
   engine::SparseLists two;
-  SpmmForm form = SpmmForm::values;
-  if (!sparse_form(builder, item, rows, asked, SparseConv::fits(s, SpmmForm::lists), values, two, form)) return false;
+  double least = 0;
+  SpmmForm form;
+  {
+    const std::vector<float> numbers = weights();
+    form = cheapest_form(builder, asked, s, numbers, least);
+    rows = engine::sparse_rows(numbers.data(), s.oc, s.c);
+  }
+  if (!sparse_form(builder, item, rows, asked, values, two, form)) return false;
   const SpmmKernel& kernel = *spmm_kernel(builder, asked, form);
   const engine::Map in_map = engine::make_map(1, s.c, 1, s.w, 1), out_map = engine::make_map(1, s.oc, 1, s.w, 1);
   const SparseConv layer(kernel, s, in_map, out_map, engine::Map{}, rows);

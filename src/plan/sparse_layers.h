@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,8 +12,8 @@
 
 namespace bittern::plan {
 
-// Position, value and code of a weight while a plan is made.
-inline constexpr std::uint64_t bytes_of_entry = 13;
+// Position, value and code of a weight while a plan is made, or what blocks of four channels take for it at most.
+inline constexpr std::uint64_t bytes_of_entry = 9 + 20;
 
 // What is known of a layer whose encoding can hold zeros.
 struct SparseLayer {
@@ -40,13 +41,17 @@ inline void describe_density(LayerInfo& info, const SparseLayer& layer) {
 // What a plan says of such a layer's kernel.
 std::string form_text(const engine::SpmmKernel& kernel);
 
-// The kernel that was asked for, or the level's one of this form.
+// The kernel that was asked for, or the level's one of this form; null if it has none: only blocks need not be there.
 const engine::SpmmKernel* spmm_kernel(const Builder& builder, const engine::SpmmKernel* asked, engine::SpmmForm form);
 
-// The form that the kernel for these rows of the item's weights has, with `table` or `lists` filled: lists where rows have two values,
-// codes if the encoding says few, or what the kernel has that was asked for. False if that one cannot run them.
-bool sparse_form(Builder& builder, const Item& item, engine::SparseRows& rows, const engine::SpmmKernel* asked, bool lists_fit,
-                 std::vector<float>& table, engine::SparseLists& lists, engine::SpmmForm& form);
+// The form of least estimated time for these weights, [output channels][...], and the time.
+engine::SpmmForm cheapest_form(const Builder& builder, const engine::SpmmKernel* asked, const engine::ConvShape& shape,
+                               std::span<const float> weights, double& cost);
+
+// Makes the rows of the item's weights what kernels of this form run, with `table` or `lists` filled. Values become codes if the
+// encoding says that they are few, and stay values where the form does not hold them. False if a kernel was asked for that cannot run them.
+bool sparse_form(Builder& builder, const Item& item, engine::SparseRows& rows, const engine::SpmmKernel* asked, std::vector<float>& table,
+                 engine::SparseLists& lists, engine::SpmmForm& form);
 
 // True for encodings that say which weights are zero, or have few values, which may be zero.
 bool may_hold_zeros(const graph::Encoding& tree);

@@ -104,6 +104,26 @@ def cases_of_two_values(loop: str) -> Iterator[Case]:
     yield of_two_values(normalized(np.random.default_rng(seed_of("spmm/normalized"))), 0.5, np.random.default_rng(6))
 
 
+def cases_of_blocks(loop: str) -> Iterator[Case]:
+    """Four output channels that have their weights at the same places, and one weight more somewhere."""
+    for index, shape in enumerate(
+        (
+            Convolution(1, 300, 7, 7, 272, kernel=(1, 1), epilogue="residual relu"),
+            Convolution(2, 70, 14, 14, 520, pads=(1, 1, 1, 1), epilogue="residual clip"),
+            Convolution(1, 60, 30, 30, 20, stride=(2, 2), pads=(1, 1, 1, 1), integers=False),
+            Convolution(1, 40, 15, 9, 64, pads=(2, 2, 2, 2), dilation=(2, 2), bias=False, integers=False),
+            Convolution(1, 64, 8, 16, 4, kernel=(1, 1), epilogue="relu"),
+        )
+    ):
+        name = f"{loop}/blocks{index}"
+        rng = np.random.default_rng(seed_of(name))
+        case = shape.case(name, rng, 1 + index % 2)
+        w = case.constants["w"]
+        kept = np.repeat(rng.random((w.shape[0] // 4, *w.shape[1:])) < (0.2, 0.02, 0.5)[index % 3], 4, axis=0)
+        kept[1, 0, 0, 0] = True
+        yield replace(case, constants={**case.constants, "w": np.where(kept, w, w.dtype.type(0))})
+
+
 def sparse_cases(loop: str) -> Iterator[Case]:
     """Convolutions of every density."""
     for index, shape in enumerate([*large(), *listed()]):
@@ -113,6 +133,7 @@ def sparse_cases(loop: str) -> Iterator[Case]:
     yield from emptied()
     yield from products(loop)
     yield from cases_of_two_values(loop)
+    yield from cases_of_blocks(loop)
     yield normalized(np.random.default_rng(seed_of("spmm/normalized")))
     yield from random_cases(
         loop,
