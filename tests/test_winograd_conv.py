@@ -203,3 +203,16 @@ def test_through_onnx_and_back(rng: np.random.Generator) -> None:
     assert [significant(node.op, node.attributes) for node in again.nodes] == [{"relu": 1, "pads": [1, 1, 1, 1]}]
     x = floats(rng, 2, 5, 7, 8)
     assert_equal(bittern.load(again).run({"x": x})["y"], bittern.load(net).run({"x": x})["y"])
+
+
+def test_no_outputs_are_no_work() -> None:
+    """A few bytes that ask for a million million tiles of nothing."""
+    feeds = {"x": np.zeros((1, 3, 4, 4), np.float32), "q": np.zeros((0, 3, 4, 4), np.float32)}
+    output = ("f32", [1, 0, 2**21 + 2, 2**21 + 2])
+    file = raw_file(
+        {"x": declared(feeds["x"])},
+        {"q": feeds["q"]},
+        [(NODE, list(feeds), ["y"], {"pads": [2**20] * 4})],
+        {"y": output},
+    )
+    assert bittern.load(file).run({"x": feeds["x"]})["y"].shape == (1, 0, 2**21 + 2, 2**21 + 2)

@@ -15,7 +15,8 @@ struct PlanarWinograd {
   std::int64_t m = 2;
   bool relu = false;               // of the transformed tiles
 
-  std::int64_t tiles() const noexcept { return n * ((oh + m - 1) / m) * ((ow + m - 1) / m); }
+  // None without outputs: nothing else bounds their number then.
+  std::int64_t tiles() const noexcept { return oc == 0 ? 0 : n * ((oh + m - 1) / m) * ((ow + m - 1) / m); }
   std::int64_t positions() const noexcept { return (m + 2) * (m + 2); }
   std::int64_t scratch_elements() const noexcept { return positions() * (c + oc) * chunk(); }
   // `weights` are [oc, c, m + 2, m + 2]; `bias` may be null.
