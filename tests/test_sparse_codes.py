@@ -155,7 +155,9 @@ def row_network(dynamic: bool) -> bittern.Network:
     rng = np.random.default_rng(5)
     mask = np.repeat(rng.random((250, 75)) < 0.1, 4, axis=1)
     codes = np.where(mask, rng.integers(-128, 128, mask.shape), 0).astype(np.int8)
-    tree = Affine(Sparse(Bitmap.of(codes != 0), Dense(codes[codes != 0]), mask.shape), Dense(np.float32([0.01])[0]))
+    tree = Affine(
+        Sparse(Bitmap.of(codes != 0), Dense(codes[codes != 0]), mask.shape), Dense(np.array(0.01, np.float32))
+    )
     net = bittern.Network("row")
     net.add_input("x", ("N", 300))
     net.add_constant("w", tree)
@@ -186,7 +188,7 @@ def test_one_row_runs_sparse_and_equals_several(isa: str, dynamic: bool) -> None
     assert not some.kernel.startswith("spmv_u8_")
     assert one.dense_kernel.startswith("gemv_u8_") and one.sparse_estimate < one.dense_estimate
     assert "10." in one.reason or "9." in one.reason
-    together = models[0](x)
+    together = models[0].run({"x": x})["y"]
     for row in range(3):
         for model in models:
-            np.testing.assert_array_equal(model(x[row : row + 1]), together[row : row + 1])
+            np.testing.assert_array_equal(model.run({"x": x[row : row + 1]})["y"], together[row : row + 1])
