@@ -164,3 +164,23 @@ def test_the_plan_says_how_many_planes(rng: np.random.Generator) -> None:
             if row.kernel.startswith("bgemm_"):
                 assert f"planes of bits, 1 x {count}, weights in {count} parts" in row.reason, row
                 assert row.packed_bytes < tree.decode().size * count / 8 + 40 * 4 * 256 * count, row
+
+
+def test_more_parts_are_decoded(rng: np.random.Generator) -> None:
+    """Sums of sums with nine parts: no planes of bits, even where their kernel is asked for; all are added."""
+    x, few = floats(rng, 2, 33), parts("4 levels", rng, (5, 33))
+    for trees, runs in (
+        (few[:3] + [Sum(tuple(few))], "bgemm_"),
+        (few[:3] + [Sum(tuple(few)), Sum(tuple(few[:2]))], "gemm_"),
+    ):
+        net = bittern.Network("nested")
+        net.add_input("x", x.shape)
+        net.add_constant("s", np.array(1, F32))
+        net.add_node("BipolarQuant", ["x", "s"], ["b"])
+        net.add_constant("w", Sum(tuple(trees)))
+        net.add_node("Gemm", ["b", "w"], ["y"], "layer", transB=1)
+        net.set_outputs(["y"])
+        model = bittern.load(net, kernels=kernels_of("scalar", 0), isa="scalar")
+        assert next(row for row in model.plan.layers if row.name == "layer").kernel.startswith(runs)
+        expected = np.where(x >= 0, 1.0, -1.0) @ whole([Sum(tuple(trees))]).decode().T.astype(np.float64)
+        assert np.abs(output(model, x) - expected).max() <= dot_bound(33, np.array(33.0 * 6))

@@ -251,7 +251,7 @@ std::vector<IntegerForm> integer_parts(const Encoding& tree, const std::string& 
   std::vector<IntegerForm> all;
   for (const auto& part : tree.parts) {
     const auto own = integer_parts(as_root(*part, tree), place);
-    if (own.empty()) return {};
+    if (own.empty() || all.size() + own.size() > graph::max_parts) return {};  // before memory is taken for all parts of nested sums
     all.insert(all.end(), own.begin(), own.end());
   }
   return all;

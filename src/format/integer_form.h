@@ -28,7 +28,7 @@ std::optional<IntegerForm> grouped_integer_form(const graph::Encoding& tree, con
 
 // A tree as the sum of such products: one of a tree that has the form itself, two of ternary weights with two values (the plus and the
 // minus), those of all parts of a sum. Element = the sum of scale * value, up to the rounding of what decode_real() adds. Empty if it
-// is none.
+// is none, or of more than graph::max_parts.
 std::vector<IntegerForm> integer_parts(const graph::Encoding& tree, const std::string& place);
 
 // The values of one of them, in the order of the tree's shape.

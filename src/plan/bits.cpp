@@ -17,8 +17,7 @@ namespace {
 using engine::BitConv;
 using engine::ConvShape;
 
-constexpr std::size_t most_parts = 8;                // of weights
-constexpr double most_border_work = 1 << 27;      // additions that find the offsets of borders
+constexpr double most_border_work = 1 << 27;  // additions that find the offsets of borders
 
 class BitUser {
  public:
@@ -78,7 +77,7 @@ class BitUser {
     const bool transposed = !conv && graph::int_attribute(*item.node, "transB", 0) != 0;
     const int channel_axis = conv || transposed ? 0 : 1;
     const auto parts = constants_.integer_parts(item.inputs[1]);
-    if (parts.empty() || parts.size() > most_parts) return false;
+    if (parts.empty()) return false;
     for (const format::IntegerForm& part : parts) {
       if (part.alphabet.empty() || (part.axis >= 0 && part.axis != channel_axis)) return false;
       if (!std::all_of(part.scale.begin(), part.scale.end(), [](float scale) { return std::isfinite(scale); })) return false;
