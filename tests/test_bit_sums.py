@@ -170,8 +170,8 @@ def test_more_parts_are_decoded(rng: np.random.Generator) -> None:
     """Sums of sums with nine parts: no planes of bits, even where their kernel is asked for; all are added."""
     x, few = floats(rng, 2, 33), parts("4 levels", rng, (5, 33))
     for trees, runs in (
-        (few[:3] + [Sum(tuple(few))], "bgemm_"),
-        (few[:3] + [Sum(tuple(few)), Sum(tuple(few[:2]))], "gemm_"),
+        ([*few[:3], Sum(tuple(few))], "bgemm_"),
+        ([*few[:3], Sum(tuple(few)), Sum(tuple(few[:2]))], "gemm_"),
     ):
         net = bittern.Network("nested")
         net.add_input("x", x.shape)
