@@ -73,7 +73,7 @@ def timed(models: Mapping[str, bittern.Model], layer: LayerShape, rounds: int, b
         for step in range(len(names)):
             name = names[(turn + step) % len(names)]
             profile = models[name].profile(images[turn % len(images)], runs=_RUNS)
-            times[name].append(sum(row.ms for row in profile.layers if row.layer.op == "Conv"))
+            times[name].append(sum(row.ms for row in profile.layers if row.layer.op in ("Conv", "WinogradConv")))
     return {name: [min(samples)] * 2 for name, samples in times.items()} if best else times
 
 

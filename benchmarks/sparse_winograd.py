@@ -14,21 +14,17 @@ from statistics import median
 from typing import Any
 
 import bittern
-import numpy as np
 from bittern.layer_networks import LAYER, one_layer
 from bittern.layer_shapes import LayerShape, parse_shape
 from bittern.report import Progress, json_text, significant, table
 from peer_report import spread
-from sparse_layers import crossing
+from sparse_layers import crossing, timed
 
 LAYERS = ("64x56x56,outputs=64", "128x28x28,outputs=128", "256x14x14,outputs=256", "512x7x7,outputs=512")
 DENSITIES = (0.5, 0.4, 0.3, 0.2, 0.1)
 TILES = (2, 4)
-_RUNS = 3  # of a sample, whose median counts
 _NOT_SHOWN = """Not shown: other machines and threads; moves between layouts in front of and behind the layer, which \
 dense and sparse kernels want different; the accuracy of networks with so few weights. Zeros are drawn uniformly."""
-
-Times = dict[str, list[float]]
 
 
 def kernel_named(start: str) -> str:
@@ -53,26 +49,10 @@ def models_of(layer: LayerShape, threads: int) -> dict[str, bittern.Model]:
     return models
 
 
-def timed(models: Mapping[str, bittern.Model], layer: LayerShape, rounds: int) -> Times:
-    """Milliseconds of the layer alone, all models once per round in turning order."""
-    rng = np.random.default_rng(1)
-    images = [rng.standard_normal((1, layer.channels, layer.height, layer.width), np.float32) for _ in range(3)]
-    times: Times = {name: [] for name in models}
-    names = list(models)
-    for turn in range(rounds):
-        for step in range(len(names)):
-            name = names[(turn + step) % len(names)]
-            profile = models[name].profile(images[turn % len(images)], runs=_RUNS)
-            times[name].append(sum(row.ms for row in profile.layers if row.layer.name == LAYER))
-    return times
-
-
 def measure(layer: LayerShape, threads: int, rounds: int, best: bool) -> dict[str, Any]:
     """Times, and for each tile size the density at which the sparse layer is as fast as the picked dense one."""
     models = models_of(layer, threads)
-    times = timed(models, layer, rounds)
-    if best:
-        times = {name: [min(samples)] * 2 for name, samples in times.items()}
+    times = timed(models, layer, rounds, best)
     zeros = [1 - density for density in DENSITIES]
     even = {}
     for m in TILES:

@@ -237,8 +237,6 @@ void run(const LutGemvArgs& all) {
   if (args.rows == 1) Kind::template run<1>(args);
 }
 
-#define BITTERN_TEXT_(text) #text
-#define BITTERN_TEXT(text) BITTERN_TEXT_(text)
 #if BITTERN_VEC == 0
 #define BITTERN_ALL "16"
 #define BITTERN_QUARTER "4"

@@ -27,6 +27,17 @@
 #define BITTERN_VEC_avx512icl 5
 #define BITTERN_VEC BITTERN_CONCAT(BITTERN_VEC_, BITTERN_LEVEL)
 
+// For names of kernels: a macro's text, and the lanes of a vector.
+#define BITTERN_TEXT_(text) #text
+#define BITTERN_TEXT(text) BITTERN_TEXT_(text)
+#if BITTERN_VEC == 0
+#define BITTERN_WIDTH_TEXT "4"
+#elif BITTERN_VEC <= 2
+#define BITTERN_WIDTH_TEXT "8"
+#else
+#define BITTERN_WIDTH_TEXT "16"
+#endif
+
 // BITTERN_ONLY(level, text): `text` in units of that level, nothing in others. Kernel lists are filtered with it.
 #define BITTERN_ONLY(level, ...) BITTERN_CONCAT(BITTERN_ONLY_, level)(__VA_ARGS__)
 #define BITTERN_ONLY_scalar(...)

@@ -34,17 +34,8 @@ void run(const IntSpmvArgs& args) {
   store_sums<out>(args.store, sums, load(args.store.scale), bias, args.c, 0, 0, static_cast<int>(args.valid < width ? args.valid : width));
 }
 
-#define BITTERN_TEXT_(text) #text
-#define BITTERN_TEXT(text) BITTERN_TEXT_(text)
-#if BITTERN_VEC == 0
-#define BITTERN_LANES "1x4"
-#elif BITTERN_VEC <= 2
-#define BITTERN_LANES "1x8"
-#else
-#define BITTERN_LANES "1x16"
-#endif
 constexpr IntSpmvKernel list[] = {
-    {"spmv_u8_s8_s32_" BITTERN_LANES "__" BITTERN_TEXT(BITTERN_LEVEL), Isa::BITTERN_LEVEL, width, &run<IntOut::bytes>, &run<IntOut::floats>},
+    {"spmv_u8_s8_s32_1x" BITTERN_WIDTH_TEXT "__" BITTERN_TEXT(BITTERN_LEVEL), Isa::BITTERN_LEVEL, width, &run<IntOut::bytes>, &run<IntOut::floats>},
 };
 
 }  // namespace

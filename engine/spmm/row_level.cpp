@@ -41,18 +41,9 @@ void run(const SpmvArgs& args) {
   store_first(args.y, min(set1(args.hi), max(set1(args.lo), y)), args.valid);
 }
 
-#define BITTERN_TEXT_(text) #text
-#define BITTERN_TEXT(text) BITTERN_TEXT_(text)
-#if BITTERN_VEC == 0
-#define BITTERN_LANES "1x4"
-#elif BITTERN_VEC <= 2
-#define BITTERN_LANES "1x8"
-#else
-#define BITTERN_LANES "1x16"
-#endif
 constexpr SpmvKernel list[] = {
-    {"spmv_f32_f32_f32_" BITTERN_LANES "__" BITTERN_TEXT(BITTERN_LEVEL), Isa::BITTERN_LEVEL, width, false, &run<false>},
-    {"spmv_f32_lut4_f32_" BITTERN_LANES "__" BITTERN_TEXT(BITTERN_LEVEL), Isa::BITTERN_LEVEL, width, true, &run<true>},
+    {"spmv_f32_f32_f32_1x" BITTERN_WIDTH_TEXT "__" BITTERN_TEXT(BITTERN_LEVEL), Isa::BITTERN_LEVEL, width, false, &run<false>},
+    {"spmv_f32_lut4_f32_1x" BITTERN_WIDTH_TEXT "__" BITTERN_TEXT(BITTERN_LEVEL), Isa::BITTERN_LEVEL, width, true, &run<true>},
 };
 
 }  // namespace
